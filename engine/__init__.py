@@ -1,0 +1,1 @@
+"""What to run and where: spec, graph, plan, placement, build loop, command line."""

@@ -1,0 +1,1 @@
+"""Sources made real: directories ingested, archives fetched, checked and unpacked."""

@@ -1,0 +1,1 @@
+"""Toolchains of this machine imported as trees."""

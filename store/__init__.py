@@ -1,0 +1,1 @@
+"""What is kept: digests, objects, blobs, the index, the action cache."""

@@ -1,0 +1,139 @@
+"""The action cache: what an action gave when it ran, by action digest or by what it read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from store.cas import Cas
+from store.digest import Digest, digest_bytes
+from store.encoding import TYPE_KEY, encode
+from store.errors import BnError
+from store.index import Index, Table, Write, to_json
+from store.objects import Action, ActionResult, Directory, Entry, File, Link, Realisation
+
+PATH_SETS_KEPT: Final = 16
+"""Sets of observed paths that are remembered for one observed base, newest first."""
+
+Inputs = Callable[[], Mapping[str, Entry]]
+"""Gives all of an action's input entries by path; called only where observed inputs matter."""
+
+
+class ActionCache:
+    """Results by key. What is recorded is seen at once here, and by others after `commit`."""
+
+    def __init__(self, cas: Cas, index: Index) -> None:
+        self._cas = cas
+        self._index = index
+        self._pending: dict[tuple[Table, str], bytes] = {}
+
+    def lookup(self, action: Action, inputs: Inputs) -> ActionResult | None:
+        """Return the result of `action`, or of one that differs only in inputs that it does not
+        read; None where there is none whose blobs are all there."""
+        result = self._result(action.digest())
+        if result is not None or not action.depfile:
+            return result
+        files = inputs()
+        base = observed_base(action, files)
+        for paths in self._path_sets(base):
+            key = observed_key(base, files, paths)
+            result = self._result(key) if key else None
+            if result is not None:
+                return result
+        return None
+
+    def record(self, action: Action, result: ActionResult, inputs: Inputs) -> None:
+        """Keep `result`; the blobs that it names must be in the CAS."""
+        self._cas.put_bytes(action.encode())
+        reference = self._cas.put_bytes(result.encode()).encode()
+        self._put(Table.ACTION_CACHE, action.digest(), reference)
+        if result.observed is None:
+            return
+        files = inputs()
+        base = observed_base(action, files)
+        key = observed_key(base, files, result.observed)
+        if key is None:
+            return
+        self._put(Table.ACTION_CACHE, key, reference)
+        others = [paths for paths in self._path_sets(base) if paths != result.observed]
+        kept = [list(paths) for paths in [result.observed, *others][:PATH_SETS_KEPT]]
+        self._put(Table.OBSERVED, base, to_json(kept))
+
+    def realisation(self, recipe: Digest) -> Realisation | None:
+        """Return what this recipe came to before, if its outputs and its result are all there."""
+        reference = self._get(Table.REALISATIONS, recipe)
+        if reference is None:
+            return None
+        try:
+            found = Realisation.decode(self._cas.get_bytes(Digest(reference.decode())))
+        except BnError:
+            return None
+        if found.recipe == recipe and self._cas.complete(Directory(found.outputs)):
+            return found
+        return None
+
+    def record_realisation(self, realisation: Realisation) -> None:
+        """Keep a realisation."""
+        reference = self._cas.put_bytes(realisation.encode()).encode()
+        self._put(Table.REALISATIONS, realisation.recipe, reference)
+
+    def result_of(self, action: Digest) -> ActionResult | None:
+        """Return the recorded result under an action digest, if it is complete."""
+        return self._result(action)
+
+    def commit(self, more: Iterable[Write] = ()) -> None:
+        """Make all that was recorded durable: first the blobs, then the entries that name them."""
+        pending, self._pending = self._pending, {}
+        writes = [(table, key, value) for (table, key), value in pending.items()]
+        writes += more
+        if writes:
+            self._cas.sync()
+            self._index.write(writes)
+
+    def _result(self, key: Digest) -> ActionResult | None:
+        reference = self._get(Table.ACTION_CACHE, key)
+        if reference is None:
+            return None
+        try:
+            result = ActionResult.decode(self._cas.get_bytes(Digest(reference.decode())))
+        except BnError:
+            return None
+        whole = self._cas.complete(Directory(result.outputs)) and self._cas.has(result.log)
+        return result if whole else None
+
+    def _path_sets(self, base: Digest) -> list[tuple[str, ...]]:
+        data = self._get(Table.OBSERVED, base)
+        return [tuple(paths) for paths in json.loads(data)] if data else []
+
+    def _get(self, table: Table, key: Digest) -> bytes | None:
+        return self._pending.get((table, key)) or self._index.get(table, key)
+
+    def _put(self, table: Table, key: Digest, value: bytes) -> None:
+        self._pending[table, key] = value
+
+
+def observed_base(action: Action, inputs: Mapping[str, Entry]) -> Digest:
+    """Return the digest of all of `action` but its inputs' contents: their names are part of it, so
+    that a file that comes or goes (a header that shadows another) is never missed."""
+    document = action.document()
+    del document["input_root"]
+    document[TYPE_KEY] = "observed-base.1"
+    document["names"] = [
+        [path, entry.target] if isinstance(entry, Link) else path
+        for path, entry in sorted(inputs.items())
+    ]
+    return digest_bytes(encode(document))
+
+
+def observed_key(
+    base: Digest, inputs: Mapping[str, Entry], paths: Iterable[str]
+) -> Digest | None:
+    """Return the key of results by the contents of `paths` alone; None where one is no input."""
+    contents: dict[str, list[object]] = {}
+    for path in paths:
+        entry = inputs.get(path)
+        if not isinstance(entry, File):
+            return None
+        contents[path] = [entry.digest, entry.executable]
+    return digest_bytes(encode({TYPE_KEY: "observed.1", "base": base, "files": contents}))

@@ -1,0 +1,59 @@
+"""Canonical bytes of stored objects: JSON with sorted keys and one spelling of everything."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from store.errors import IntegrityError
+
+TYPE_KEY = "_"
+"""Sorts before every lower-case key, so an object's bytes begin with its type and version."""
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Return the canonical bytes of `document`.
+
+    Sorted keys, UTF-8, no insignificant white space, no floats (two machines may print a float in
+    two ways). Raises TypeError for a value that has no canonical form.
+    """
+    return _ENCODER.encode(_checked(document)).encode()
+
+
+def decode(data: bytes, kind: str) -> dict[str, Any]:
+    """Return the document in `data`, whose type must be `kind` (as `tree.1`).
+
+    Raises IntegrityError where the bytes are not canonical or are of another type.
+    """
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        raise IntegrityError(f"object is not JSON: {error}") from None
+    if not isinstance(document, dict) or document.get(TYPE_KEY) != kind:
+        raise IntegrityError(f"object is not a {kind}")
+    if _ENCODER.encode(document).encode() != data:
+        raise IntegrityError(f"{kind} object is not in canonical form")
+    return document
+
+
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
+)
+
+
+def _checked(value: Any) -> Any:
+    """Return `value` unless something in it has no canonical form."""
+    match value:
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise TypeError(f"key {key!r} is not a string")
+                _checked(item)
+        case list() | tuple():
+            for item in value:
+                _checked(item)
+        case str() | bool() | int() | None:
+            pass
+        case _:
+            raise TypeError(f"{type(value).__name__} has no canonical form")
+    return value

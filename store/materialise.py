@@ -1,0 +1,53 @@
+"""Trees put on disk: CAS → directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from store.cas import EPOCH_NS, Cas
+from store.digest import Digest
+from store.errors import host_error
+from store.objects import Directory, File, Link
+
+
+def materialise(cas: Cas, tree: Digest, target: str, copy: bool = False) -> None:
+    """Make the directory `target` (which must not exist) with what `tree` holds.
+
+    Files are hard links to read-only blobs, or private writable copies with `copy`. Entries are made
+    in sorted order, because some file systems list them in an order that depends on it. All times
+    are `EPOCH`. Raises HostError and MissingBlob; what was made so far is then left to the caller.
+    """
+    try:
+        os.mkdir(target)
+        for name, entry in cas.get_tree(tree).sorted():
+            path = f"{target}/{name}"
+            match entry:
+                case File():
+                    cas.link_out(entry, path, copy)
+                case Directory(digest):
+                    materialise(cas, digest, path, copy)
+                case Link(to):
+                    os.symlink(to, path)
+                    os.utime(path, ns=EPOCH_NS, follow_symlinks=False)
+        os.utime(target, ns=EPOCH_NS)
+    except OSError as error:
+        raise host_error(error, "cannot materialise") from error
+
+
+def materialised(cas: Cas, tree: Digest) -> Path:
+    """Return the shared read-only directory under the store that shows `tree`, made on first use."""
+    target = cas.root / "trees" / tree
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        temporary = cas.temporary()
+        try:
+            materialise(cas, tree, temporary)
+            os.rename(temporary, target)
+        except OSError as error:
+            if not target.exists():
+                raise host_error(error, "cannot materialise") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return target

@@ -1,0 +1,225 @@
+"""Stored objects: trees, actions, action results and realisations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Self, TypeAlias
+
+from attrs import field, frozen
+
+from store.digest import Digest, digest_bytes, is_digest
+from store.encoding import TYPE_KEY, decode, encode
+from store.errors import IntegrityError
+
+TREE: Final = "tree.1"
+ACTION: Final = "action.1"
+RESULT: Final = "result.1"
+REALISATION: Final = "realisation.1"
+
+
+@frozen
+class File:
+    """A regular file in a tree; `size` in bytes. Owner, times and other mode bits do not exist."""
+
+    digest: Digest
+    size: int
+    executable: bool = False
+
+
+@frozen
+class Directory:
+    """A sub-tree, named by the digest of its canonical bytes."""
+
+    digest: Digest
+
+
+@frozen
+class Link:
+    """A symbolic link and its target, as text."""
+
+    target: str
+
+
+Entry: TypeAlias = File | Directory | Link
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it may name an entry of a tree, else raise IntegrityError."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise IntegrityError(f"tree holds the forbidden name {name!r}")
+    return name
+
+
+@frozen
+class Tree:
+    """A directory by content: its entries by name."""
+
+    entries: Mapping[str, Entry] = field(factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        entries = {check_name(name): _entry_json(entry) for name, entry in self.entries.items()}
+        return encode({TYPE_KEY: TREE, "entries": entries})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the tree in `data`; raises IntegrityError where it is no canonical tree."""
+        entries = decode(data, TREE).get("entries")
+        if not isinstance(entries, dict):
+            raise IntegrityError("tree has no entries")
+        return cls({check_name(name): _entry(value) for name, value in entries.items()})
+
+    def digest(self) -> Digest:
+        """Return the digest of the canonical bytes."""
+        return digest_bytes(self.encode())
+
+    def sorted(self) -> Iterator[tuple[str, Entry]]:
+        """Yield name and entry in the order of the names' code points."""
+        for name in sorted(self.entries):
+            yield name, self.entries[name]
+
+
+EMPTY_TREE: Final = Tree()
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    match entry:
+        case File(digest, size, executable):
+            plain: dict[str, Any] = {"file": digest, "size": size}
+            return plain | {"executable": True} if executable else plain
+        case Directory(digest):
+            return {"tree": digest}
+        case Link(target):
+            return {"link": target}
+
+
+def _entry(value: Any) -> Entry:
+    match value:
+        case {"file": str(digest), "size": int(size), **rest} if is_digest(digest) and size >= 0:
+            if rest in ({}, {"executable": True}):
+                return File(Digest(digest), size, bool(rest))
+        case {"tree": str(digest), **rest} if is_digest(digest) and not rest:
+            return Directory(Digest(digest))
+        case {"link": str(target), **rest} if target and "\0" not in target and not rest:
+            return Link(target)
+    raise IntegrityError(f"tree holds the malformed entry {value!r}")
+
+
+@frozen(kw_only=True)
+class Action:
+    """A command whose inputs are known by content; its digest is the key of the action cache.
+
+    Only what can change the outputs' bytes stands here. `toolchains` are trees laid over each
+    other as the sandbox's root, first wins; `isolation` keeps unisolated results apart.
+    """
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(factory=dict)
+    input_root: Digest
+    toolchains: tuple[Digest, ...] = ()
+    outputs: tuple[str, ...] = ()
+    depfile: bool = False
+    platform: str = "x86_64-linux"
+    isolation: str = "hermetic.1"
+
+    def document(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        return {
+            TYPE_KEY: ACTION,
+            "command": list(self.command),
+            "depfile": self.depfile,
+            "env": dict(self.env),
+            "input_root": self.input_root,
+            "isolation": self.isolation,
+            "outputs": list(self.outputs),
+            "platform": self.platform,
+            "toolchains": list(self.toolchains),
+        }
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return encode(self.document())
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the action in `data`; raises IntegrityError where it is none."""
+        plain = decode(data, ACTION)
+        plain.pop(TYPE_KEY)
+        try:
+            for name in ("command", "outputs", "toolchains"):
+                plain[name] = tuple(plain[name])
+            return cls(**plain)
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(f"malformed action: {error}") from None
+
+    def digest(self) -> Digest:
+        """Return the action digest."""
+        return digest_bytes(self.encode())
+
+
+@frozen(kw_only=True)
+class ActionResult:
+    """What a successful action left: its output tree, its log, and what it said it read.
+
+    `observed` are the input paths that its depfile names, relative to the work directory, or None
+    where the action reports none.
+    """
+
+    action: Digest
+    outputs: Digest
+    log: Digest
+    observed: tuple[str, ...] | None = None
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return encode(
+            {
+                TYPE_KEY: RESULT,
+                "action": self.action,
+                "log": self.log,
+                "observed": None if self.observed is None else list(self.observed),
+                "outputs": self.outputs,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the result in `data`; raises IntegrityError where it is none."""
+        plain = decode(data, RESULT)
+        plain.pop(TYPE_KEY)
+        try:
+            if plain["observed"] is not None:
+                plain["observed"] = tuple(plain["observed"])
+            return cls(**plain)
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(f"malformed action result: {error}") from None
+
+
+@frozen(kw_only=True)
+class Realisation:
+    """The memory that a recipe once came to an action and its output tree; only a cache."""
+
+    recipe: Digest
+    action: Digest
+    outputs: Digest
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return encode(
+            {
+                TYPE_KEY: REALISATION,
+                "action": self.action,
+                "outputs": self.outputs,
+                "recipe": self.recipe,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Return the realisation in `data`; raises IntegrityError where it is none."""
+        plain = decode(data, REALISATION)
+        plain.pop(TYPE_KEY)
+        try:
+            return cls(**plain)
+        except TypeError as error:
+            raise IntegrityError(f"malformed realisation: {error}") from None

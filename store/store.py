@@ -1,0 +1,90 @@
+"""A store opened: the CAS, its index and its action cache under one directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final, Self
+
+from store.action_cache import ActionCache
+from store.cas import Cas
+from store.errors import HostError, host_error
+from store.index import Index
+
+FORMAT: Final = "1"
+"""The layout's version, in the file `format`; another one is refused, never guessed at."""
+
+
+def default_store() -> Path:
+    """Return `$BN_STORE`, else `bn` under `$XDG_CACHE_HOME` (`~/.cache`)."""
+    if chosen := os.environ.get("BN_STORE"):
+        return Path(chosen).absolute()
+    cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache_home) / "bn"
+
+
+class Store:
+    """Everything under one directory; a context manager."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the store at the absolute path `root`, made where it is not there.
+
+        Raises HostError where the directory cannot be used or is of another format.
+        """
+        self.root = root
+        self.cas = Cas(root)
+        try:
+            _check_format(root)
+            self.cas.create()
+            (root / "index").mkdir(exist_ok=True)
+            (root / "format").write_text(f"{FORMAT}\n")
+        except OSError as error:
+            raise host_error(error, "cannot open the store") from error
+        self.index = Index(root / "index")
+        self.actions = ActionCache(self.cas, self.index)
+        self._sweep_temporaries()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.index.close()
+
+    def work(self) -> Path:
+        """Return the directory, on the store's file system, under which actions run."""
+        path = self.root / "work"
+        path.mkdir(exist_ok=True)
+        return path
+
+    def _sweep_temporaries(self) -> None:
+        """Remove what processes that are gone left unfinished (their id leads the names)."""
+        for place in (self.cas.tmp, self.root / "work"):
+            if not place.is_dir():
+                continue
+            for entry in os.scandir(place):
+                owner = entry.name.partition("-")[0]
+                if owner.isdigit() and not Path("/proc", owner).exists():
+                    remove_tree(entry.path)
+
+
+def remove_tree(path: str | Path) -> None:
+    """Remove a file or a directory with all that is below it, read-only directories included."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        for directory, _, _ in os.walk(path):
+            os.chmod(directory, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        Path(path).unlink(missing_ok=True)
+
+
+def _check_format(root: Path) -> None:
+    try:
+        found = (root / "format").read_text().strip()
+    except FileNotFoundError:
+        return
+    if found != FORMAT:
+        raise HostError(
+            f"{root}: the store has format {found!r}, this bn knows {FORMAT!r}",
+            "use the bn that made it, or another store with BN_STORE",
+        )
