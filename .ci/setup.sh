@@ -50,16 +50,16 @@ give_up() { # MESSAGE [LOG]
     exit 4 # the host is at fault, as in bn's own exit codes
 }
 
-is_made_here() {
-    [ -x .venv/bin/python ] && [ -e "$ready" ] && [ "$(head -n 1 "$ready")" = "$home" ]
+is_made_here() { # STAMP
+    [ -x .venv/bin/python ] && [ -e "$1" ] && [ "$(head -n 1 "$1")" = "$home" ]
 }
 
 is_current() {
-    is_made_here && [ ! pyproject.toml -nt "$ready" ] && [ ! constraints.txt -nt "$ready" ]
+    is_made_here "$ready" && [ ! pyproject.toml -nt "$ready" ] && [ ! constraints.txt -nt "$ready" ]
 }
 
 is_touched_only() {
-    is_made_here && [ "$(tail -n 1 "$ready")" = "$sum" ]
+    is_made_here "$ready" && [ "$(tail -n 1 "$ready")" = "$sum" ]
 }
 
 # -- system packages
@@ -121,7 +121,7 @@ find_python() {
 # A .venv that was once complete is updated in place; any other is made anew.
 make_venv() {
     log=.venv/setup.log
-    if is_made_here && .venv/bin/python -I -m pip --version >/dev/null 2>&1; then
+    if is_made_here .venv/ready && .venv/bin/python -I -m pip --version >/dev/null 2>&1; then
         rm -f .venv/ready .venv/ready-dev
         : >"$log"
         return 0
