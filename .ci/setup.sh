@@ -139,9 +139,9 @@ install_python_packages() {
     with_fuse="fuse${extras:+,$extras}"
     if ! can_build_pyfuse3; then
         say "going on without FUSE: pyfuse3 needs gcc, pkg-config, libfuse3-dev and Python's headers"
-        pip_install "$extras" || give_up "pip failed; the end of .venv/setup.log:" "$log"
+        pip_install "$extras" || give_up "pip failed; is the network there? The end of .venv/setup.log:" "$log"
     elif ! pip_install "$with_fuse"; then
-        pip_install "$extras" || give_up "pip failed; the end of .venv/setup.log:" "$log"
+        pip_install "$extras" || give_up "pip failed; is the network there? The end of .venv/setup.log:" "$log"
         say "going on without FUSE: pyfuse3 could not be built (see .venv/setup.log)"
     fi
     [ -z "$extras" ] || cp -p .venv/begun .venv/ready-dev
