@@ -51,7 +51,7 @@ change of `HERMETIC`'s version."""
 
 @frozen
 class Limits:
-    """What an action may use: bytes of memory, seconds of wall and CPU time, processes, bytes of log.
+    """What an action may use: bytes of memory, seconds of wall and CPU time, processes, log bytes.
 
     None means no limit.
     """

@@ -16,6 +16,8 @@ from store.objects import Action, ActionResult, Directory, Entry, File, Link, Re
 PATH_SETS_KEPT: Final = 16
 """Sets of observed paths that are remembered for one observed base, newest first."""
 
+_Entries = dict[tuple[Table, str], bytes]
+
 Inputs = Callable[[], Mapping[str, Entry]]
 """Gives all of an action's input entries by path; called only where observed inputs matter."""
 
@@ -26,7 +28,8 @@ class ActionCache:
     def __init__(self, cas: Cas, index: Index) -> None:
         self._cas = cas
         self._index = index
-        self._pending: dict[tuple[Table, str], bytes] = {}
+        self._pending: _Entries = {}
+        self._in_flight: _Entries = {}
 
     def lookup(self, action: Action, inputs: Inputs) -> ActionResult | None:
         """Return the result of `action`, or of one that differs only in inputs that it does not
@@ -39,7 +42,9 @@ class ActionCache:
         for paths in self._path_sets(base):
             key = observed_key(base, files, paths)
             result = self._result(key) if key else None
-            if result is not None:
+            if key and result is not None:
+                self._cas.put_bytes(action.encode())
+                self._put(Table.ACTION_CACHE, action.digest(), self._reference(key))
                 return result
         return None
 
@@ -82,11 +87,23 @@ class ActionCache:
         """Return the recorded result under an action digest, if it is complete."""
         return self._result(action)
 
-    def commit(self, more: Iterable[Write] = ()) -> None:
-        """Make all that was recorded durable: first the blobs, then the entries that name them."""
-        pending, self._pending = self._pending, {}
-        writes = [(table, key, value) for (table, key), value in pending.items()]
-        writes += more
+    def also(self, write: Write) -> None:
+        """Keep something else with the next commit."""
+        table, key, value = write
+        self._put(table, key, value)
+
+    def commit(self) -> None:
+        """Make all that was recorded durable."""
+        self.write(self.take())
+
+    def take(self) -> list[Write]:
+        """Return what was recorded since the last call, for `write`; look-ups still see it."""
+        self._in_flight, self._pending = self._pending, {}
+        return [(table, key, value) for (table, key), value in self._in_flight.items()]
+
+    def write(self, writes: list[Write]) -> None:
+        """Make `writes` durable: first the blobs, then the entries that name them. The one method
+        here that may run in another thread."""
         if writes:
             self._cas.sync()
             self._index.write(writes)
@@ -106,10 +123,16 @@ class ActionCache:
         data = self._get(Table.OBSERVED, base)
         return [tuple(paths) for paths in json.loads(data)] if data else []
 
-    def _get(self, table: Table, key: Digest) -> bytes | None:
-        return self._pending.get((table, key)) or self._index.get(table, key)
+    def _get(self, table: Table, key: str) -> bytes | None:
+        recent = self._pending.get((table, key)) or self._in_flight.get((table, key))
+        return recent or self._index.get(table, key)
 
-    def _put(self, table: Table, key: Digest, value: bytes) -> None:
+    def _reference(self, key: Digest) -> bytes:
+        reference = self._get(Table.ACTION_CACHE, key)
+        assert reference is not None
+        return reference
+
+    def _put(self, table: Table, key: str, value: bytes) -> None:
         self._pending[table, key] = value
 
 
@@ -126,9 +149,7 @@ def observed_base(action: Action, inputs: Mapping[str, Entry]) -> Digest:
     return digest_bytes(encode(document))
 
 
-def observed_key(
-    base: Digest, inputs: Mapping[str, Entry], paths: Iterable[str]
-) -> Digest | None:
+def observed_key(base: Digest, inputs: Mapping[str, Entry], paths: Iterable[str]) -> Digest | None:
     """Return the key of results by the contents of `paths` alone; None where one is no input."""
     contents: dict[str, list[object]] = {}
     for path in paths:

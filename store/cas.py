@@ -1,12 +1,13 @@
 """The content-addressed store: blobs as files, named by their digest.
 
 A blob lies at `blobs/ab/cdef…` (mode 0444) or, as an executable, at `blobs/ab/cdef….x` (0555), so
-that a tree can be materialised with hard links alone. Every blob carries the same modification time:
-a blob that somebody changed in place betrays itself by another one and is put into quarantine.
+that a tree can be materialised with hard links alone. Every blob carries the same modification
+time: one that somebody changed in place betrays itself by another and is put into quarantine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -93,8 +94,8 @@ class Cas:
     def complete(self, entry: Entry) -> bool:
         """Say whether every blob under `entry` is here, trees themselves included."""
         match entry:
-            case File(digest):
-                return digest in self._known or self._check(digest)
+            case File(digest, size):
+                return digest in self._known or self._check(digest, size)
             case Directory(digest):
                 if digest in self._known:
                     return True
@@ -111,7 +112,7 @@ class Cas:
     # writing
 
     def put_bytes(self, data: bytes, executable: bool = False) -> Digest:
-        """Store `data` and return its digest. Raises HostError where the disk is full or failing."""
+        """Store `data` and return its digest. Raises HostError where the disk is full or fails."""
         digest = digest_bytes(data)
         if not self._intact(digest, executable):
             temporary = self.temporary()
@@ -220,8 +221,8 @@ class Cas:
         self.quarantine(digest, executable)
         return False
 
-    def _check(self, digest: Digest) -> bool:
-        if self.has(digest):
+    def _check(self, digest: Digest, size: int) -> bool:
+        if self._intact(digest, False, size) or self._intact(digest, True, size):
             self._known.add(digest)
             return True
         return False
@@ -278,7 +279,5 @@ def sync_file_system(path: Path) -> None:
 
 
 def _discard(path: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass

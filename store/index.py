@@ -54,7 +54,7 @@ class Index:
         except lmdb.CorruptedError as error:
             raise IntegrityError(
                 f"{path}: the index is corrupt: {error}",
-                "move that directory away: no blob is lost, and the next build looks things up anew",
+                "move that directory away: no blob is lost, and the next build fills it anew",
             ) from error
         except lmdb.Error as error:
             raise HostError(

@@ -15,9 +15,9 @@ from store.objects import Directory, File, Link
 def materialise(cas: Cas, tree: Digest, target: str, copy: bool = False) -> None:
     """Make the directory `target` (which must not exist) with what `tree` holds.
 
-    Files are hard links to read-only blobs, or private writable copies with `copy`. Entries are made
-    in sorted order, because some file systems list them in an order that depends on it. All times
-    are `EPOCH`. Raises HostError and MissingBlob; what was made so far is then left to the caller.
+    Files are hard links to read-only blobs, or private writable copies with `copy`. Entries are
+    made in sorted order, because some file systems list them in an order that depends on it. All
+    times are `EPOCH`. Raises HostError and MissingBlob; what was made is then left to the caller.
     """
     try:
         os.mkdir(target)
@@ -37,7 +37,7 @@ def materialise(cas: Cas, tree: Digest, target: str, copy: bool = False) -> None
 
 
 def materialised(cas: Cas, tree: Digest) -> Path:
-    """Return the shared read-only directory under the store that shows `tree`, made on first use."""
+    """Return the shared directory under the store that shows `tree`, made on first use."""
     target = cas.root / "trees" / tree
     if not target.exists():
         target.parent.mkdir(exist_ok=True)

@@ -16,14 +16,6 @@ FORMAT: Final = "1"
 """The layout's version, in the file `format`; another one is refused, never guessed at."""
 
 
-def default_store() -> Path:
-    """Return `$BN_STORE`, else `bn` under `$XDG_CACHE_HOME` (`~/.cache`)."""
-    if chosen := os.environ.get("BN_STORE"):
-        return Path(chosen).absolute()
-    cache_home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache_home) / "bn"
-
-
 class Store:
     """Everything under one directory; a context manager."""
 

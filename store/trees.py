@@ -16,8 +16,8 @@ _Node = dict[str, "Entry | _Node"]
 def build_tree(cas: Cas, entries: Mapping[str, Entry]) -> Digest:
     """Store the tree that holds `entries` by slash-separated path and return its digest.
 
-    A `Directory` may stand beside paths below it: they are laid over it. Raises IntegrityError where
-    one path is a file and a directory at once.
+    A `Directory` may stand beside paths below it: they are laid over it. Raises IntegrityError
+    where one path is a file and a directory at once.
     """
     root: _Node = {}
     for path in sorted(entries):

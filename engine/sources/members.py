@@ -124,7 +124,7 @@ def _decompressed(file: BinaryIO, suffix: str) -> BinaryIO:
         case ".tar.gz":
             stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file)
         case ".tar.bz2":
-            stream = bz2.BZ2File(file)  # noqa: SIM115 (the caller owns the file)
+            stream = bz2.BZ2File(file)
         case ".tar.xz":
             stream = lzma.LZMAFile(file)  # noqa: SIM115
         case _:

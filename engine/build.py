@@ -1,0 +1,454 @@
+"""The build loop: one task owns all mutable state, decides, and starts executions.
+
+::
+
+    waiting ──needs known──▶ (look-up) ──hit──▶ Cached
+       │                        └──miss──▶ ready ──placed──▶ running ──▶ Built | Failed
+       └──a need failed──▶ Skipped              on interrupt: Cancelled ◀──┘
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TypeAlias
+
+import trio
+from attrs import evolve, field, frozen
+
+from engine.graph import Graph, Recipe
+from engine.history import History, Past
+from engine.placement import Node, Placement, Ready, place, release, take, upward_ranks
+from engine.plan import Cached, Plan, Run, look_up
+from engine.resolve import NothingMatchesError, Resolved, resolve
+from engine.timeline.events import (
+    BuildFinished,
+    BuildStarted,
+    Event,
+    StepCached,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+)
+from executors.base import ExecutionRequest, Executor, Limits, Outcome, Status
+from store.digest import Digest
+from store.objects import ActionResult, Realisation
+from store.store import Store
+
+COMMIT_SECONDS = 0.5
+"""How long a result may wait until it is made durable together with others."""
+
+DEFAULT_TIMEOUT = 3600.0
+"""Seconds after which an action without `timeout` is killed."""
+
+
+@frozen
+class Built:
+    """The step ran and succeeded."""
+
+    outputs: Digest
+    action: Digest
+    seconds: float
+
+
+@frozen
+class Failed:
+    """The step ran and failed, or what it needs of others is not there."""
+
+    reason: str
+    action: Digest | None = None
+    outcome: Outcome | None = None
+
+
+@frozen
+class Skipped:
+    """The step was not tried, because `because` failed."""
+
+    because: str
+
+
+@frozen
+class Cancelled:
+    """The build was interrupted before the step ended."""
+
+
+Ended: TypeAlias = Cached | Built | Failed | Skipped | Cancelled
+
+
+class BuildStatus(StrEnum):
+    """How a build ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@frozen
+class Result:
+    """A build that ended: its steps by label, in the order in which they ended."""
+
+    build: str
+    status: BuildStatus
+    steps: Mapping[str, Ended]
+    seconds: float
+
+    def count(self, kind: type[Ended]) -> int:
+        """Return how many steps ended that way."""
+        return sum(isinstance(step, kind) for step in self.steps.values())
+
+
+@frozen(kw_only=True)
+class Options:
+    """How to go about a build: what runs at a time, what to do after a failure."""
+
+    node: Node
+    keep_going: bool = False
+    keep_failed: bool = False
+
+
+@frozen
+class _Running:
+    """An execution under way and the steps that wait for it: identical actions run once."""
+
+    placement: Placement
+    resolved: Resolved
+    labels: list[str] = field(factory=list)
+
+
+async def run_build(
+    build: str,
+    graph: Graph,
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    history: History,
+    options: Options,
+    emit: Callable[[Event], None],
+) -> Result:
+    """Run what `plan` says has to run and return how every step ended.
+
+    A failed action is part of the result. Raises HostError and MissingBlob; whatever had succeeded
+    until then is committed. SIGINT and SIGTERM end it with a result, too: INTERRUPTED.
+    """
+    loop = _Loop(build, graph, plan, store, executor, history, options, emit)
+    return await loop.run()
+
+
+class _Loop:
+    """The mutable state of one build."""
+
+    def __init__(
+        self,
+        build: str,
+        graph: Graph,
+        plan: Plan,
+        store: Store,
+        executor: Executor,
+        history: History,
+        options: Options,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.build = build
+        self.graph = graph
+        self.plan = plan
+        self.store = store
+        self.executor = executor
+        self.history = history
+        self.options = options
+        self.emit = emit
+        self.node = options.node
+        self.ended: dict[str, Ended] = {}
+        self.outputs: dict[str, Digest] = {}
+        self.waiting: dict[str, set[str]] = {}
+        self.dependents: dict[str, list[str]] = {}
+        self.ready: dict[str, tuple[Resolved, str]] = {}
+        self.running: dict[Digest, _Running] = {}
+        self.settled: deque[str] = deque()
+        self.finished: dict[Digest, Digest] = {}
+        self.ranks: dict[str, float] = {}
+        self.interrupted = False
+        self.error: Exception | None = None
+        self.first_failure: str | None = None
+        self.send, self.receive = trio.open_memory_channel[tuple[Digest, Outcome | Exception]](
+            math.inf
+        )
+
+    async def run(self) -> Result:
+        started = time.monotonic()
+        self._prepare()
+        steps = self.plan.steps
+        cached = sum(isinstance(step, Cached) for step in steps.values())
+        self.emit(
+            BuildStarted(
+                build=self.build,
+                spec=str(self.graph.root.spec.path),
+                targets=self.plan.targets,
+                steps=len(steps),
+                cached=cached,
+            )
+        )
+        try:
+            await self._run_all()
+        finally:
+            self._end_rest()
+            self.store.actions.commit()
+        seconds = time.monotonic() - started
+        result = Result(self.build, self._status(), self.ended, seconds)
+        kinds = (Cached, Built, Failed, Skipped, Cancelled)
+        counts = {kind.__name__.lower(): result.count(kind) for kind in kinds}
+        self.emit(
+            BuildFinished(build=self.build, status=result.status, counts=counts, seconds=seconds)
+        )
+        return result
+
+    def _status(self) -> BuildStatus:
+        if any(isinstance(step, Cancelled) for step in self.ended.values()):
+            return BuildStatus.INTERRUPTED
+        return BuildStatus.FAILED if self.first_failure else BuildStatus.OK
+
+    def _prepare(self) -> None:
+        """Rank the steps and find out what each of them waits for."""
+        recipes = {label: self.graph.recipes[label] for label in self.plan.steps}
+        needs = {
+            label: tuple(dict.fromkeys(need.recipe for need in recipe.needs))
+            for label, recipe in recipes.items()
+        }
+        seconds = {
+            label: 0.0 if isinstance(step, Cached) else self.history.seconds(label)
+            for label, step in self.plan.steps.items()
+        }
+        self.ranks = upward_ranks(needs, seconds, list(self.plan.steps))
+        for label, step in self.plan.steps.items():
+            if not isinstance(step, Cached):
+                self.waiting[label] = set(needs[label])
+                for needed in needs[label]:
+                    self.dependents.setdefault(needed, []).append(label)
+
+    async def _run_all(self) -> None:
+        for label, step in self.plan.steps.items():
+            if isinstance(step, Cached):
+                self._cached(label, step)
+            elif not self.waiting[label]:
+                self.settled.append(label)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._commit_regularly)
+            nursery.start_soon(self._watch_signals, nursery.cancel_scope)
+            await self._decide(nursery)
+            nursery.cancel_scope.cancel()
+        if self.error:
+            raise self.error
+
+    async def _decide(self, nursery: trio.Nursery) -> None:
+        """Start what may start and take in what ended, until nothing runs."""
+        while True:
+            while self.settled:
+                self._look_at(self.settled.popleft())
+            if self.first_failure is None or self.options.keep_going:
+                self._place(nursery)
+            if self.settled:
+                continue
+            if not self.running:
+                return
+            digest, outcome = await self.receive.receive()
+            running = self.running.pop(digest)
+            self.node = release(self.node, running.placement)
+            if isinstance(outcome, Exception):
+                self.error = outcome
+                return
+            self._take_in(running, outcome)
+
+    async def _watch_signals(self, scope: trio.CancelScope) -> None:
+        """Turn the first SIGINT or SIGTERM into an orderly end."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                self.interrupted = True
+                scope.cancel()
+
+    def _place(self, nursery: trio.Nursery) -> None:
+        candidates = [
+            Ready(
+                label=label,
+                rank=self.ranks[label],
+                cpus=self.graph.recipes[label].resources.cpus,
+                memory=self.graph.recipes[label].resources.memory or 0,
+            )
+            for label in self.ready
+        ]
+        for placement in place(candidates, self.node):
+            resolved, reason = self.ready.pop(placement.label)
+            if resolved.digest in self.finished:
+                outputs = self.finished[resolved.digest]
+                self._realised(placement.label, resolved.digest, outputs)
+                self._cached(placement.label, Cached(outputs, resolved.digest))
+                continue
+            if resolved.digest in self.running:
+                self.running[resolved.digest].labels.append(placement.label)
+                continue
+            self.node = take(self.node, placement)
+            self.running[resolved.digest] = _Running(placement, resolved, [placement.label])
+            self.emit(
+                StepStarted(
+                    label=placement.label,
+                    action=resolved.digest,
+                    reason=reason,
+                    placement=placement.explanation,
+                )
+            )
+            recipe = self.graph.recipes[placement.label]
+            nursery.start_soon(self._execute, recipe, resolved)
+
+    async def _execute(self, recipe: Recipe, resolved: Resolved) -> None:
+        request = ExecutionRequest(
+            action=resolved.action,
+            label=recipe.label,
+            limits=Limits(
+                memory=recipe.resources.memory,
+                wall_seconds=recipe.resources.timeout or DEFAULT_TIMEOUT,
+            ),
+            keep_failed=self.options.keep_failed,
+        )
+        try:
+            outcome: Outcome | Exception = await self.executor.execute(request)
+        except Exception as error:
+            outcome = error
+        self.send.send_nowait((resolved.digest, outcome))
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await trio.sleep(COMMIT_SECONDS)
+            writes = self.store.actions.take()
+            if writes:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self.store.actions.write, writes)
+
+    # steps that end
+
+    def _take_in(self, running: _Running, outcome: Outcome) -> None:
+        recipe = self.graph.recipes[running.labels[0]]
+        outcome = self._check_inputs(recipe, outcome)
+        self._report(running, outcome)
+        resolved = running.resolved
+        if outcome.outputs is None:
+            for label in running.labels:
+                self._fail(label, Failed(outcome.reason, resolved.digest, outcome))
+            return
+        result = ActionResult(
+            action=resolved.digest,
+            outputs=outcome.outputs,
+            log=outcome.log,
+            observed=outcome.observed,
+        )
+        self.store.actions.record(resolved.action, result, resolved.inputs)
+        self.finished[resolved.digest] = outcome.outputs
+        for number, label in enumerate(running.labels):
+            self._realised(label, resolved.digest, outcome.outputs)
+            ended = Built(outcome.outputs, resolved.digest, outcome.wall_seconds)
+            shared = Cached(outcome.outputs, resolved.digest)
+            self._end(label, shared if number else ended)
+
+    def _check_inputs(self, recipe: Recipe, outcome: Outcome) -> Outcome:
+        """Return the outcome, a failed one if an input changed on disk since it was taken."""
+        if outcome.status is not Status.SUCCEEDED:
+            return outcome
+        for selection in recipe.selections:
+            changed = selection.changed()
+            if changed:
+                reason = f"its input changed during the build: {changed}"
+                return evolve(outcome, status=Status.FAILED, outputs=None, reason=reason)
+        return outcome
+
+    def _report(self, running: _Running, outcome: Outcome) -> None:
+        for label in running.labels:
+            past = Past(
+                action=running.resolved.digest,
+                build=self.build,
+                ran=True,
+                failed=outcome.outputs is None,
+                seconds=outcome.wall_seconds,
+                peak_memory=outcome.peak_memory,
+                log=outcome.log,
+            )
+            self._note(label, past)
+        self.store.cas.put_bytes(running.resolved.action.encode())
+        self.emit(
+            StepFinished(
+                label=running.labels[0],
+                action=running.resolved.digest,
+                status=outcome.status,
+                exit_code=outcome.exit_code,
+                reason=outcome.reason,
+                log=outcome.log,
+                outputs=outcome.outputs,
+                kept=str(outcome.kept) if outcome.kept else None,
+                seconds=outcome.wall_seconds,
+                cpu_seconds=outcome.cpu_seconds,
+                peak_memory=outcome.peak_memory,
+            )
+        )
+
+    def _note(self, label: str, past: Past) -> None:
+        self.store.actions.also(self.history.note(label, past))
+
+    def _realised(self, label: str, action: Digest, outputs: Digest) -> None:
+        recipe = self.graph.recipes[label].digest
+        self.store.actions.record_realisation(
+            Realisation(recipe=recipe, action=action, outputs=outputs)
+        )
+
+    def _cached(self, label: str, step: Cached) -> None:
+        self.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
+        self._note(label, Past(action=step.action, build=self.build))
+        self._end(label, step)
+
+    def _end(self, label: str, step: Cached | Built) -> None:
+        """Note that a step has outputs and look at those that waited for it."""
+        self.ended[label] = step
+        self.outputs[label] = step.outputs
+        for dependent in self.dependents.get(label, ()):
+            waits = self.waiting[dependent]
+            waits.discard(label)
+            if not waits and dependent not in self.ended:
+                self.settled.append(dependent)
+
+    def _look_at(self, label: str) -> None:
+        """Resolve a step whose inputs are known: it is cached, or ready to run."""
+        if label in self.ended:
+            return
+        planned = self.plan.steps[label]
+        if isinstance(planned, Run) and planned.resolved is not None:
+            self.ready[label] = (planned.resolved, planned.reason)
+            return
+        recipe = self.graph.recipes[label]
+        try:
+            resolved = resolve(self.store.cas, recipe, self.outputs)
+        except NothingMatchesError as error:
+            self._fail(label, Failed(str(error)))
+            return
+        step = look_up(label, resolved, self.store, self.history)
+        if isinstance(step, Cached):
+            self._realised(label, step.action, step.outputs)
+            self._cached(label, step)
+        else:
+            self.ready[label] = (resolved, step.reason)
+
+    def _fail(self, label: str, step: Failed) -> None:
+        self.ended[label] = step
+        self.first_failure = self.first_failure or label
+        pending = list(self.dependents.get(label, ()))
+        while pending:
+            dependent = pending.pop()
+            if dependent not in self.ended:
+                self.ended[dependent] = Skipped(label)
+                self.emit(StepSkipped(label=dependent, because=label))
+                pending.extend(self.dependents.get(dependent, ()))
+
+    def _end_rest(self) -> None:
+        """Say of every step that did not end why."""
+        for label in self.plan.steps:
+            if label not in self.ended:
+                failed = None if self.interrupted else self.first_failure
+                self.ended[label] = Skipped(failed) if failed else Cancelled()

@@ -1,0 +1,136 @@
+"""All commands, each loaded when it is called, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from typing import Any, Final
+
+import click
+
+from engine import __version__
+from store.errors import INTERRUPTED, USAGE, BnError, InternalError, host_error
+
+COMMANDS: Final = {
+    "build": "build the targets of a spec",
+    "test": "run the tests of a spec",
+    "graph": "show what a spec is made of",
+    "why": "say why an artifact was built again",
+    "log": "show what an artifact's action printed",
+    "show": "print a stored object",
+    "shell": "open a shell in an action's sandbox",
+    "init": "write a first spec for the project in a directory",
+    "doctor": "check this machine, and say how to mend it",
+    "schema": "print the JSON Schema of specs",
+    "completions": "print a shell's completion script",
+}
+"""Every command with its one-line help: the list needs none of them to be imported."""
+
+
+class _Commands(click.Group):
+    """A group that imports a command's module only when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"engine.cli.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from engine.spec.faults import nearest
+
+            hint = nearest(args[0], COMMANDS, "commands")
+            raise click.UsageError(f"no such command {args[0]!r}; {hint}", ctx) from error
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 ok, 1 an action failed, 2 usage, 3 input, 4 host, 5 integrity, "
+    "6 not reproducible, 70 internal, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="bn")
+def commands() -> None:
+    """bn builds what a TOML spec declares: hermetic, content-addressed, explained."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; errors are shown, not raised."""
+    as_json = "--json" in arguments
+    try:
+        code = commands.main(arguments, prog_name="bn", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except BnError as error:
+        return _show(error, as_json)
+    except OSError as error:
+        return _show(host_error(error, "the system refused"), as_json)
+    except Exception as error:  # the last resort: a bug must not look like the user's fault
+        return _show(_bug(error), as_json)
+    return code if isinstance(code, int) else 0
+
+
+def _bug(error: Exception) -> BnError:
+    """Return what to say of an exception that nobody expected."""
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            if isinstance(inner, BnError):
+                return inner
+            if isinstance(inner, OSError):
+                return host_error(inner, "the system refused")
+    sys.stderr.write("".join(traceback.format_exception(error)))
+    kind = type(error).__name__
+    return InternalError(f"internal: {kind}: {error}", "this is a bug in bn: please report it")
+
+
+def _show(error: BnError, as_json: bool) -> int:
+    """Show an error and return its exit code."""
+    if as_json:
+        sys.stdout.write(json.dumps({"error": document(error)}, indent=2) + "\n")
+    text = f"error: {error.render()}\n"
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        text = text.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
+    sys.stderr.write(text)
+    return error.exit_code
+
+
+def document(error: BnError) -> dict[str, Any]:
+    """Return the JSON form of an error; one of a spec lists its faults with their places."""
+    plain: dict[str, Any] = {
+        "class": next(k.__name__ for k in type(error).__mro__ if k.__base__ is BnError),
+        "exit_code": error.exit_code,
+        "message": error.message,
+        "hint": error.hint,
+    }
+    faults = getattr(error, "faults", None)
+    if faults:
+        from attrs import asdict
+
+        plain["faults"] = [asdict(fault) for fault in faults]
+    return plain

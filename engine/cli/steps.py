@@ -1,0 +1,60 @@
+"""Past steps of a spec, found by the name that a user gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from engine.cli.options import split_spec
+from engine.history import History, Past
+from engine.spec.faults import nearest, shown
+from engine.timeline.log import builds, read_timeline
+from store.errors import InputError
+from store.store import Store
+
+
+@frozen
+class PastStep:
+    """A step that was looked at in some build of a spec, and its history (the newest first)."""
+
+    spec: Path
+    label: str
+    history: tuple[Past, ...]
+
+
+def past_steps(store: Store, names: Sequence[str], what: str) -> list[PastStep]:
+    """Return the past steps that `[SPEC] ARTIFACT` names: one, or all those of a foreach.
+
+    Raises InputError where no build of that spec knows such a step.
+    """
+    spec, targets = split_spec(names)
+    path = spec.absolute()
+    if len(targets) != 1:
+        raise InputError(f"name one artifact: bn {what} [SPEC] ARTIFACT")
+    history = History(store, path)
+    labels = known_labels(store, path)
+    wanted = targets[0]
+    found = [name for name in labels if name == wanted or name.startswith(f"{wanted}[")]
+    steps = [PastStep(path, label, tuple(history.of(label))) for label in found]
+    steps = [step for step in steps if step.history]
+    if not steps:
+        artifacts = {label.partition("[")[0] for label in labels} | set(labels)
+        hint = nearest(wanted, artifacts, "built artifacts") or f"bn build {shown(path)} first"
+        raise InputError(f"{shown(path)}: no build of {wanted!r} is known", hint)
+    return steps
+
+
+def known_labels(store: Store, spec: Path) -> list[str]:
+    """Return the labels of all steps in the recorded builds of a spec."""
+    labels: dict[str, None] = {}
+    for build in builds(store.root):
+        events = read_timeline(store.root, build)
+        started = next(events, None)
+        if started is None or started.get("spec") != str(spec):
+            continue
+        for event in events:
+            if "label" in event:
+                labels[event["label"]] = None
+    return list(labels)

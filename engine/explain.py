@@ -1,0 +1,148 @@
+"""Explanations: what differs between two actions, in words that name the cause."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+from attrs import frozen
+
+from store.cas import Cas
+from store.digest import Digest
+from store.errors import BnError
+from store.objects import Action, Directory, Entry, File, Link
+
+LINES_COMPARED_TO = 1_000_000
+"""Bytes up to which two versions of a text file are compared line by line."""
+
+
+@frozen
+class Change:
+    """One difference between two actions.
+
+    `kind` is file, flag, variable, tool, output, platform, isolation or depfile; `name` says which
+    one, `detail` how it differs.
+    """
+
+    kind: str
+    name: str
+    detail: str
+
+    def __str__(self) -> str:
+        """Return it as a phrase: `file src/a.c changed (line 3)`."""
+        return " ".join(part for part in (self.kind, self.name, self.detail) if part)
+
+
+def differences(cas: Cas, old: Action, new: Action) -> list[Change]:
+    """Return what makes `new` another action than `old`; empty where they are equal."""
+    changes = list(_file_changes(cas, "", Directory(old.input_root), Directory(new.input_root)))
+    changes += _command_changes(old.command, new.command)
+    for name in sorted({*old.env, *new.env}):
+        before, after = old.env.get(name), new.env.get(name)
+        if before != after:
+            changes.append(Change("variable", name, _shift(before, after)))
+    changes += _tool_changes(cas, old, new)
+    for path in sorted({*old.outputs} ^ {*new.outputs}):
+        changes.append(Change("output", path, "added" if path in new.outputs else "removed"))
+    for kind in ("platform", "isolation", "depfile"):
+        before, after = str(getattr(old, kind)), str(getattr(new, kind))
+        if before != after:
+            changes.append(Change(kind, "", _shift(before, after)))
+    return changes
+
+
+def closest(cas: Cas, olds: Iterable[Action], new: Action) -> list[Change] | None:
+    """Return the shortest list of differences between `new` and one of `olds`, the first of equals;
+    None where there is nothing to compare with."""
+    lists = [differences(cas, old, new) for old in olds]
+    return min(lists, key=len, default=None)
+
+
+def in_words(changes: list[Change], most: int = 3) -> str:
+    """Return the first `most` changes as one line."""
+    shown = "; ".join(str(change) for change in changes[:most])
+    rest = len(changes) - most
+    return f"{shown}; and {rest} more" if rest > 0 else shown
+
+
+def _file_changes(
+    cas: Cas, path: str, old: Entry | None, new: Entry | None, kind: str = "file"
+) -> Iterator[Change]:
+    if old == new:
+        return
+    if isinstance(old, Directory) and isinstance(new, Directory):
+        try:
+            before, after = cas.get_tree(old.digest).entries, cas.get_tree(new.digest).entries
+        except BnError:
+            yield Change(kind, path, "changed (what it was before is no longer in the store)")
+            return
+        for name in sorted({*before, *after}):
+            below = f"{path}/{name}" if path else name
+            yield from _file_changes(cas, below, before.get(name), after.get(name), kind)
+    elif old is None:
+        yield Change(kind, path, "added")
+    elif new is None:
+        yield Change(kind, path, "removed")
+    else:
+        yield Change(kind, path, f"changed{_where(cas, old, new)}")
+
+
+def _where(cas: Cas, old: Entry, new: Entry) -> str:
+    match old, new:
+        case File(digest=a, size=size_a), File(digest=b, size=size_b):
+            if a == b:
+                return " (executable bit)"
+            if max(size_a, size_b) <= LINES_COMPARED_TO:
+                return _line(cas, a, b)
+        case Link(a_target), Link(b_target):
+            return f" ({_shift(a_target, b_target)})"
+    return ""
+
+
+def _line(cas: Cas, old: Digest, new: Digest) -> str:
+    """Return which line of a text file is the first that differs."""
+    try:
+        before, after = cas.get_bytes(old).decode(), cas.get_bytes(new).decode()
+    except (BnError, UnicodeDecodeError):
+        return ""
+    if "\0" in after:
+        return ""
+    number = 1
+    for left, right in zip(before.splitlines(), after.splitlines(), strict=False):
+        if left != right:
+            break
+        number += 1
+    return f" (line {number})"
+
+
+def _command_changes(old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[Change]:
+    if old[:-1] == new[:-1] and old[1:3] == ("-eu", "-c"):
+        if old != new:
+            lines = list(difflib.ndiff(old[-1].splitlines(), new[-1].splitlines()))
+            said = [line for line in lines if line[:1] in "+-"]
+            yield Change("script", "", f"changed: {' '.join(said[:2])}")
+        return
+    matcher = difflib.SequenceMatcher(a=old, b=new, autojunk=False)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        if tag != "equal":
+            before, after = " ".join(old[a:b]), " ".join(new[c:d])
+            yield Change("flag", "", _shift(before or None, after or None))
+
+
+def _tool_changes(cas: Cas, old: Action, new: Action) -> Iterator[Change]:
+    if old.toolchains == new.toolchains:
+        return
+    if len(old.toolchains) != len(new.toolchains):
+        count = f"{len(old.toolchains)} → {len(new.toolchains)}"
+        yield Change("tool", "toolchains", f"number changed: {count}")
+        return
+    for before, after in zip(old.toolchains, new.toolchains, strict=True):
+        yield from _file_changes(cas, "", Directory(before), Directory(after), "tool")
+
+
+def _shift(old: str | None, new: str | None) -> str:
+    if old is None:
+        return f"added: {new}"
+    if new is None:
+        return f"removed: {old}"
+    return f"{old} → {new}"

@@ -1,0 +1,185 @@
+"""The graph: recipes, what they take from sources, and what they need of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from attrs import field, frozen
+
+from engine.spec.faults import KeyPath, nearest
+from engine.spec.project import Unit
+from store.digest import Digest, digest_bytes
+from store.encoding import TYPE_KEY, encode
+from store.errors import InputError
+from store.ingest import Snapshot
+from store.objects import Directory, Entry, File, Link
+
+RECIPE: Final = "recipe.1"
+
+
+@frozen(eq=False)
+class Selection:
+    """Entries that recipes take from one source, by their path in the work directory.
+
+    `snapshot` and `stage` tell where on disk they came from, for a source that is a directory.
+    """
+
+    stage: str
+    entries: Mapping[str, Entry] = field(repr=False)
+    digest: Digest
+    snapshot: Snapshot | None = None
+
+    def changed(self) -> str | None:
+        """Return the path of a file on disk that is no longer what was taken, None if all are."""
+        if self.snapshot is None:
+            return None
+        if self.stage in self.entries:
+            paths: Iterator[str] = iter(self.snapshot.files)
+        else:
+            start = len(self.stage) + 1
+            paths = (path[start:] for path in self.entries)
+        for path in paths:
+            if self.snapshot.changed(path):
+                return f"{self.snapshot.root}/{path}"
+        return None
+
+
+def make_selection(
+    stage: str, entries: Mapping[str, Entry], snapshot: Snapshot | None
+) -> Selection:
+    """Return the selection of `entries` (by staged path) with its digest."""
+    plain = {path: entry_key(entry) for path, entry in entries.items()}
+    digest = digest_bytes(encode({TYPE_KEY: "selection.1", "entries": plain}))
+    return Selection(stage, entries, digest, snapshot)
+
+
+def entry_key(entry: Entry) -> list[object]:
+    """Return what of an entry decides its bytes and form, as JSON."""
+    match entry:
+        case File(digest, _, executable):
+            return ["file", digest, executable]
+        case Directory(digest):
+            return ["tree", digest]
+        case Link(target):
+            return ["link", target]
+
+
+@frozen
+class Need:
+    """What a recipe takes from another one's outputs: those that `pattern` matches (None: all),
+    staged under `stage`."""
+
+    recipe: str
+    stage: str
+    pattern: str | None = None
+
+
+@frozen(kw_only=True)
+class Resources:
+    """What an action may use: processors, bytes of memory, seconds; in no digest."""
+
+    cpus: int = 1
+    memory: int | None = None
+    timeout: float | None = None
+
+
+@frozen(eq=False, kw_only=True)
+class Recipe:
+    """An action before its inputs are known: a vertex of the graph.
+
+    `digest` is the recipe digest: the definition and the recipe digests of what it needs.
+    `label` names it for people; `unit` and `path` are where it was written.
+    """
+
+    label: str
+    artifact: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    outputs: tuple[str, ...]
+    depfile: bool
+    toolchains: tuple[Digest, ...]
+    selections: tuple[Selection, ...]
+    needs: tuple[Need, ...]
+    platform: str
+    isolation: str
+    digest: Digest
+    test: bool
+    resources: Resources
+    unit: Unit = field(repr=False)
+    path: KeyPath = ()
+
+
+@frozen(eq=False)
+class Graph:
+    """All recipes of a project by label, and which of them make up each artifact."""
+
+    recipes: Mapping[str, Recipe]
+    artifacts: Mapping[str, tuple[str, ...]]
+    root: Unit
+    isolation: str
+
+    def default_targets(self) -> tuple[str, ...]:
+        """Return what is built when nothing is named: `package.default`, else all but tests."""
+        if self.root.spec.file.package.default:
+            return self.root.spec.file.package.default
+        named = [
+            name
+            for name in self.root.spec.file.actions
+            if self.artifacts.get(name) and not self.recipes[self.artifacts[name][0]].test
+        ]
+        return tuple(named)
+
+    def tests(self) -> tuple[str, ...]:
+        """Return the artifacts of the root spec that `bn test` runs."""
+        actions = self.root.spec.file.actions.items()
+        return tuple(n for n, action in actions if action.kind == "test" and self.artifacts.get(n))
+
+    def labels_of(self, target: str) -> tuple[str, ...]:
+        """Return the labels of a target: an artifact's name or a single step's label.
+
+        Raises InputError, with the nearest name, for one that is not there.
+        """
+        if target in self.recipes:
+            return (target,)
+        labels = self.artifacts.get(target)
+        if labels:
+            return labels
+        if labels == ():
+            raise InputError(f"target {target!r}: no combination of it is left by its 'when'")
+        known = [*self.artifacts, *self.recipes]
+        raise InputError(f"unknown target {target!r}", nearest(target, known, "targets"))
+
+    def order(self, labels: tuple[str, ...] | None = None) -> list[str]:
+        """Return `labels` (default: all) and what they need, needed ones first."""
+        done: dict[str, None] = {}
+        stack = [(label, False) for label in reversed(labels or tuple(self.recipes))]
+        while stack:
+            label, expanded = stack.pop()
+            if label in done:
+                continue
+            if expanded:
+                done[label] = None
+                continue
+            stack.append((label, True))
+            for need in reversed(self.recipes[label].needs):
+                if need.recipe not in done:
+                    stack.append((need.recipe, False))
+        return list(done)
+
+
+def recipe_digest(
+    definition: Mapping[str, object],
+    selections: tuple[Selection, ...],
+    needs: tuple[Need, ...],
+    recipes: Mapping[str, Recipe],
+) -> Digest:
+    """Return the digest of a definition, its sources and the recipe digests of what it needs."""
+    needed = [[need.stage, need.pattern or "", recipes[need.recipe].digest] for need in needs]
+    document = {
+        TYPE_KEY: RECIPE,
+        **definition,
+        "needs": sorted(needed),
+        "sources": sorted({selection.digest for selection in selections}),
+    }
+    return digest_bytes(encode(document))

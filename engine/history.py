@@ -1,0 +1,78 @@
+"""History: what each step of a spec was when it was last looked at, and how long it took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, frozen
+
+from store.digest import Digest, digest_bytes
+from store.errors import BnError
+from store.index import Table, Write, to_json
+from store.objects import Action
+from store.store import Store
+
+KEPT = 8
+"""Actions that are remembered for a step, newest first."""
+
+
+@frozen(kw_only=True)
+class Past:
+    """One action that a step was: in which build it was seen last, whether it ran there, and, from
+    the last time that it ran, its duration in seconds, its peak memory in bytes and its log."""
+
+    action: Digest
+    build: str
+    ran: bool = False
+    failed: bool = False
+    seconds: float = 0.0
+    peak_memory: int = 0
+    log: Digest | None = None
+
+
+class History:
+    """The past of the steps of one spec."""
+
+    def __init__(self, store: Store, spec: Path) -> None:
+        self._store = store
+        self._spec = spec
+
+    def of(self, label: str) -> list[Past]:
+        """Return the remembered actions of a step, the last one first."""
+        data = self._store.index.get(Table.HISTORY, self._key(label))
+        try:
+            rows: list[dict[str, Any]] = json.loads(data) if data else []
+            return [Past(**row) for row in rows]
+        except (ValueError, TypeError):
+            return []
+
+    def actions(self, label: str, but: Digest | None = None) -> Iterator[Action]:
+        """Yield the remembered actions of a step that are still in the store, but one."""
+        for past in self.of(label):
+            if past.action == but:
+                continue
+            try:
+                yield Action.decode(self._store.cas.get_bytes(past.action))
+            except BnError:
+                continue
+
+    def seconds(self, label: str, default: float = 1.0) -> float:
+        """Return how long the step took when it ran last."""
+        return next((past.seconds for past in self.of(label) if past.seconds), default)
+
+    def note(self, label: str, past: Past) -> Write:
+        """Return the write that puts `past` in front of the step's history."""
+        others = self.of(label)
+        for other in others:
+            if other.action == past.action and not past.ran:
+                past = evolve(
+                    past, seconds=other.seconds, peak_memory=other.peak_memory, log=other.log
+                )
+        rows = [past, *(other for other in others if other.action != past.action)][:KEPT]
+        return (Table.HISTORY, self._key(label), to_json([asdict(row) for row in rows]))
+
+    def _key(self, label: str) -> str:
+        return digest_bytes(f"{self._spec}\0{label}".encode())

@@ -1,0 +1,89 @@
+"""Recipes resolved: once what they need is known by content, they become actions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+from engine.graph import Need, Recipe
+from engine.spec.selector import matcher
+from store.cas import Cas
+from store.digest import Digest
+from store.objects import Action, Directory, Entry
+from store.trees import build_tree, merge, walk
+
+
+class NothingMatchesError(Exception):
+    """What was needed of another step's outputs turned out not to be there."""
+
+
+class Resolved:
+    """An action, its digest, and all of its inputs by path in the work directory."""
+
+    def __init__(self, cas: Cas, action: Action) -> None:
+        self._cas = cas
+        self.action = action
+        self.digest = action.digest()
+
+    def inputs(self) -> Mapping[str, Entry]:
+        """Return every input entry by path; read from the store on the first call."""
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> Mapping[str, Entry]:
+        return dict(walk(self._cas, self.action.input_root))
+
+
+def resolve(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> Resolved:
+    """Return the action that `recipe` is, given the output trees of the steps that it needs.
+
+    Raises NothingMatchesError where a selector of another step's outputs comes out empty.
+    """
+    entries: dict[str, Entry] = {}
+    for selection in recipe.selections:
+        entries.update(selection.entries)
+    entries.update(_needed(cas, recipe, outputs))
+    action = Action(
+        command=recipe.command,
+        env=recipe.env,
+        input_root=build_tree(cas, entries),
+        toolchains=recipe.toolchains,
+        outputs=recipe.outputs,
+        depfile=recipe.depfile,
+        platform=recipe.platform,
+        isolation=recipe.isolation,
+    )
+    return Resolved(cas, action)
+
+
+def _needed(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> dict[str, Entry]:
+    whole: dict[str, list[Digest]] = {}
+    parts: dict[tuple[str, str], list[Need]] = {}
+    for need in recipe.needs:
+        if need.pattern is None:
+            whole.setdefault(need.stage, []).append(outputs[need.recipe])
+        else:
+            parts.setdefault((need.stage, need.pattern), []).append(need)
+    entries: dict[str, Entry] = {}
+    for (stage, pattern), needs in parts.items():
+        if stage in whole:
+            continue
+        found = {
+            f"{stage}/{path}": entry
+            for need in needs
+            for path, entry in _selected(cas, outputs[need.recipe], pattern)
+        }
+        if not found:
+            raise NothingMatchesError(f"nothing in {stage} matches {pattern!r}")
+        entries.update(found)
+    for stage, trees in whole.items():
+        entries[stage] = Directory(merge(cas, trees))
+    return entries
+
+
+def _selected(cas: Cas, tree: Digest, pattern: str) -> Iterator[tuple[str, Entry]]:
+    test = matcher(pattern)
+    below = f"{pattern.rstrip('/')}/"
+    for path, entry in walk(cas, tree):
+        if test(path) or path.startswith(below):
+            yield path, entry

@@ -1,0 +1,217 @@
+"""The composition root: opens the store, picks the executor, takes a build from spec to result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import trio
+from attrs import field, frozen
+
+from engine.build import BuildStatus, Options, Result, run_build
+from engine.evaluate import Evaluation, evaluate
+from engine.graph import Graph
+from engine.history import History
+from engine.placement import Node
+from engine.plan import Cached, Plan, make_plan
+from engine.timeline.events import Event
+from engine.timeline.log import TimelineLog, new_build_id
+from executors.base import HERMETIC, NATIVE, Executor
+from store.cas import MissingBlob
+from store.digest import Digest
+from store.errors import InputError
+from store.ingest import RACY_NS
+from store.materialise import materialise, materialised
+from store.objects import Directory, Entry
+from store.store import Store, remove_tree
+from store.trees import build_tree, merge
+
+ISOLATION = {"sandbox": HERMETIC, "native": NATIVE}
+ATTEMPTS = 3
+"""Times that a build is tried whose blobs turn out to be missing or corrupt."""
+
+
+@frozen(kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    spec: Path
+    targets: tuple[str, ...] = ()
+    sets: Mapping[str, str] = field(factory=dict)
+    profile: str | None = None
+    tests: bool = False
+    executor: str = "sandbox"
+    jobs: int | None = None
+    keep_going: bool = False
+    keep_failed: bool = False
+
+
+@frozen(kw_only=True)
+class Report:
+    """What came of a request: the result, what was evaluated, and the tree of each target."""
+
+    result: Result
+    evaluation: Evaluation
+    targets: tuple[str, ...]
+    trees: Mapping[str, Digest]
+
+    @property
+    def up_to_date(self) -> bool:
+        """Say whether nothing had to run."""
+        return self.result.status is BuildStatus.OK and all(
+            isinstance(step, Cached) for step in self.result.steps.values()
+        )
+
+
+def evaluated(store: Store, request: Request) -> Evaluation:
+    """Evaluate the request's spec."""
+    isolation = ISOLATION[request.executor]
+    return trio.run(evaluate, store, request.spec, request.sets, request.profile, isolation)
+
+
+def targets_of(graph: Graph, request: Request) -> tuple[str, ...]:
+    """Return the targets of a request; raises InputError where there are none."""
+    if request.targets:
+        return request.targets
+    targets = graph.tests() if request.tests else graph.default_targets()
+    if not targets:
+        what = 'tests: actions with kind = "test"' if request.tests else "actions to build"
+        raise InputError(f"{graph.root.spec.path}: there are no {what}")
+    return targets
+
+
+def labels_of(graph: Graph, targets: Sequence[str]) -> tuple[str, ...]:
+    """Return the labels of all the steps that make up `targets`."""
+    return tuple(dict.fromkeys(label for t in targets for label in graph.labels_of(t)))
+
+
+def planned(store: Store, request: Request) -> tuple[Evaluation, Plan]:
+    """Evaluate and plan, and run nothing."""
+    evaluation = evaluated(store, request)
+    labels = labels_of(evaluation.graph, targets_of(evaluation.graph, request))
+    history = History(store, evaluation.graph.root.spec.path)
+    return evaluation, make_plan(evaluation.graph, labels, store, history)
+
+
+def build(
+    store: Store, request: Request, watchers: Sequence[Callable[[Event], None]] = ()
+) -> Report:
+    """Take a request to its result. Whoever watches is told every event.
+
+    Raises InputError, HostError and IntegrityError; a failed action is part of the report.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            return trio.run(_build, store, request, watchers)
+        except MissingBlob:
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+async def _build(
+    store: Store, request: Request, watchers: Sequence[Callable[[Event], None]]
+) -> Report:
+    executor = make_executor(request.executor, store)
+    evaluation = await evaluate(
+        store, request.spec, request.sets, request.profile, executor.isolation
+    )
+    graph = evaluation.graph
+    targets = targets_of(graph, request)
+    labels = labels_of(graph, targets)
+    history = History(store, graph.root.spec.path)
+    plan = make_plan(graph, labels, store, history)
+    build_id = new_build_id()
+    log = TimelineLog(store.root, build_id)
+
+    def emit(event: Event) -> None:
+        log(event)
+        for watcher in watchers:
+            watcher(event)
+
+    options = Options(
+        node=local_node(request.jobs),
+        keep_going=request.keep_going,
+        keep_failed=request.keep_failed,
+    )
+    try:
+        result = await run_build(build_id, graph, plan, store, executor, history, options, emit)
+    finally:
+        log.close()
+    outputs = {
+        label: step.outputs for label, step in result.steps.items() if hasattr(step, "outputs")
+    }
+    trees = {
+        target: merge(store.cas, [outputs[label] for label in graph.labels_of(target)])
+        for target in targets
+        if all(label in outputs for label in graph.labels_of(target))
+    }
+    return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
+
+
+def make_executor(name: str, store: Store) -> Executor:
+    """Return the executor of that name; raises HostError where this machine cannot run it."""
+    if name == "native":
+        from executors.native import Native
+
+        return Native(store)
+    from executors.sandbox import Sandbox
+
+    return Sandbox(store)
+
+
+def local_node(jobs: int | None) -> Node:
+    """Return this machine as a node with `jobs` slots (default: the processors it may use)."""
+    import psutil
+
+    cpus = jobs or len(os.sched_getaffinity(0))
+    memory = psutil.virtual_memory().total
+    return Node(name="local", cpus=cpus, memory=memory, free_cpus=cpus, free_memory=memory)
+
+
+def result_tree(store: Store, trees: Mapping[str, Digest]) -> Digest:
+    """Return the tree that a build shows: its only target's, else one directory a target."""
+    if len(trees) == 1:
+        return next(iter(trees.values()))
+    entries: dict[str, Entry] = {
+        name.replace(":", "/"): Directory(tree) for name, tree in trees.items()
+    }
+    return build_tree(store.cas, entries)
+
+
+def link_result(store: Store, tree: Digest, link: Path) -> Path:
+    """Make `link` a symbolic link to the read-only directory that shows `tree`; return that."""
+    shown = materialised(store.cas, tree)
+    if link.exists() and not link.is_symlink():
+        hint = "move it away, or copy the result elsewhere with --out DIR"
+        raise InputError(f"{link}: is in the way of the link to the result", hint)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(shown)
+    os.replace(temporary, link)
+    return shown
+
+
+def copy_result(store: Store, tree: Digest, target: Path) -> None:
+    """Copy `tree` into the directory `target`; other files there are left alone."""
+    temporary = target.absolute().with_name(f".{target.name}.{os.getpid()}")
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        materialise(store.cas, tree, str(temporary), copy=True)
+        for directory, names, files in os.walk(temporary):
+            into = target / os.path.relpath(directory, temporary)
+            into.mkdir(exist_ok=True)
+            links = [name for name in names if os.path.islink(f"{directory}/{name}")]
+            for name in [*files, *links]:
+                if (into / name).is_dir() and not (into / name).is_symlink():
+                    raise InputError(f"{into / name}: a directory is in the way of a file")
+                os.replace(f"{directory}/{name}", into / name)
+    finally:
+        remove_tree(temporary)
+
+
+def recordable(evaluation: Evaluation) -> bool:
+    """Say whether the signatures that an evaluation saw can be trusted to tell a later change."""
+    limit = evaluation.taken_ns - RACY_NS
+    return all(max(mark[0], mark[1]) < limit for mark in evaluation.watched.values())

@@ -1,0 +1,68 @@
+"""The timeline on disk: one JSON line an event, appended as it happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.timeline.events import Event, to_document
+from store.errors import host_error
+
+NAME = "timeline.jsonl"
+
+
+def new_build_id() -> str:
+    """Return a name for a build that sorts by time and that no other process takes."""
+    now = time.time_ns()
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now // 10**9))
+    return f"{stamp}-{now % 10**9 // 1000:06d}-{os.getpid()}"
+
+
+class TimelineLog:
+    """Appends events to `builds/<id>/timeline.jsonl` under the store."""
+
+    def __init__(self, root: Path, build: str) -> None:
+        directory = root / "builds" / build
+        try:
+            directory.mkdir(parents=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._handle = os.open(directory / NAME, flags, 0o644)
+        except OSError as error:
+            raise host_error(error, "cannot write the timeline") from error
+
+    def __call__(self, event: Event) -> None:
+        """Append one event."""
+        line = json.dumps(to_document(event, time.time()), separators=(",", ":"))
+        try:
+            os.write(self._handle, line.encode() + b"\n")
+        except OSError as error:
+            raise host_error(error, "cannot write the timeline") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._handle)
+
+
+def builds(root: Path) -> list[str]:
+    """Return the names of the recorded builds, the last one first."""
+    try:
+        return sorted(os.listdir(root / "builds"), reverse=True)
+    except FileNotFoundError:
+        return []
+
+
+def read_timeline(root: Path, build: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of a build; a last line that was cut off by a kill is left out."""
+    try:
+        text = (root / "builds" / build / NAME).read_text()
+    except FileNotFoundError:
+        return
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
