@@ -45,8 +45,8 @@ BASE_ENV: Final[Mapping[str, str]] = {
     "ZERO_AR_DATE": "1",
     "out": OUT,
 }
-"""The whole environment of an action, before the variables that its spec sets. A change here is a
-change of `HERMETIC`'s version."""
+"""The whole environment of an action, before the variables that its spec sets, but for PWD, which
+is always the work directory. A change here is a change of `HERMETIC`'s version."""
 
 
 @frozen

@@ -1,0 +1,121 @@
+"""Bubblewrap: its command line, what its version can do, and how its own failures look."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from executors.base import WORK
+from executors.stage import Workspace
+from store.errors import HostError
+
+UID: Final = 1000
+HOST_NAME: Final = "bn"
+
+_NATIVE: Final = "or run without isolation: --executor native"
+_ABSENT: Final = f"install it: apt-get install bubblewrap (dnf, pacman: the same name); {_NATIVE}"
+_FORBIDDEN: Final = (
+    "user namespaces seem to be forbidden here. On Ubuntu: "
+    "sysctl kernel.apparmor_restrict_unprivileged_userns=0; on older Debian: "
+    "sysctl kernel.unprivileged_userns_clone=1; in a container: start it with "
+    f"--security-opt seccomp=unconfined --security-opt systempaths=unconfined; {_NATIVE}"
+)
+_NAMESPACES: Final = (
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-net",
+    "--unshare-cgroup-try",
+)
+
+
+@frozen
+class Bubblewrap:
+    """An installed bubblewrap: its path and version."""
+
+    path: str
+    version: tuple[int, ...]
+
+    @property
+    def stops_nesting(self) -> bool:
+        """Whether it can forbid user namespaces in the sandbox (0.8 and later)."""
+        return self.version >= (0, 8)
+
+    @property
+    def sizes_tmpfs(self) -> bool:
+        """Whether it can limit the size of /tmp (0.7 and later)."""
+        return self.version >= (0, 7)
+
+    def isolation(self) -> list[str]:
+        """Return the options that shut the sandbox off from the host."""
+        nesting = ["--disable-userns"] if self.stops_nesting else []
+        return [
+            *_NAMESPACES,
+            *nesting,
+            *("--uid", str(UID), "--gid", str(UID), "--hostname", HOST_NAME),
+            *("--die-with-parent", "--cap-drop", "ALL"),
+        ]
+
+    def check(self) -> None:
+        """Run something in a sandbox made of the host's own files. Raises HostError if it fails."""
+        argv = [self.path, *self.isolation(), "--ro-bind", "/", "/", "--proc", "/proc"]
+        tried = subprocess.run(
+            [*argv, "--dev", "/dev", "/bin/sh", "-c", ":"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if tried.returncode != 0:
+            raise sandbox_failed(tried.stderr)
+
+
+def find_bubblewrap() -> Bubblewrap:
+    """Return the bubblewrap of this machine. Raises HostError where there is none."""
+    path = shutil.which("bwrap")
+    if path is None:
+        raise HostError("bubblewrap (bwrap) is not installed", _ABSENT)
+    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    return Bubblewrap(path, tuple(map(int, re.findall(r"\d+", said)[:3])))
+
+
+def command_line(
+    bubblewrap: Bubblewrap,
+    root: Path,
+    workspace: Workspace,
+    env: Mapping[str, str],
+    command: Sequence[str],
+    *,
+    terminal: bool = False,
+    tmp_bytes: int | None = None,
+) -> list[str]:
+    """Return the whole command line; with `terminal` the command keeps the user's terminal."""
+    argv = [bubblewrap.path, *bubblewrap.isolation()]
+    if not terminal:
+        # without a session of its own, it could type into the user's terminal (TIOCSTI)
+        argv.append("--new-session")
+    argv += ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev"]
+    if tmp_bytes is not None and bubblewrap.sizes_tmpfs:
+        argv += ["--size", str(tmp_bytes)]
+    argv += ["--perms", "1777", "--tmpfs", "/tmp"]
+    argv += ["--bind", str(workspace.io), "/bn", "--bind", str(workspace.build), WORK]
+    for name in workspace.mounts:
+        argv += ["--ro-bind", str(workspace.path / "in" / name), f"{WORK}/{name}"]
+    argv += ["--chdir", WORK, "--clearenv"]
+    for name, value in sorted(env.items()):
+        argv += ["--setenv", name, value]
+    return [*argv, "--", *command]
+
+
+def sandbox_failed(said: str) -> HostError:
+    """Return the error for a sandbox that could not be set up; `said` is what bubblewrap wrote."""
+    last = (said.strip().splitlines() or ["bwrap failed without a word"])[-1]
+    words = last.removeprefix("bwrap: ")
+    return HostError(f"bubblewrap cannot make a sandbox: {words}", _FORBIDDEN)

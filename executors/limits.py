@@ -1,0 +1,152 @@
+"""Limits on an action: control groups where they work, else resource limits and a watch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from executors import descendants
+from executors.base import Limits
+from executors.cgroups import Controllers, Group, find_controllers
+from store.errors import HostError, host_error
+
+
+class Limiter:
+    """What this machine can enforce; makes a `Fence` for every action."""
+
+    @cached_property
+    def controllers(self) -> Controllers:
+        """The control groups that work here; looked for once, on first use."""
+        return find_controllers()
+
+    @cached_property
+    def threads_at_start(self) -> int:
+        """How many threads this user ran when the first action started: RLIMIT_NPROC counts all of
+        them, not only those of an action."""
+        return sum(_threads_of(os.getuid()))
+
+    def fence(self, limits: Limits) -> Fence:
+        """Return the fence for one action. Raises HostError where its group cannot be made."""
+        wanted = limits.memory is not None or limits.processes is not None
+        group = None
+        if wanted and self.controllers.parents:
+            try:
+                group = Group(self.controllers, limits)
+            except OSError as error:
+                raise host_error(error, "cannot make a control group") from error
+        threads = 0
+        if not (group and group.limits("pids")) and os.getuid() != 0:
+            threads = self.threads_at_start
+        return Fence(limits, group, threads)
+
+    def enforcement(self) -> list[tuple[str, str | None]]:
+        """Return every limit and how it is enforced here, None where it is not."""
+        version = f"control groups, version {self.controllers.version}"
+        groups = self.controllers.parents
+        memory = "RLIMIT_DATA for each process, and the sum is watched"
+        processes = "watched" if os.getuid() == 0 else "RLIMIT_NPROC, and watched"
+        return [
+            ("memory", version if "memory" in groups else memory),
+            ("processes", version if "pids" in groups else processes),
+            ("CPU time", "RLIMIT_CPU for each process"),
+            ("wall time", "watched"),
+            ("size of the log", "watched"),
+        ]
+
+
+def enforcement() -> list[tuple[str, str | None]]:
+    """Return every limit and how it is enforced on this machine, None where it is not."""
+    return Limiter().enforcement()
+
+
+class Fence:
+    """The limits of one action, in force."""
+
+    def __init__(self, limits: Limits, group: Group | None, threads: int) -> None:
+        self._limits = limits
+        self._group = group
+        self._threads = threads
+
+    def wrap(self, argv: Sequence[str]) -> list[str]:
+        """Return the command that joins the group, sets the limits, and then becomes `argv`.
+
+        A shell does it between fork and exec: Python code there would copy or deadlock a process
+        with threads.
+        """
+        script = ["set -e", "umask 022", "ulimit -c 0"]
+        if self._group:
+            script += [f"echo 0 > {shlex.quote(str(file))}" for file in self._group.entrances()]
+        if (seconds := self._limits.cpu_seconds) is not None:
+            script += [f"ulimit -S -t {seconds}", f"ulimit -H -t {seconds + 1}"]
+        if self._limits.memory is not None and not self._grouped("memory"):
+            script.append(f"ulimit -d {max(1, self._limits.memory // 1024)}")
+        if self._limits.processes is not None and self._threads:
+            most = self._threads + self._limits.processes
+            # dash calls it -p, other shells -u
+            script.append(f"ulimit -u {most} 2>/dev/null || ulimit -p {most}")
+        script.append('exec "$@"')
+        return ["/bin/sh", "-c", "; ".join(script), "sh", *argv]
+
+    def exceeded(self, pid: int) -> str:
+        """Say which limit the process tree under `pid` is over, in words; else return nothing."""
+        if self._group and self._group.out_of_memory():
+            return over_memory(self._limits)
+        memory, processes = self._limits.memory, self._limits.processes
+        watch_memory = memory is not None and not self._grouped("memory")
+        watch_processes = processes is not None and not self._grouped("pids")
+        if not watch_memory and not watch_processes:
+            return ""
+        used = descendants.usage(pid)
+        if watch_memory and memory is not None and used.memory > memory:
+            return over_memory(self._limits)
+        if watch_processes and processes is not None and used.processes > processes + 3:
+            return f"ran more than {processes} processes"
+        return ""
+
+    @property
+    def contains(self) -> bool:
+        """Whether every process of the action, wherever it went, is among `members`."""
+        return self._group is not None
+
+    def members(self) -> set[int]:
+        """Return the processes in the group; none where there is no group."""
+        return self._group.members() if self._group else set()
+
+    async def remove(self) -> None:
+        """Kill what is left in the group and remove it."""
+        if self._group:
+            await self._group.remove()
+
+    def _grouped(self, controller: str) -> bool:
+        return self._group is not None and self._group.limits(controller)
+
+
+def over_memory(limits: Limits) -> str:
+    """Return the reason of an action that used more than its memory."""
+    return f"used more than its {(limits.memory or 0) / 1e6:.0f} MB of memory"
+
+
+def require_space(directory: Path) -> None:
+    """Raise HostError where the file system of `directory` is full: then an action that failed is
+    not to blame."""
+    status = os.statvfs(directory)
+    blocks = status.f_bfree if os.getuid() == 0 else status.f_bavail
+    no_inodes = status.f_files > 0 and status.f_ffree == 0
+    if blocks * status.f_frsize < 1 << 20 or no_inodes:
+        raise HostError(
+            f"{directory}: no space left while an action ran",
+            "free some space, or put the store elsewhere with BN_STORE",
+        )
+
+
+def _threads_of(uid: int) -> list[int]:
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                found.append(len(os.listdir(f"/proc/{name}/task")))
+    return found

@@ -1,0 +1,136 @@
+"""The hermetic executor: a fresh bubblewrap sandbox for every action."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve
+
+from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Outcome
+from executors.bubblewrap import Bubblewrap, command_line, find_bubblewrap, sandbox_failed
+from executors.conclude import CANNOT_RUN, conclude
+from executors.depfile import Observer
+from executors.limits import Limiter, require_space
+from executors.process import (
+    Command,
+    Ended,
+    adopt_orphans,
+    fix_addresses,
+    read_status,
+    run,
+)
+from executors.stage import Workspace, sandbox_root, stage
+from store.digest import Digest
+from store.errors import HostError
+from store.objects import Action
+from store.store import Store
+
+_SCRATCH: Final = ("/bn", "/dev", "/proc", "/tmp")
+"""Where a path that a depfile names may lead to anything, /proc/self/cwd among it."""
+
+
+class Sandbox:
+    """Runs actions in a root file system of their toolchains alone, shut off from the host."""
+
+    isolation = HERMETIC
+
+    def __init__(self, store: Store) -> None:
+        """Make an executor over `store`. Whether this machine can run it shows in `check` or in the
+        first action."""
+        self._store = store
+        self._limiter = Limiter()
+        self._roots: dict[tuple[Digest, ...], Path] = {}
+        self._addresses_fixed = fix_addresses()
+        adopt_orphans()
+
+    @cached_property
+    def _bubblewrap(self) -> Bubblewrap:
+        return find_bubblewrap()
+
+    def check(self) -> str:
+        """Return the version of the bubblewrap that makes sandboxes here; raises HostError, with
+        what to do, where none can be made."""
+        self._bubblewrap.check()
+        return ".".join(map(str, self._bubblewrap.version))
+
+    def enforcement(self) -> list[tuple[str, str | None]]:
+        """Return what is enforced on this machine and how, None for what is not."""
+        try:
+            nesting = "bwrap --disable-userns" if self._bubblewrap.stops_nesting else None
+        except HostError:
+            nesting = None
+        return [
+            *self._limiter.enforcement(),
+            ("fixed addresses", "personality(2)" if self._addresses_fixed else None),
+            ("no nested user namespaces", nesting),
+        ]
+
+    async def execute(self, request: ExecutionRequest) -> Outcome:
+        """Run one action to its end. On cancellation everything that it started is killed.
+
+        Raises HostError where the machine cannot run it and MissingBlob where an input is gone.
+        """
+        action = request.action
+        bubblewrap, root = self._bubblewrap, self._root(action)
+        workspace = stage(self._store, action)
+        try:
+            command = Command(
+                argv=command_line(
+                    bubblewrap,
+                    root,
+                    workspace,
+                    {**BASE_ENV, **action.env},
+                    action.command,
+                    tmp_bytes=request.limits.memory,
+                ),
+                env={},
+                cwd=workspace.path,
+                log=workspace.log,
+                status=workspace.status,
+            )
+            ended = await run(command, request.limits, self._limiter.fence(request.limits))
+            ended = _checked(ended, workspace)
+            observer = Observer(self._store.cas, action.input_root, WORK, _SCRATCH)
+            return conclude(self._store, request, workspace, ended, observer)
+        finally:
+            workspace.remove()
+
+    @contextlib.contextmanager
+    def shell_command(self, action: Action, command: str | None = None) -> Iterator[list[str]]:
+        """Stage the inputs of `action` and give the command line of a shell in its sandbox, for as
+        long as the context lasts; with `command` the shell runs that and ends.
+
+        It is to be run by this thread, with the user's terminal. Raises HostError and MissingBlob.
+        """
+        env = {**BASE_ENV, **action.env}
+        if command is None:
+            env["TERM"] = os.environ.get("TERM", "dumb")
+        shell = [SHELL, "-c", command] if command is not None else [SHELL]
+        bubblewrap, root = self._bubblewrap, self._root(action)
+        workspace = stage(self._store, action)
+        try:
+            yield command_line(bubblewrap, root, workspace, env, shell, terminal=True)
+        finally:
+            workspace.remove()
+
+    def _root(self, action: Action) -> Path:
+        root = self._roots.get(action.toolchains)
+        if root is None or not root.exists():
+            root = self._roots[action.toolchains] = sandbox_root(self._store, action.toolchains)
+        return root
+
+
+def _checked(ended: Ended, workspace: Workspace) -> Ended:
+    """Return how the command ended; raise HostError where bubblewrap failed before it ran."""
+    if ended.exceeded or "exit-code" in read_status(workspace.status):
+        return ended
+    said = workspace.log.read_text(errors="replace")
+    if "bwrap: execvp " in said:
+        return evolve(ended, exit_code=CANNOT_RUN)
+    require_space(workspace.path)
+    raise sandbox_failed(said)
