@@ -11,7 +11,9 @@ from engine.cli.options import split_spec
 from engine.history import History, Past
 from engine.spec.faults import nearest, shown
 from engine.timeline.log import builds, read_timeline
+from store.digest import Digest
 from store.errors import InputError
+from store.objects import Action
 from store.store import Store
 
 
@@ -58,3 +60,19 @@ def known_labels(store: Store, spec: Path) -> list[str]:
             if "label" in event:
                 labels[event["label"]] = None
     return list(labels)
+
+
+def last_failed(store: Store, spec: Path) -> tuple[str, Action]:
+    """Return the label and the action of the step that failed last in a build of `spec`.
+
+    Raises InputError where none did.
+    """
+    for build in builds(store.root):
+        events = list(read_timeline(store.root, build))
+        if not events or events[0].get("spec") != str(spec):
+            continue
+        for event in reversed(events):
+            if event["event"] == "StepFinished" and event["outputs"] is None:
+                data = store.cas.get_bytes(Digest(event["action"]))
+                return event["label"], Action.decode(data)
+    raise InputError(f"{shown(spec)}: no build of it is known to have failed", "name an artifact")

@@ -1,0 +1,97 @@
+"""`bn shell`: a shell in an action's sandbox, with its inputs."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+from collections.abc import Sequence
+
+import click
+from attrs import evolve
+
+from engine.cli.build import end_badly, run
+from engine.cli.options import note, open_store, print_json, request, spec_options
+from engine.cli.steps import last_failed
+from engine.graph import Graph
+from engine.resolve import resolve
+from engine.session import BuildStatus, Request, evaluated
+from executors.sandbox import Sandbox
+from store.digest import Digest
+from store.errors import InputError
+from store.objects import Action
+from store.store import Store
+
+
+@click.command()
+@spec_options
+@click.option("-c", "script", metavar="COMMAND", help="Run this instead of a shell.")
+@click.option("--run", "own", is_flag=True, help="Run the action's own command.")
+def command(
+    names: tuple[str, ...],
+    sets: tuple[str, ...],
+    profile: str | None,
+    executor: str,
+    as_json: bool,
+    script: str | None,
+    own: bool,
+) -> int:
+    """Open a shell in the sandbox of an artifact's action, with its inputs staged.
+
+    Without an artifact: of the action that failed last, just as it was. What is written is thrown
+    away at the end. The exit code is that of the shell or command.
+    """
+    asked = request(names, sets, profile, executor)
+    if executor != "sandbox":
+        raise click.UsageError("a shell is there only with --executor sandbox")
+    with open_store() as store:
+        if asked.targets:
+            action = _current(store, asked, as_json)
+        else:
+            label, action = last_failed(store, asked.spec.absolute())
+            note(f"{label}, as it failed")
+        if action is None:
+            return 1
+        if own:
+            script = f"exec {shlex.join(action.command)}"
+        if as_json:
+            print_json({"action": action.digest(), "command": list(action.command)})
+        if script is None:
+            note(f"its command: {shlex.join(action.command)}")
+        return enter(Sandbox(store), action, script)
+
+
+def enter(sandbox: Sandbox, action: Action, script: str | None) -> int:
+    """Run a shell, or `script`, in the sandbox of `action` and return its exit code."""
+    with sandbox.shell_command(action, script) as argv:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return subprocess.call(argv)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _current(store: Store, asked: Request, as_json: bool) -> Action | None:
+    """Return the action that the spec now says, its inputs built; None where they cannot be."""
+    graph = evaluated(store, asked).graph
+    label = _one_label(graph, asked.targets)
+    recipe = graph.recipes[label]
+    needs = tuple(dict.fromkeys(need.recipe for need in recipe.needs))
+    outputs: dict[str, Digest] = {}
+    if needs:
+        report = run(store, evolve(asked, targets=needs))
+        if report.result.status is not BuildStatus.OK:
+            end_badly(report, as_json)
+            return None
+        outputs = dict(report.trees)
+    return resolve(store.cas, recipe, outputs).action
+
+
+def _one_label(graph: Graph, targets: Sequence[str]) -> str:
+    labels = [label for target in targets for label in graph.labels_of(target)]
+    if len(labels) != 1:
+        shown = ", ".join(repr(label) for label in labels[:3])
+        raise InputError(f"{targets[0]!r} is {len(labels)} actions", f"name one: {shown}, …")
+    return labels[0]
+
+

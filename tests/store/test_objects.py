@@ -1,0 +1,130 @@
+"""Objects and their encoding: round trips, canonical form, names that no tree may hold."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store.digest import Digest, digest_bytes
+from store.encoding import decode, encode
+from store.errors import IntegrityError
+from store.objects import (
+    Action,
+    ActionResult,
+    Directory,
+    Entry,
+    File,
+    Link,
+    Realisation,
+    Tree,
+)
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+names = text.filter(lambda name: name not in ("", ".", "..") and "/" not in name)
+digests = st.binary(max_size=8).map(digest_bytes)
+entries: st.SearchStrategy[Entry] = st.one_of(
+    st.builds(File, digests, st.integers(0, 2**60), st.booleans()),
+    st.builds(Directory, digests),
+    st.builds(Link, text.filter(bool)),
+)
+trees = st.builds(Tree, st.dictionaries(names, entries, max_size=6))
+actions = st.builds(
+    Action,
+    command=st.lists(text, max_size=4).map(tuple),
+    env=st.dictionaries(text, text, max_size=3),
+    input_root=digests,
+    toolchains=st.lists(digests, max_size=2).map(tuple),
+    outputs=st.lists(text, max_size=3).map(tuple),
+    depfile=st.booleans(),
+)
+results = st.builds(
+    ActionResult,
+    action=digests,
+    outputs=digests,
+    log=digests,
+    observed=st.none() | st.lists(text, max_size=3).map(tuple),
+)
+realisations = st.builds(Realisation, recipe=digests, action=digests, outputs=digests)
+
+
+@given(trees)
+def test_tree_decodes_to_what_was_encoded(tree: Tree) -> None:
+    assert Tree.decode(tree.encode()) == tree
+
+
+@given(actions)
+def test_action_decodes_to_what_was_encoded(action: Action) -> None:
+    assert Action.decode(action.encode()) == action
+
+
+@given(results)
+def test_result_decodes_to_what_was_encoded(result: ActionResult) -> None:
+    assert ActionResult.decode(result.encode()) == result
+
+
+@given(realisations)
+def test_realisation_decodes_to_what_was_encoded(realisation: Realisation) -> None:
+    assert Realisation.decode(realisation.encode()) == realisation
+
+
+@given(trees, st.randoms())
+def test_order_of_entries_does_not_matter(tree: Tree, random: object) -> None:
+    items = list(tree.entries.items())
+    random.shuffle(items)  # type: ignore[attr-defined]
+    assert Tree(dict(items)).digest() == tree.digest()
+
+
+@given(actions, actions)
+def test_different_actions_have_different_digests(one: Action, other: Action) -> None:
+    assert (one == other) == (one.digest() == other.digest())
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "nul\0"])
+def test_forbidden_names_are_refused_both_ways(name: str) -> None:
+    with pytest.raises(IntegrityError):
+        Tree({name: Link("x")}).encode()
+    data = encode({"_": "tree.1", "entries": {name: {"link": "x"}}})
+    with pytest.raises(IntegrityError):
+        Tree.decode(data)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"file": "0" * 64},
+        {"file": "0" * 63, "size": 1},
+        {"file": "0" * 64, "size": -1},
+        {"file": "0" * 64, "size": 1, "executable": False},
+        {"tree": "0" * 64, "size": 1},
+        {"link": ""},
+        {"device": "sda"},
+    ],
+)
+def test_malformed_entries_are_refused(entry: dict[str, object]) -> None:
+    with pytest.raises(IntegrityError):
+        Tree.decode(encode({"_": "tree.1", "entries": {"name": entry}}))
+
+
+def test_bytes_that_are_not_canonical_are_refused() -> None:
+    canonical = encode({"_": "x.1", "a": 1, "b": "é"})
+    assert decode(canonical, "x.1") == {"_": "x.1", "a": 1, "b": "é"}
+    for other in (json.dumps(json.loads(canonical)).encode(), b'{"b":1,"_":"x.1"}', b"[]", b"\xff"):
+        with pytest.raises(IntegrityError):
+            decode(other, "x.1")
+
+
+def test_objects_of_another_type_are_refused() -> None:
+    with pytest.raises(IntegrityError, match=r"tree\.1"):
+        Tree.decode(Realisation(recipe=_d, action=_d, outputs=_d).encode())
+
+
+def test_floats_have_no_canonical_form() -> None:
+    with pytest.raises(TypeError, match="float"):
+        encode({"_": "x.1", "a": [0.5]})
+
+
+_d = Digest("0" * 64)
