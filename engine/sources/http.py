@@ -90,8 +90,8 @@ class Web:
     async def download(self, url: str, target: str, progress: Progress | None = None) -> Download:
         """Fetch `url` into the new file `target`; on failure or cancellation no file is left.
 
-        Raises NotFoundError, InputError for an address that cannot work, and HostError where the server
-        is down, cuts off or keeps failing, or where the disk is full.
+        Raises NotFoundError, InputError for an address that cannot work, and HostError where the
+        server is down, cuts off or keeps failing, or where the disk is full.
         """
         try:
             if urlsplit(url).scheme == "file":

@@ -16,7 +16,7 @@ from attrs import frozen
 from engine.sources import debian, pypi
 from engine.sources.archive import unpack
 from engine.sources.exclusion import ALWAYS, exclusion
-from engine.sources.http import Download, Progress, Web, shown
+from engine.sources.http import Download, Patience, Progress, Web, shown
 from engine.sources.members import suffix_of
 from engine.spec.model import SourceSpec
 from store.digest import Digest, digest_bytes, is_digest
@@ -43,7 +43,11 @@ class SourceTree:
 
 
 async def realise_source(
-    store: Store, source: SourceSpec, base: Path, progress: Progress | None = None
+    store: Store,
+    source: SourceSpec,
+    base: Path,
+    progress: Progress | None = None,
+    patience: Patience | None = None,
 ) -> SourceTree:
     """Return the tree of `source`; paths are relative to `base`, the spec's directory.
 
@@ -55,7 +59,7 @@ async def realise_source(
     for kind, value in (("git", source.git), ("npm", source.npm)):
         if value is not None:
             raise InputError(f"sources of the kind {kind} are not supported yet", "use url = …")
-    file = await _fetched(store, source, progress)
+    file = await _fetched(store, source, progress, patience)
     if source.unpack:
         return SourceTree(_unpacked(store, source, file))
     name = _file_name(store, source, file)
@@ -103,14 +107,17 @@ def _single_file(store: Store, path: str, status: os.stat_result) -> SourceTree:
     return SourceTree(tree, Snapshot(directory, tree, {name: file}, {name: mark}))
 
 
-async def _fetched(store: Store, source: SourceSpec, progress: Progress | None) -> File:
+async def _fetched(
+    store: Store, source: SourceSpec, progress: Progress | None, patience: Patience | None
+) -> File:
     """Return the file that `source` names, from the store or else from where it is published."""
     wanted = _wanted_sha256(source)
     if wanted is not None and (known := _known_file(store, wanted)) is not None:
         return known
     target = store.cas.temporary()
     try:
-        download = await _download(source, wanted, target, progress)
+        async with Web(patience) as web:
+            download = await _download(web, source, wanted, target, progress)
         if wanted is not None and download.sha256 != wanted:
             raise IntegrityError(
                 f"{_shown(source)}: the file that was fetched is not the one that was pinned\n"
@@ -134,15 +141,14 @@ async def _fetched(store: Store, source: SourceSpec, progress: Progress | None) 
 
 
 async def _download(
-    source: SourceSpec, wanted: str | None, target: str, progress: Progress | None
+    web: Web, source: SourceSpec, wanted: str | None, target: str, progress: Progress | None
 ) -> Download:
-    async with Web() as web:
-        if source.pypi is not None:
-            return await pypi.fetch(web, source.pypi, wanted, target, progress)
-        if source.debian is not None:
-            return await debian.fetch(web, source.debian, target, progress)
-        if source.url is not None:
-            return await web.download(source.url, target, progress)
+    if source.pypi is not None:
+        return await pypi.fetch(web, source.pypi, wanted, target, progress)
+    if source.debian is not None:
+        return await debian.fetch(web, source.debian, target, progress)
+    if source.url is not None:
+        return await web.download(source.url, target, progress)
     raise InputError("a source needs one of path, url, pypi and debian")
 
 

@@ -29,10 +29,9 @@ def closure(installed: Iterable[Package], wanted: Iterable[str]) -> list[Package
         if str(package) in reached:
             continue
         reached[str(package)] = package
-        for clause in package.depends:
-            # A dependency that nothing satisfies was forced upon dpkg; then it was not needed.
-            if (found := known.first(clause, package.architecture)) is not None:
-                todo.append(found)
+        # A dependency that nothing satisfies was forced upon dpkg; then it was not needed.
+        found = (known.first(clause, package.architecture) for clause in package.depends)
+        todo += [dependency for dependency in found if dependency is not None]
     return [reached[name] for name in sorted(reached)]
 
 
