@@ -18,14 +18,13 @@ from engine.plan import Cached, Plan, make_plan
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
 from executors.base import HERMETIC, NATIVE, Executor
-from store.cas import MissingBlob
+from store.cas import MissingBlob, empty_tree
 from store.digest import Digest
 from store.errors import InputError
 from store.ingest import RACY_NS
 from store.materialise import materialise, materialised
-from store.objects import Directory, Entry
 from store.store import Store, remove_tree
-from store.trees import build_tree, merge
+from store.trees import ConflictError, merge
 
 ISOLATION = {"sandbox": HERMETIC, "native": NATIVE}
 ATTEMPTS = 3
@@ -171,13 +170,17 @@ def local_node(jobs: int | None) -> Node:
 
 
 def result_tree(store: Store, trees: Mapping[str, Digest]) -> Digest:
-    """Return the tree that a build shows: its only target's, else one directory a target."""
-    if len(trees) == 1:
-        return next(iter(trees.values()))
-    entries: dict[str, Entry] = {
-        name.replace(":", "/"): Directory(tree) for name, tree in trees.items()
-    }
-    return build_tree(store.cas, entries)
+    """Return the tree that a build shows: the union of its targets' trees.
+
+    Raises InputError where two targets hold different things at one path.
+    """
+    try:
+        return merge(store.cas, trees.values() or [empty_tree(store.cas)], strict=True)
+    except ConflictError as error:
+        raise InputError(
+            f"{error}: the targets {', '.join(trees)} hold different things there",
+            "build them one at a time",
+        ) from error
 
 
 def link_result(store: Store, tree: Digest, link: Path) -> Path:

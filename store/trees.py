@@ -80,8 +80,16 @@ def find(cas: Cas, tree: Digest, path: str) -> Entry | None:
     return entry
 
 
-def merge(cas: Cas, trees: Iterable[Digest]) -> Digest:
-    """Store the union of `trees` and return its digest; where two have a file, the first wins."""
+class ConflictError(Exception):
+    """Two trees hold different things at the path that is its message."""
+
+
+def merge(cas: Cas, trees: Iterable[Digest], *, strict: bool = False, at: str = "") -> Digest:
+    """Store the union of `trees` and return its digest.
+
+    Where two hold different things at one path the first wins; with `strict`, ConflictError names
+    the path (below `at`).
+    """
     distinct = list(dict.fromkeys(trees))
     if len(distinct) == 1:
         return distinct[0]
@@ -92,8 +100,10 @@ def merge(cas: Cas, trees: Iterable[Digest]) -> Digest:
             first = merged.setdefault(name, entry)
             if isinstance(first, Directory) and isinstance(entry, Directory):
                 shared.setdefault(name, []).append(entry.digest)
+            elif strict and first != entry:
+                raise ConflictError(f"{at}{name}")
     for name, parts in shared.items():
-        merged[name] = Directory(merge(cas, parts))
+        merged[name] = Directory(merge(cas, parts, strict=strict, at=f"{at}{name}/"))
     return cas.put_tree(Tree(merged))
 
 

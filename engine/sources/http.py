@@ -94,7 +94,7 @@ class Web:
         server is down, cuts off or keeps failing, or where the disk is full.
         """
         try:
-            if urlsplit(url).scheme == "file":
+            if _is_local(url):
                 return _copy_local(url, target, progress)
             return await self._retried(url, lambda: self._stream(url, target, progress))
         except BaseException:
@@ -103,7 +103,7 @@ class Web:
 
     async def page(self, url: str, accept: str = "*/*") -> Page:
         """Fetch a small document. Raises as `download` does."""
-        if urlsplit(url).scheme == "file":
+        if _is_local(url):
             return _local_page(url)
         return await self._retried(url, lambda: self._page(url, accept))
 
@@ -185,13 +185,23 @@ class _Sink:
 
 def shown(url: str) -> str:
     """Return `url` as it may be printed: without user, password, query and fragment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url.rpartition("@")[2]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def local_path(url: str) -> str:
     """Return the path that a file:// address names."""
     return unquote(urlsplit(url).path)
+
+
+def _is_local(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme == "file"
+    except ValueError as error:
+        raise InputError(f"{shown(url)}: cannot fetch this address: {error}") from error
 
 
 def _copy_local(url: str, target: str, progress: Progress | None) -> Download:

@@ -1,0 +1,182 @@
+"""A real `bn`, run as users run it, in a temporary directory and with a store of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define
+
+REPOSITORY = Path(__file__).parents[2]
+TOOLCHAINS = REPOSITORY / "specs" / "toolchains"
+SECONDS = 300
+"""The bound on one run of bn."""
+
+
+@define
+class Bn:
+    """The command, with a directory to work in and a store."""
+
+    directory: Path
+    store: Path
+    env: Mapping[str, str]
+
+    def __call__(
+        self, *arguments: str, code: int = 0, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run bn, check its exit code, and return what it printed."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=cwd or self.directory,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line that runs this checkout's bn."""
+        return [sys.executable, "-I", "-m", "engine.cli.main", *arguments]
+
+    def json(self, *arguments: str, code: int = 0, **env: str) -> Any:
+        """Run bn with --json and return what it printed on standard output."""
+        return json.loads(self(*arguments, "--json", code=code, **env).stdout)
+
+    def steps(self, *arguments: str, code: int = 0) -> dict[str, str]:
+        """Build and return how each step ended."""
+        steps = self.json("build", *arguments, code=code)["steps"]
+        return {label: step["status"] for label, step in steps.items()}
+
+    def ran(self, *arguments: str) -> set[str]:
+        """Build and return the labels of the steps that ran."""
+        return {label for label, status in self.steps(*arguments).items() if status == "built"}
+
+    def put(self, path: Path | str, text: str) -> Path:
+        """Write a file (relative to the directory), its text dedented."""
+        target = self.directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(textwrap.dedent(text))
+        return target
+
+
+def clean_env(store: Path) -> dict[str, str]:
+    """Return the environment that tests run bn with."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BN_")}
+    return {**kept, "BN_STORE": str(store), "COLUMNS": "100"}
+
+
+@pytest.fixture(scope="session")
+def warm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has imported the host's toolchains."""
+    directory = tmp_path_factory.mktemp("warm")
+    store = directory / "store"
+    bn = Bn(directory, store, clean_env(store))
+    bn.put(
+        "spec.toml",
+        f"""
+        [package]
+        name = "warm"
+        [toolchains]
+        cc = "{TOOLCHAINS / "host-cc.toml"}"
+        sh = "{TOOLCHAINS / "host-sh.toml"}"
+        [actions.c]
+        tools = ["cc"]
+        script = "gcc --version"
+        [actions.s]
+        tools = ["sh"]
+        script = "true"
+        """,
+    )
+    bn("build")
+    return store
+
+
+@pytest.fixture
+def bn(tmp_path: Path, warm_store: Path) -> Iterator[Bn]:
+    """A bn in an empty directory, with a store of its own in which the toolchains are imported.
+
+    The blobs are shared with the other tests' stores by hard links: a test that damages blobs in
+    place takes `cold_bn`.
+    """
+    store = tmp_path / "store"
+    shutil.copytree(warm_store / "index", store / "index")
+    shutil.copy(warm_store / "format", store / "format")
+    for shared in ("blobs", "trees"):
+        subprocess.run(["cp", "-al", str(warm_store / shared), str(store)], check=True)
+    project = tmp_path / "project"
+    project.mkdir()
+    yield Bn(project, store, clean_env(store))
+    subprocess.run(["chmod", "-R", "u+w", str(tmp_path)], check=False)
+
+
+@pytest.fixture
+def cold_bn(tmp_path: Path) -> Bn:
+    """A bn in an empty directory with an empty store."""
+    project = tmp_path / "project"
+    project.mkdir()
+    return Bn(project, tmp_path / "store", clean_env(tmp_path / "store"))
+
+
+C_PROJECT = {
+    "spec.toml": f"""
+        [package]
+        name = "app"
+        default = ["app"]
+
+        [params]
+        opt = 1
+
+        [sources.src]
+        path = "src"
+
+        [toolchains]
+        cc = "{TOOLCHAINS / "host-cc.toml"}"
+
+        [actions.compile]
+        foreach = "src:*.c"
+        tools = ["cc"]
+        inputs = ["{{item}}", "src:*.h"]
+        run = [
+            "gcc", "-O{{opt}}", "-MD", "-MF", "{{depfile}}", "-Isrc", "-c", "{{item}}",
+            "-o", "{{out}}/{{item.stem}}.o",
+        ]
+        outputs = ["{{item.stem}}.o"]
+        depfile = true
+
+        [actions.app]
+        tools = ["cc"]
+        inputs = ["compile"]
+        run = ["gcc", "compile/a.o", "compile/b.o", "-o", "{{out}}/bin/app"]
+        outputs = ["bin/app"]
+
+        [actions.check]
+        kind = "test"
+        tools = ["cc"]
+        inputs = ["app"]
+        script = "test $(app/bin/app) = 42"
+        """,
+    "src/a.c": '#include <stdio.h>\n#include "a.h"\nint main(void) { printf("%d\\n", b()); }\n',
+    "src/b.c": '#include "a.h"\n#include "b.h"\nint b(void) { return B; }\n',
+    "src/a.h": "int b(void);\n",
+    "src/b.h": "#define B 42\n",
+}
+
+
+@pytest.fixture
+def c_project(bn: Bn) -> Bn:
+    """A small C program: `a.c` reads `a.h`, `b.c` reads `a.h` and `b.h`."""
+    for name, text in C_PROJECT.items():
+        bn.put(name, text)
+    return bn
