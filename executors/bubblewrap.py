@@ -36,6 +36,11 @@ _NAMESPACES: Final = (
 )
 
 
+PROC: Final = ("--proc", "/proc", "--remount-ro", "/proc")
+"""The sandbox's /proc. Where bn runs as root, the kernel lets the sandbox's processes write what
+root owns in there, without any capability: /proc/sys/kernel/core_pattern is a way out."""
+
+
 @frozen
 class Bubblewrap:
     """An installed bubblewrap: its path and version."""
@@ -65,7 +70,7 @@ class Bubblewrap:
 
     def check(self) -> None:
         """Run something in a sandbox made of the host's own files. Raises HostError if it fails."""
-        argv = [self.path, *self.isolation(), "--ro-bind", "/", "/", "--proc", "/proc"]
+        argv = [self.path, *self.isolation(), "--ro-bind", "/", "/", *PROC]
         tried = subprocess.run(
             [*argv, "--dev", "/dev", "/bin/sh", "-c", ":"],
             stdin=subprocess.DEVNULL,
@@ -101,7 +106,7 @@ def command_line(
     if not terminal:
         # without a session of its own, it could type into the user's terminal (TIOCSTI)
         argv.append("--new-session")
-    argv += ["--ro-bind", str(root), "/", "--proc", "/proc", "--dev", "/dev"]
+    argv += ["--ro-bind", str(root), "/", *PROC, "--dev", "/dev"]
     if tmp_bytes is not None and bubblewrap.sizes_tmpfs:
         argv += ["--size", str(tmp_bytes)]
     argv += ["--perms", "1777", "--tmpfs", "/tmp"]

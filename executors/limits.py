@@ -12,6 +12,7 @@ from pathlib import Path
 from executors import descendants
 from executors.base import Limits
 from executors.cgroups import Controllers, Group, find_controllers
+from executors.kernel import fix_addresses
 from store.errors import HostError, host_error
 
 
@@ -60,7 +61,8 @@ class Limiter:
 
 def enforcement() -> list[tuple[str, str | None]]:
     """Return every limit and how it is enforced on this machine, None where it is not."""
-    return Limiter().enforcement()
+    fixed = "off, by personality(2)" if fix_addresses() else None
+    return [*Limiter().enforcement(), ("address randomisation", fixed)]
 
 
 class Fence:
@@ -93,8 +95,8 @@ class Fence:
 
     def exceeded(self, pid: int) -> str:
         """Say which limit the process tree under `pid` is over, in words; else return nothing."""
-        if self._group and self._group.out_of_memory():
-            return over_memory(self._limits)
+        if overrun := self.overrun():
+            return overrun
         memory, processes = self._limits.memory, self._limits.processes
         watch_memory = memory is not None and not self._grouped("memory")
         watch_processes = processes is not None and not self._grouped("pids")
@@ -102,10 +104,18 @@ class Fence:
             return ""
         used = descendants.usage(pid)
         if watch_memory and memory is not None and used.memory > memory:
-            return over_memory(self._limits)
+            return _over_memory(self._limits)
         if watch_processes and processes is not None and used.processes > processes + 3:
             return f"ran more than {processes} processes"
         return ""
+
+    def overrun(self) -> str:
+        """Say, in words, that the kernel has killed something for a limit; else return nothing.
+
+        Such an action is not believed even if it succeeded: it may go otherwise next time.
+        """
+        killed = self._group is not None and self._group.out_of_memory()
+        return _over_memory(self._limits) if killed else ""
 
     @property
     def contains(self) -> bool:
@@ -125,7 +135,7 @@ class Fence:
         return self._group is not None and self._group.limits(controller)
 
 
-def over_memory(limits: Limits) -> str:
+def _over_memory(limits: Limits) -> str:
     """Return the reason of an action that used more than its memory."""
     return f"used more than its {(limits.memory or 0) / 1e6:.0f} MB of memory"
 

@@ -14,8 +14,9 @@ from executors import descendants
 from executors.base import BASE_ENV, DEPFILE, NATIVE, OUT, WORK, ExecutionRequest, Outcome
 from executors.conclude import conclude
 from executors.depfile import Observer
+from executors.kernel import fix_addresses
 from executors.limits import Fence, Limiter
-from executors.process import Command, fix_addresses, run
+from executors.process import Command, run
 from executors.stage import Workspace, stage
 from store.store import Store
 

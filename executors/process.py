@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import resource
@@ -30,10 +29,6 @@ from store.errors import host_error
 
 WATCH_SECONDS: Final = 0.1
 """How often limits are looked at that the kernel does not enforce."""
-
-_ADDR_NO_RANDOMIZE: Final = 0x0040000
-_QUERY_PERSONALITY: Final = 0xFFFFFFFF
-_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 @frozen(kw_only=True)
@@ -62,28 +57,6 @@ class Ended:
     peak_memory: int
 
 
-def fix_addresses() -> bool:
-    """Turn address space randomisation off for what this thread starts; say whether that worked.
-
-    Container engines may forbid it (personality(2) is filtered by seccomp).
-    """
-    library = ctypes.CDLL(None, use_errno=True)
-    now = library.personality(ctypes.c_ulong(_QUERY_PERSONALITY))
-    if now < 0:
-        return False
-    before: int = library.personality(ctypes.c_ulong(now | _ADDR_NO_RANDOMIZE))
-    return before >= 0
-
-
-def adopt_orphans() -> None:
-    """Make this process the parent of its descendants whose own parent ends.
-
-    So the init process of a sandbox, which outlives bubblewrap for a moment, can be waited for:
-    when it has gone, everything in the sandbox has.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 async def run(command: Command, limits: Limits, fence: Fence) -> Ended:
     """Run `command` to its end; nothing that it started is left when this returns or raises.
 
@@ -95,7 +68,7 @@ async def run(command: Command, limits: Limits, fence: Fence) -> Ended:
     try:
         process = _spawn(command, fence)
         try:
-            exceeded = await _watch(process.pid, command, limits, fence)
+            exceeded = await _watch(process.pid, command, limits, fence) or fence.overrun()
         finally:
             with trio.CancelScope(shield=True):
                 _kill(process, command)

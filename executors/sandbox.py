@@ -11,22 +11,20 @@ from typing import Final
 
 from attrs import evolve
 
-from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Outcome
+from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Limits, Outcome
 from executors.bubblewrap import Bubblewrap, command_line, find_bubblewrap, sandbox_failed
 from executors.conclude import CANNOT_RUN, conclude
 from executors.depfile import Observer
+from executors.kernel import adopt_orphans, fix_addresses
 from executors.limits import Limiter, require_space
 from executors.process import (
     Command,
     Ended,
-    adopt_orphans,
-    fix_addresses,
     read_status,
     run,
 )
 from executors.stage import Workspace, sandbox_root, stage
 from store.digest import Digest
-from store.errors import HostError
 from store.objects import Action
 from store.store import Store
 
@@ -45,7 +43,7 @@ class Sandbox:
         self._store = store
         self._limiter = Limiter()
         self._roots: dict[tuple[Digest, ...], Path] = {}
-        self._addresses_fixed = fix_addresses()
+        fix_addresses()
         adopt_orphans()
 
     @cached_property
@@ -57,18 +55,6 @@ class Sandbox:
         what to do, where none can be made."""
         self._bubblewrap.check()
         return ".".join(map(str, self._bubblewrap.version))
-
-    def enforcement(self) -> list[tuple[str, str | None]]:
-        """Return what is enforced on this machine and how, None for what is not."""
-        try:
-            nesting = "bwrap --disable-userns" if self._bubblewrap.stops_nesting else None
-        except HostError:
-            nesting = None
-        return [
-            *self._limiter.enforcement(),
-            ("fixed addresses", "personality(2)" if self._addresses_fixed else None),
-            ("no nested user namespaces", nesting),
-        ]
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Run one action to its end. On cancellation everything that it started is killed.
@@ -114,7 +100,8 @@ class Sandbox:
         bubblewrap, root = self._bubblewrap, self._root(action)
         workspace = stage(self._store, action)
         try:
-            yield command_line(bubblewrap, root, workspace, env, shell, terminal=True)
+            argv = command_line(bubblewrap, root, workspace, env, shell, terminal=True)
+            yield Limiter().fence(Limits(processes=None)).wrap(argv)
         finally:
             workspace.remove()
 

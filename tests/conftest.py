@@ -1,15 +1,15 @@
-"""A store, toolchain trees made from the host's files, and short ways to make requests."""
+"""A store, a toolchain made of the host's files, and executors with short ways to ask them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from attrs import evolve
@@ -18,14 +18,30 @@ from executors.base import BASE_ENV, ExecutionRequest, Limits, Outcome
 from executors.native import Native
 from executors.sandbox import Sandbox
 from store.digest import Digest
-from store.objects import Action, Entry, File
+from store.objects import Action, Entry, File, Link
 from store.store import Store
-from store.trees import build_tree
+from store.trees import build_tree, find
 
-COMMANDS = (
-    "sh cat chmod cp dd env id ln ls mkdir mkfifo mknod mv readlink rm sleep setsid stat "
-    "hostname touch true uname perl tail"
-).split()
+COMMANDS: Final = (
+    *("sh", "perl", "cat", "chmod", "cp", "dd", "env", "hostname", "id", "ln", "ls", "mkdir"),
+    *("mkfifo", "mknod", "mv", "readlink", "rm", "setsid", "sleep", "stat", "touch", "true"),
+)
+
+
+@pytest.fixture(scope="session")
+def host_files() -> dict[str, str]:
+    """The commands and the shared libraries that they need: place in a tree → path here."""
+    found: dict[str, str] = {}
+    for command in COMMANDS:
+        program = shutil.which(command, path=BASE_ENV["PATH"])
+        assert program, f"the tests need {command}"
+        needed = subprocess.run(
+            ["ldd", program], capture_output=True, text=True, check=False
+        ).stdout
+        for path in [program, *re.findall(r"(?:=> |^\s+)(/\S+) \(", needed, re.MULTILINE)]:
+            place = path.lstrip("/")
+            found[place if place.startswith("usr/") else f"usr/{place}"] = path
+    return found
 
 
 @pytest.fixture
@@ -34,33 +50,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def copy_program(store: Store, path: str, entries: dict[str, Entry]) -> None:
-    """Add a program and the shared libraries that it needs to the entries of a tree."""
-    needed = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
-    for found in [path, *re.findall(r"(?:=> |^\s+)(/\S+) \(", needed, re.MULTILINE)]:
-        place = found.lstrip("/")
-        if not place.startswith("usr/"):
-            place = f"usr/{place}"
-        if place not in entries:
-            entries[place] = store.cas.copy_in(found, os.stat(found).st_size, True)
-
-
-def tree_of(store: Store, commands: list[str]) -> Digest:
-    """Store a root file system that holds just these commands of the host, and what they need."""
-    from store.objects import Link
-
-    entries: dict[str, Entry] = {name: Link(f"usr/{name}") for name in ("bin", "lib", "lib64")}
-    for command in commands:
-        found = shutil.which(command, path=BASE_ENV["PATH"])
-        assert found, f"the tests need {command}"
-        copy_program(store, found, entries)
-    return build_tree(store.cas, entries)
-
-
 @pytest.fixture
-def tools(store: Store) -> Digest:
-    """The toolchain tree of the attacks: dash, coreutils, perl."""
-    return tree_of(store, COMMANDS)
+def tools(store: Store, host_files: Mapping[str, str]) -> Digest:
+    """The toolchain tree of the tests: dash, coreutils and perl of the host."""
+    entries: dict[str, Entry] = {name: Link(f"usr/{name}") for name in ("bin", "lib", "lib64")}
+    for place, path in host_files.items():
+        entries[place] = store.cas.copy_in(path, os.stat(path).st_size, True)
+    return build_tree(store.cas, entries)
 
 
 def inputs_of(store: Store, files: Mapping[str, str | bytes | Entry]) -> Digest:
@@ -120,6 +116,21 @@ class Runner:
         """Return the log of an outcome."""
         return self.store.cas.get_bytes(outcome.log).decode(errors="replace")
 
+    def output(self, outcome: Outcome, path: str) -> Entry | None:
+        """Return what a successful outcome left at `path`."""
+        assert outcome.status == "succeeded", (outcome.reason, self.log(outcome))
+        assert outcome.outputs
+        return find(self.store.cas, outcome.outputs, path)
+
+    def processes_with(self, mark: str) -> list[int]:
+        """Return the ids of the host's processes whose command line holds `mark`."""
+        found = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if mark.encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+                    found.append(int(name))
+        return found
+
     def left_over(self) -> list[str]:
         """Return the names in the store's work directory."""
         return sorted(os.listdir(self.store.work()))
@@ -135,18 +146,8 @@ def native(store: Store, tools: Digest) -> Runner:
     return Runner(store, Native(store), tools)
 
 
-def processes_with(mark: str) -> list[int]:
-    """Return the ids of the host's running processes whose command line holds `mark`."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            line = Path(f"/proc/{name}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if mark.encode() in line and int(name) != os.getpid():
-            found.append(int(name))
-    return found
-
-
-RunnerOf = Callable[[str], Runner]
-PYTHON = sys.executable
+@pytest.fixture(params=["sandbox", "native"])
+def either(request: pytest.FixtureRequest) -> Runner:
+    """Every executor in turn."""
+    runner: Runner = request.getfixturevalue(request.param)
+    return runner
