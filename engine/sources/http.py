@@ -6,14 +6,16 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import httpx
 import trio
 from attrs import frozen
 
 from store.errors import HostError, InputError, host_error
+
+if TYPE_CHECKING:
+    import httpx
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Is told the bytes that are there and, where the server says it, of how many."""
@@ -68,6 +70,9 @@ class Web:
     """
 
     def __init__(self, patience: Patience | None = None) -> None:
+        # httpx takes longer to import than most builds that fetch nothing take in all.
+        import httpx
+
         self._patience = patience or Patience()
         timeout = httpx.Timeout(self._patience.read, connect=self._patience.connect)
         try:
@@ -234,6 +239,8 @@ def _readable(url: str) -> Iterator[None]:
 @contextmanager
 def _translated(url: str) -> Iterator[None]:
     """Turn what httpx raises into bn's errors, or into a failure that is worth another try."""
+    import httpx
+
     try:
         yield
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:

@@ -6,7 +6,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from attrs import frozen
 
@@ -15,7 +15,7 @@ from store.errors import InputError
 from store.objects import Link
 from store.trees import stays_inside
 
-_MOST_LINKS = 40
+_MOST_LINKS: Final = 40
 
 
 @frozen
@@ -25,6 +25,22 @@ class Taken:
     source: str
     status: os.stat_result
 
+
+@frozen
+class Move:
+    """What lies at or below `source` on the machine stands at or below `place` in the tree."""
+
+    source: str
+    place: str
+
+    def of(self, path: str) -> str:
+        """Return where an absolute path of the machine stands in the tree."""
+        if path == self.source or path.startswith(f"{self.source}/"):
+            return self.place + path[len(self.source) :]
+        return path
+
+
+NOWHERE: Final = Move("/", "/")
 
 Placed: TypeAlias = Taken | Link
 
@@ -41,48 +57,48 @@ class Layout:
         self.entries: dict[str, Placed] = {}
         self.excluded = exclude
         self._directories: set[str] = set()
-        self._moves: dict[str, str] = {}
 
-    def take(self, path: str, content: str | None = None, *, public: bool = False) -> None:
+    def take(
+        self, path: str, content: str | None = None, *, move: Move = NOWHERE, public: bool = False
+    ) -> None:
         """Take the absolute `path`, if it is a file or a link, with its content from elsewhere.
 
         With `public`, files that not everybody may read are left out, even for root: otherwise the
         tree would depend on who imports it. Set-id bits do not exist in trees.
         """
         path = self.host.canonical(path)
-        place = self._moved(path).lstrip("/")
+        place = self._settled(move.of(path))
         source = path if content is None else self.host.canonical(content)
         status = None if self.excluded(place) else self.host.lstat(source)
         if status is None:
             return
         if stat.S_ISLNK(status.st_mode):
-            self.put(place, Link(self._inside(place, source, self.host.readlink(source))))
+            self._put(place, Link(self._inside(place, source, self.host.readlink(source), move)))
         elif stat.S_ISREG(status.st_mode) and (status.st_mode & stat.S_IROTH or not public):
-            self.put(place, Taken(source, status))
-
-    def move(self, source: str, place: str) -> None:
-        """Let what lies at or below the path `source` of the machine stand at `place`."""
-        self._moves[source] = place
+            self._put(place, Taken(source, status))
 
     def link(self, link: str, target: str) -> None:
         """Add a link at an absolute path to another one, unless something is there already."""
-        place = self.host.canonical(link).lstrip("/")
-        to = self.host.canonical(target).lstrip("/")
+        place = self._settled(self.host.canonical(link))
+        to = self.host.canonical(target)
         if place not in self.entries and not self.excluded(place) and self.resolve(to) is not None:
-            self.put(place, Link(_relative(to, place)))
+            self._put(place, Link(_relative(to, place)))
 
-    def put(self, place: str, entry: Placed) -> None:
-        """Put an entry at a path in the tree, where links in the tree lead."""
-        directory, name = posixpath.split(place)
-        place = posixpath.join(self.resolve(directory) or directory, name)
+    def _settled(self, path: str) -> str:
+        """Return the place in the tree of an absolute path, where links in the tree lead it."""
+        directory, name = posixpath.split(path.lstrip("/"))
+        if not directory:
+            return name
+        found = self.resolve(directory)
+        return posixpath.join(self._settled(directory) if found is None else found, name)
+
+    def _put(self, place: str, entry: Placed) -> None:
         if place in self._directories:
             raise InputError(f"/{place}: a file and a directory at once in the toolchain")
-        parent = posixpath.dirname(place)
-        while parent and parent not in self._directories:
+        for parent in _parents(place):
             if parent in self.entries:
                 raise InputError(f"/{parent}: a file and a directory at once in the toolchain")
             self._directories.add(parent)
-            parent = posixpath.dirname(parent)
         self.entries[place] = entry
 
     def resolve(self, place: str) -> str | None:
@@ -130,24 +146,18 @@ class Layout:
         place = self.host.real(path).lstrip("/")
         return not self.excluded(path.lstrip("/")) and place in self._directories
 
-    def _moved(self, path: str) -> str:
-        for source, place in self._moves.items():
-            if path == source or path.startswith(f"{source}/"):
-                return place + path[len(source) :]
-        return path
-
-    def _inside(self, place: str, path: str, text: str) -> str:
+    def _inside(self, place: str, path: str, text: str, move: Move = NOWHERE) -> str:
         """Return the target of the link at `path`, `text` on the machine, for a link at `place`."""
         absolute = self.host.canonical(posixpath.join(posixpath.dirname(path), text))
-        target = self._moved(absolute)
-        together = (f"/{place}" == path) == (target == absolute)
-        if together and stays_inside(place, text):
+        target = f"/{self._settled(move.of(absolute))}"
+        as_text = posixpath.normpath(posixpath.join("/", posixpath.dirname(place), text))
+        if as_text == target and stays_inside(place, text):
             return text
-        return _relative(target.lstrip("/"), place)
+        return _relative(target, place)
 
 
 def _relative(target: str, place: str) -> str:
-    return posixpath.relpath(f"/{target}", f"/{posixpath.dirname(place)}")
+    return posixpath.relpath(target, f"/{posixpath.dirname(place)}")
 
 
 def _parents(place: str) -> list[str]:

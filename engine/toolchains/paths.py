@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from engine.toolchains.layout import Layout
+from engine.toolchains.layout import Layout, Move
 from store.errors import InputError, host_error
 
 
@@ -28,13 +28,11 @@ def take_paths(layout: Layout, paths: Iterable[str], base: Path) -> list[str]:
         status = layout.host.lstat(real)
         if status is None:
             raise InputError(f"no such file or directory: {source}", "paths may be FROM=TO")
-        place = place or layout.host.canonical(source)
-        if place != real:
-            layout.move(real, place)
+        move = Move(real, place or layout.host.canonical(source))
         if stat.S_ISDIR(status.st_mode):
-            seen += _take_directory(layout, real)
+            seen += _take_directory(layout, real, move)
         elif stat.S_ISREG(status.st_mode):
-            layout.take(real)
+            layout.take(real, move=move)
             seen.append(real)
         else:
             raise InputError(f"{source}: not a file or a directory")
@@ -56,7 +54,7 @@ def _parse(text: str, base: Path) -> tuple[str, str | None]:
     return absolute, posixpath.normpath(place) if place else None
 
 
-def _take_directory(layout: Layout, directory: str) -> list[str]:
+def _take_directory(layout: Layout, directory: str, move: Move) -> list[str]:
     seen = [directory]
     try:
         with os.scandir(layout.host.at(directory)) as listing:
@@ -66,8 +64,8 @@ def _take_directory(layout: Layout, directory: str) -> list[str]:
     for item in found:
         path = posixpath.join(directory, item.name)
         if item.is_dir(follow_symlinks=False):
-            seen += _take_directory(layout, path)
+            seen += _take_directory(layout, path, move)
         else:
-            layout.take(path)
+            layout.take(path, move=move)
             seen.append(path)
     return seen

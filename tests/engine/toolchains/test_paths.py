@@ -94,6 +94,20 @@ def test_packages_and_paths_in_one_tree(store: Store, sdk: Path) -> None:
     assert found["bin"] == "usr/bin"
 
 
+def test_one_file_at_several_places(store: Store, sdk: Path) -> None:
+    tool = str(sdk / "bin" / "tool")
+    found = entries(store, take(store, sdk.parent, f"{tool}=/a", "sdk=/kit", f"{tool}=/b", tool))
+    assert {"a", "b", "kit/bin/tool", tool[1:]} <= set(found)
+    assert found["kit/bin/t"] == "tool"
+
+
+def test_a_link_that_goes_where_a_link_in_the_tree_leads(store: Store, sdk: Path) -> None:
+    paths = ("lib=/usr/lib", f"{sdk}/bin=/bin/kit")
+    found = entries(store, take(store, sdk, *paths, debian=("dash",)))
+    assert found["usr/bin/kit/t"] == "tool"
+    assert "usr/bin/kit/lib" not in found
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [
