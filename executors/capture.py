@@ -26,7 +26,7 @@ _KINDS: Final = {
 }
 
 
-class BadOutputsError(Exception):
+class BadOutputs(Exception):
     """What an action left may not be kept; says why, in words."""
 
 
@@ -45,23 +45,23 @@ class _Found:
 def capture(cas: Cas, out: Path, declared: Iterable[str]) -> Digest:
     """Move what is in `out` into the store and return its tree's digest.
 
-    Nothing may write to `out` any more. Raises BadOutputsError where it is not just what `declared`
+    Nothing may write to `out` any more. Raises BadOutputs where it is not just what `declared`
     names or holds what no tree can (then nothing was moved), HostError where the disk is full.
     """
     try:
         if not stat.S_ISDIR(os.lstat(out).st_mode):
-            raise BadOutputsError("$out is not a directory any more")
+            raise BadOutputs("$out is not a directory any more")
         found = list(_walk(str(out), ""))
         faults = [*_undeclared_or_missing(found, set(declared)), *_unkeepable(out, found)]
         if faults:
-            raise BadOutputsError(_in_words(faults))
+            raise BadOutputs(_in_words(faults))
         return build_tree(cas, {item.path: _keep(cas, out, item) for item in _leaves(found)})
     except FileNotFoundError:
-        raise BadOutputsError("$out is gone") from None
+        raise BadOutputs("$out is gone") from None
     except OSError as error:
         raise host_error(error, "cannot capture outputs") from error
     except IntegrityError as error:
-        raise BadOutputsError(error.message) from None
+        raise BadOutputs(error.message) from None
 
 
 def _walk(root: str, relative: str) -> Iterator[_Found]:
@@ -70,7 +70,7 @@ def _walk(root: str, relative: str) -> Iterator[_Found]:
     # an action may lock its own directories; entries are moved out of them
     os.chmod(directory, 0o755)
     if relative.count("/") >= _DEEPEST:
-        raise BadOutputsError(f"outputs are nested deeper than {_DEEPEST} directories")
+        raise BadOutputs(f"outputs are nested deeper than {_DEEPEST} directories")
     with os.scandir(directory) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     for entry in entries:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from executors.base import DEPFILE, ExecutionRequest, Limits, Outcome, Status
-from executors.capture import BadOutputsError, capture
+from executors.capture import BadOutputs, capture
 from executors.depfile import Observer
 from executors.limits import require_space
 from executors.process import Ended
@@ -36,7 +36,7 @@ def conclude(
             if request.action.depfile:
                 observed = _observed(observer, workspace.depfile)
             outputs = capture(store.cas, workspace.out, request.action.outputs)
-        except BadOutputsError as error:
+        except BadOutputs as error:
             status, reason, observed = Status.BAD_OUTPUTS, str(error), None
     if status is not Status.SUCCEEDED:
         require_space(workspace.path)
@@ -86,6 +86,4 @@ def _observed(observer: Observer, depfile: Path) -> tuple[str, ...] | None:
     try:
         return observer.observed(depfile)
     except FileNotFoundError:
-        raise BadOutputsError(
-            f"it was to say what it read, but wrote no depfile ({DEPFILE})"
-        ) from None
+        raise BadOutputs(f"it was to say what it read, but wrote no depfile ({DEPFILE})") from None

@@ -20,7 +20,7 @@ _LINKS_FOLLOWED: Final = 40
 _SPACE: Final = " \t\r\n"
 
 
-class UnclearError(Exception):
+class Unclear(Exception):
     """A depfile that cannot be understood, or a path in it that may be anything."""
 
 
@@ -28,7 +28,7 @@ def parse_depfile(text: str) -> list[str]:
     """Return the prerequisites of all rules in `text`, in their order, each once.
 
     Understood are continued lines, several rules, rules without prerequisites (-MP), `\\ `, `\\#`,
-    `\\:`, `$$`, and comments. Raises UnclearError for a line that is no rule.
+    `\\:`, `$$`, and comments. Raises Unclear for a line that is no rule.
     """
     found: dict[str, None] = {}
     for line in text.replace("\r\n", "\n").replace("\\\n", " ").split("\n"):
@@ -37,7 +37,7 @@ def parse_depfile(text: str) -> list[str]:
             continue
         colon = next((n for n, (word, ends) in enumerate(words) if ends), None)
         if colon is None:
-            raise UnclearError(f"not a rule: {line.strip()}")
+            raise Unclear(f"not a rule: {line.strip()}")
         found.update(dict.fromkeys(word for word, _ in words[colon + 1 :]))
     return list(found)
 
@@ -110,7 +110,7 @@ class Observer:
         try:
             named = parse_depfile(_read(depfile))
             found = {path for name in named for path in self._resolve(name)}
-        except UnclearError:
+        except Unclear:
             return None
         return tuple(sorted(found)) if named else None
 
@@ -138,7 +138,7 @@ class Observer:
             entry = self._entry(here)
             if isinstance(entry, Link):
                 if not links:
-                    raise UnclearError("links in a circle")
+                    raise Unclear("links in a circle")
                 above = [] if entry.target.startswith("/") else here[:-1]
                 rest = [*above, *entry.target.split("/"), *pending[at + 1 :]]
                 return self._follow(rest, links - 1)
@@ -148,7 +148,7 @@ class Observer:
         """Return the input at an absolute path without links before its last part."""
         if path[: len(self._work)] != self._work:
             if any(path[: len(other)] == other for other in self._scratch):
-                raise UnclearError("made by the action itself")
+                raise Unclear("made by the action itself")
             return None
         entry: Entry = Directory(self._inputs)
         for part in path[len(self._work) :]:
@@ -156,7 +156,7 @@ class Observer:
             if isinstance(entry, Directory):
                 child = self._cas.get_tree(entry.digest).entries.get(part)
             if child is None:
-                raise UnclearError("made by the action itself, or not there")
+                raise Unclear("made by the action itself, or not there")
             entry = child
         return entry
 
@@ -172,9 +172,12 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UnclearError("cannot be read") from error
-    with open(handle, "rb") as file:
+        raise Unclear("cannot be read") from error
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
-            raise UnclearError("is no file, or too large")
-        return os.fsdecode(file.read())
+            raise Unclear("is no file, or too large")
+        with open(handle, "rb", closefd=False) as file:
+            return os.fsdecode(file.read())
+    finally:
+        os.close(handle)

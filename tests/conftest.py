@@ -35,13 +35,19 @@ def host_files() -> dict[str, str]:
     for command in COMMANDS:
         program = shutil.which(command, path=BASE_ENV["PATH"])
         assert program, f"the tests need {command}"
-        needed = subprocess.run(
-            ["ldd", program], capture_output=True, text=True, check=False
-        ).stdout
+        needed = said_by("ldd", program)
         for path in [program, *re.findall(r"(?:=> |^\s+)(/\S+) \(", needed, re.MULTILINE)]:
             place = path.lstrip("/")
             found[place if place.startswith("usr/") else f"usr/{place}"] = path
+    loaded = "print join qq(\n), values %INC, @DynaLoader::dl_shared_objects"
+    for path in said_by("perl", "-MPOSIX", "-MSocket", "-e", loaded).splitlines():
+        found[path.lstrip("/")] = path
     return found
+
+
+def said_by(*command: str) -> str:
+    """Return what a command of the host prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.fixture
