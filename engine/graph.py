@@ -162,9 +162,8 @@ class Graph:
                 done[label] = None
                 continue
             stack.append((label, True))
-            for need in reversed(self.recipes[label].needs):
-                if need.recipe not in done:
-                    stack.append((need.recipe, False))
+            needs = (need.recipe for need in reversed(self.recipes[label].needs))
+            stack.extend((need, False) for need in needs if need not in done)
         return list(done)
 
 

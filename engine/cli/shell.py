@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import click
 from attrs import evolve
 
+from engine.build import BuildStatus
 from engine.cli.build import end_badly, run
 from engine.cli.options import note, open_store, print_json, request, spec_options
 from engine.cli.steps import last_failed
 from engine.graph import Graph
 from engine.resolve import resolve
-from engine.session import BuildStatus, Request, evaluated
+from engine.session import Request, evaluated
 from executors.sandbox import Sandbox
 from store.digest import Digest
 from store.errors import InputError
@@ -93,5 +94,3 @@ def _one_label(graph: Graph, targets: Sequence[str]) -> str:
         shown = ", ".join(repr(label) for label in labels[:3])
         raise InputError(f"{targets[0]!r} is {len(labels)} actions", f"name one: {shown}, …")
     return labels[0]
-
-

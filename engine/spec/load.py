@@ -20,7 +20,7 @@ from cattrs.errors import (
 )
 
 from engine.spec.faults import Fault, KeyPath, PlacedFault, SpecError, nearest, shown, spec_error
-from engine.spec.model import Scalar, SpecFile, ToolchainFile
+from engine.spec.model import Scalar, SpecFile
 from store.errors import InputError
 
 Form = TypeVar("Form")

@@ -6,6 +6,7 @@ parser that notes them is all that is needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,30 +71,36 @@ class Positions:
         """Return the place of the value at `path`, or of its key; else of the nearest one above."""
         if self._document is None:
             return 1, 1
-        best = 0
-        node: Any = self._document
-        for part in path:
-            found = self._step(node, part)
-            if found is None:
-                break
-            key, value = found
-            offsets = [self._parser.offsets.get(id(thing)) for thing in (value, key)]
-            if at_key or isinstance(value, AbstractTable):
-                offsets.reverse()
-            known = [offset for offset in offsets if offset is not None]
-            if known:
-                best = known[0]
-            node = value
+        _, best = self._search(self._document, path, at_key)
         before = self._text[:best]
         return before.count("\n") + 1, best - (before.rfind("\n") + 1) + 1
 
-    def _step(self, node: Any, part: str | int) -> tuple[object, Any] | None:
+    def _search(self, node: Any, path: KeyPath, at_key: bool) -> tuple[int, int]:
+        """Return how many parts of `path` lead on from `node`, and the offset of the last one.
+
+        A table may stand in several places of a file (`[a.x]`, other tables, `[a.y]`): the place
+        that leads furthest counts.
+        """
+        best = (0, 0)
+        for key, value in self._steps(node, path[0]) if path else ():
+            depth, offset = self._search(value, path[1:], at_key)
+            offset = offset if depth else self._offset(key, value, at_key)
+            best = max(best, (depth + 1, offset), key=lambda found: found[0])
+        return best
+
+    def _offset(self, key: object, value: object, at_key: bool) -> int:
+        things = (key, value) if at_key or isinstance(value, AbstractTable) else (value, key)
+        known = (self._parser.offsets.get(id(thing)) for thing in things)
+        return next((offset for offset in known if offset is not None), 0)
+
+    def _steps(self, node: Any, part: str | int) -> Iterator[tuple[object, Any]]:
         if isinstance(part, int):
             items = list(node._iter_items()) if isinstance(node, Array) else []
             values = [item for item in items if id(item) in self._parser.offsets]
-            return (values[part], values[part]) if part < len(values) else None
+            if part < len(values):
+                yield values[part], values[part]
+            return
         container = node if isinstance(node, TOMLDocument) else getattr(node, "value", None)
         for key, value in getattr(container, "body", ()):
             if key is not None and key.key == part:
-                return key, value
-        return None
+                yield key, value

@@ -1,0 +1,125 @@
+"""Artifacts: sources and actions by name, and what selectors take from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from attrs import field, frozen
+
+from engine.graph import Recipe, Selection, make_selection
+from engine.spec.faults import KeyPath, nearest
+from engine.spec.project import Unit
+from engine.spec.selector import Selector, matcher, parse_selector
+from store.digest import Digest
+from store.ingest import Snapshot
+from store.objects import Directory, Entry
+
+MAGIC = frozenset("*?[")
+
+
+@frozen(eq=False)
+class SourceFiles:
+    """A source made real: its tree, its entries by path, and its snapshot if it is a directory."""
+
+    tree: Digest
+    files: Mapping[str, Entry] = field(repr=False)
+    snapshot: Snapshot | None = None
+    missing: bool = False
+    """It could not be made real; what selects from it says nothing more about that."""
+
+
+@frozen(eq=False)
+class Materials:
+    """What evaluation needs from outside the specs, by the unit's prefix and the name."""
+
+    sources: Mapping[tuple[str, str], SourceFiles]
+    toolchains: Mapping[tuple[str, str], tuple[Digest, Mapping[str, str]]]
+    platform: str
+    isolation: str
+
+
+Group: TypeAlias = "SourceFiles | tuple[Recipe, ...]"
+
+
+class SpecFaultError(Exception):
+    """A fault in one part of an action, at a key path of its spec."""
+
+    def __init__(self, path: KeyPath, message: str, hint: str = "", at_key: bool = False) -> None:
+        super().__init__(message)
+        self.path = path
+        self.message = message
+        self.hint = hint
+        self.at_key = at_key
+
+
+class Artifacts:
+    """Finds what selectors name; `group` gives the source or the recipes behind a name."""
+
+    def __init__(self, materials: Materials, group: Callable[[Unit, str], Group]) -> None:
+        self.materials = materials
+        self.recipes: dict[str, Recipe] = {}
+        self._group = group
+        self._selections: dict[tuple[str, str, str, str | None], Selection] = {}
+
+    def group(self, owner: Unit, name: str) -> Group:
+        """Return the source or the recipes that make up an artifact of `owner`."""
+        return self._group(owner, name)
+
+    def find(self, unit: Unit, text: str, at: KeyPath) -> tuple[Unit, Selector, str]:
+        """Return the owner of what `text` selects, the selector, and where it is staged."""
+        try:
+            selector = parse_selector(text, unit.imports.__contains__)
+        except ValueError as error:
+            raise SpecFaultError(at, f"{text!r}: {error}") from None
+        owner = unit.imports[selector.imported] if selector.imported else unit
+        file = owner.spec.file
+        known = {**file.sources, **file.actions}
+        if selector.artifact not in known:
+            if not selector.imported:
+                known = {**known, **unit.imports}
+            if selector.artifact in unit.imports and not selector.pattern:
+                theirs = unit.imports[selector.artifact].spec.file.actions
+                hint = f"name one of its artifacts: {text}:{next(iter(theirs), 'NAME')}"
+                raise SpecFaultError(at, f"{text!r} is an import", hint)
+            hint = nearest(selector.artifact, known, "artifacts")
+            raise SpecFaultError(at, f"unknown input {text!r}", hint)
+        stage = selector.artifact
+        if selector.imported:
+            stage = f"{selector.imported}/{stage}"
+        return owner, selector, stage
+
+    def select(self, owner: Unit, selector: Selector, stage: str, at: KeyPath) -> Selection | None:
+        """Return what `selector` takes from a source, None if it names an action."""
+        group = self._group(owner, selector.artifact)
+        if isinstance(group, tuple):
+            return None
+        key = (owner.prefix, selector.artifact, stage, selector.pattern)
+        if key not in self._selections:
+            if selector.pattern is None:
+                entries: dict[str, Entry] = {stage: Directory(group.tree)}
+            else:
+                found = matching(group.files, selector.pattern)
+                entries = {f"{stage}/{path}": entry for path, entry in found.items()}
+            if not entries and not group.missing:
+                hint = f"{selector.artifact} holds: {sample(group.files)}"
+                raise SpecFaultError(at, f"{str(selector)!r} matches nothing", hint)
+            self._selections[key] = make_selection(stage, entries, group.snapshot)
+        return self._selections[key]
+
+
+def matching(files: Mapping[str, Entry], pattern: str) -> dict[str, Entry]:
+    """Return the entries that `pattern` matches; one that names a directory takes all below it."""
+    if not MAGIC & set(pattern):
+        plain = pattern.rstrip("/")
+        if plain in files:
+            return {plain: files[plain]}
+        return {path: entry for path, entry in files.items() if path.startswith(f"{plain}/")}
+    test = matcher(pattern)
+    return {path: entry for path, entry in files.items() if test(path)}
+
+
+def sample(files: Mapping[str, Entry]) -> str:
+    """Return the first few names in a source, for a hint."""
+    names = sorted(files)
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
