@@ -21,6 +21,8 @@ from executors.base import BASE_ENV, DEPFILE, OUT, SHELL
 from store.digest import Digest
 
 Part = TypeVar("Part")
+Tools = tuple[tuple[Digest, ...], Mapping[str, str]]
+"""Toolchain trees, and the variables that they set."""
 
 
 @frozen(eq=False)
@@ -59,10 +61,12 @@ class ActionExpander:
         for check in (self._check_command, self._check_kind, self._check_env):
             self._part(check, None)
         resources = self._part(self._resources, Resources())
-        tools = self._part(self._tools, ((), {}))
+        no_tools: Tools = ((), {})
+        tools = self._part(self._tools, no_tools)
         writers: dict[str, str] = {}
         made: list[Recipe] = []
-        for combination in self._part(self._combinations, []):
+        none: list[Mapping[str, Scalar]] = []
+        for combination in self._part(self._combinations, none):
             for item in self._items(combination):
                 recipe = self._recipe(combination, item, resources, tools)
                 self._part(partial(self._claim, recipe, writers), None)
@@ -126,7 +130,7 @@ class ActionExpander:
             timeout=values["timeout"],
         )
 
-    def _tools(self) -> tuple[tuple[Digest, ...], dict[str, str]]:
+    def _tools(self) -> Tools:
         trees: list[Digest] = []
         env: dict[str, str] = {}
         for number, tool in enumerate(self.spec.tools):
@@ -195,7 +199,7 @@ class ActionExpander:
         combination: Mapping[str, Scalar],
         item: Item | None,
         resources: Resources,
-        tools: tuple[tuple[Digest, ...], Mapping[str, str]],
+        tools: Tools,
     ) -> Recipe:
         spec, names = self.spec, self._scope(combination, item)
         toolchains, env = tools
