@@ -7,7 +7,6 @@ import itertools
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -163,11 +162,7 @@ def _works(version: int, name: str, parent: Path) -> bool:
         stderr=subprocess.DEVNULL,
         check=False,
     )
-    for _ in range(100):
-        # the kernel may still be taking leave of the child
-        if _remove(entrance.parent):
-            break
-        time.sleep(0.001)
+    _remove(entrance.parent)
     return joined.returncode == 0
 
 

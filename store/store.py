@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import Final, Self
 
@@ -61,13 +61,31 @@ class Store:
 
 
 def remove_tree(path: str | Path) -> None:
-    """Remove a file or a directory with all that is below it, read-only directories included."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        for directory, _, _ in os.walk(path):
-            os.chmod(directory, 0o700)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
+    """Remove a file or a directory with all that is below it, locked directories included.
+
+    What cannot be removed stays. Directories are moved up beside `path` before they are emptied:
+    an action may leave them nested deeper than Python can recurse or a path can be long.
+    """
+    if os.path.islink(path) or not os.path.isdir(path):
         Path(path).unlink(missing_ok=True)
+        return
+    pending = [str(path)]
+    moved = 0
+    while pending:
+        directory = pending.pop()
+        with contextlib.suppress(OSError):
+            os.chmod(directory, 0o700)
+            for entry in list(os.scandir(directory)):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                    continue
+                # to move it, its own `..` is written
+                os.chmod(entry.path, 0o700)
+                aside = f"{path}~{moved}"
+                moved += 1
+                os.rename(entry.path, aside)
+                pending.append(aside)
+            os.rmdir(directory)
 
 
 def _check_format(root: Path) -> None:

@@ -141,6 +141,11 @@ async def test_locked_directories_are_no_obstacle(either: Runner) -> None:
     assert either.left_over() == []
 
 
+async def test_what_is_nested_deeply_is_removed(either: Runner) -> None:
+    await either.says("perl -e 'for (1..5000) {mkdir q(d); chdir q(d)}; mkdir q(locked), 0'")
+    assert either.left_over() == []
+
+
 async def test_an_output_linked_twice(either: Runner) -> None:
     outcome = await either.run("echo x > $out/a; ln $out/a $out/b", outputs=("a", "b"))
     assert either.output(outcome, "a") == either.output(outcome, "b") is not None
