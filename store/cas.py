@@ -109,6 +109,19 @@ class Cas:
                 return False
         return True
 
+    def open(self, digest: Digest) -> int:
+        """Return a file descriptor for reading the blob's bytes; what is open stays readable.
+
+        Raises MissingBlob.
+        """
+        for executable in (False, True):
+            if self._intact(digest, executable):
+                try:
+                    return os.open(self.path(digest, executable), os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    continue
+        raise MissingBlob(digest)
+
     # writing
 
     def put_bytes(self, data: bytes, executable: bool = False) -> Digest:

@@ -137,6 +137,11 @@ class Runner:
                     found.append(int(name))
         return found
 
+    def children(self) -> Iterator[int]:
+        """Yield the ids of the processes that this one has, zombies included."""
+        for thread in os.listdir("/proc/self/task"):
+            yield from map(int, Path(f"/proc/self/task/{thread}/children").read_text().split())
+
     def left_over(self) -> list[str]:
         """Return the names in the store's work directory."""
         return sorted(os.listdir(self.store.work()))

@@ -266,3 +266,13 @@ async def test_figures(either: Runner) -> None:
     assert outcome.cpu_seconds > 0
     assert outcome.wall_seconds > 0
     assert outcome.peak_memory > 1_000_000
+
+
+async def test_cancelled_at_any_moment(either: Runner) -> None:
+    request = either.request("mkdir $out/d; sleep 1000", files={"a/b": "c"})
+    for step in range(40):
+        with trio.move_on_after(step * 0.0004):
+            await either.executor.execute(request)
+        assert either.left_over() == []
+    assert either.processes_with(str(either.store.work())) == []
+    assert list(either.children()) == []
