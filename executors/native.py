@@ -14,7 +14,7 @@ from executors import descendants
 from executors.base import BASE_ENV, DEPFILE, NATIVE, OUT, WORK, ExecutionRequest, Outcome
 from executors.conclude import conclude
 from executors.depfile import Observer
-from executors.kernel import fix_addresses
+from executors.kernel import adopt_orphans, fix_addresses
 from executors.limits import Fence, Limiter
 from executors.process import Command, run
 from executors.stage import Workspace, stage
@@ -35,6 +35,7 @@ class Native:
         self._store = store
         self._limiter = Limiter()
         fix_addresses()
+        adopt_orphans()
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Run one action to its end. On cancellation everything that it started is killed.

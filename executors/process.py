@@ -167,18 +167,18 @@ async def _bury(
     _, status, used = await _wait(process.pid)
     process.returncode = os.waitstatus_to_exitcode(status)
     usage.append(used)
-    if command.status is None:
-        return
-    init = read_status(command.status).get("child-pid")
-    if init is not None:
-        # bubblewrap may have waited for it already: then it is no child of ours
-        with contextlib.suppress(ChildProcessError):
-            _, _, used = await _wait(init)
-            usage.append(used)
-    # bubblewrap's child, where it was killed before it could say its number
+    if command.status is not None:
+        init = read_status(command.status).get("child-pid")
+        if init is not None:
+            # bubblewrap may have waited for it already: then it is no child of ours
+            with contextlib.suppress(ChildProcessError):
+                _, _, used = await _wait(init)
+                usage.append(used)
+    # the rest of the process group, and bubblewrap's child if it had no time to say its number
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-process.pid, os.WNOHANG)[0] == 0:  # noqa: ASYNC110, ASYNC222 does not block
-            await trio.sleep(0.001)
+        while True:
+            if os.waitpid(-process.pid, os.WNOHANG)[0] == 0:  # noqa: ASYNC222 does not block
+                await trio.sleep(0.001)
 
 
 async def _wait(pid: int) -> tuple[int, int, resource.struct_rusage]:
@@ -195,10 +195,16 @@ async def _wait(pid: int) -> tuple[int, int, resource.struct_rusage]:
 
 
 async def _end_strays(command: Command) -> None:
+    """Kill the strays until there are none, and take leave of them."""
+    ended: set[int] = set()
     while strays := list(command.strays()):
+        ended.update(strays)
         for pid in strays:
             _signal(pid, os.kill)
         await trio.sleep(0.002)
+    for pid in ended:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 does not block
 
 
 def _is_below(pid: int, ancestor: int) -> bool:

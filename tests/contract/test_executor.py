@@ -270,9 +270,10 @@ async def test_figures(either: Runner) -> None:
 
 async def test_cancelled_at_any_moment(either: Runner) -> None:
     request = either.request("mkdir $out/d; sleep 1000", files={"a/b": "c"})
+    before = set(either.children())
     for step in range(40):
         with trio.move_on_after(step * 0.0004):
             await either.executor.execute(request)
         assert either.left_over() == []
     assert either.processes_with(str(either.store.work())) == []
-    assert list(either.children()) == []
+    assert set(either.children()) <= before
