@@ -22,9 +22,13 @@ def main() -> NoReturn:
 def _up_to_date(arguments: list[str]) -> bool:
     """Say that all is as it was when this very command was last done, if that is known."""
     from engine.record import read_record, record_path
+    from store.errors import HostError
     from store.where import default_store
 
-    record = read_record(record_path(default_store(), [__version__, *arguments]))
+    try:
+        record = read_record(record_path(default_store(), [__version__, *arguments]))
+    except (OSError, HostError):
+        return False  # it is said where the store is opened
     if record is None:
         return False
     sys.stdout.write(record["stdout"])
