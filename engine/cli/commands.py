@@ -80,9 +80,11 @@ def run(arguments: list[str]) -> int:
         return stop.exit_code
     except click.ClickException as error:
         error.show()
+        _show_json(as_json, "UsageError", USAGE, error.format_message())
         return USAGE
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
+        _show_json(as_json, "Interrupted", INTERRUPTED, "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -118,6 +120,13 @@ def _show(error: BnError, as_json: bool) -> int:
         text = text.replace("error:", "\x1b[1;31merror:\x1b[0m", 1)
     sys.stderr.write(text)
     return error.exit_code
+
+
+def _show_json(as_json: bool, kind: str, code: int, message: str) -> None:
+    """Write what is no BnError as one, for machines."""
+    if as_json:
+        plain = {"class": kind, "exit_code": code, "message": message, "hint": ""}
+        sys.stdout.write(json.dumps({"error": plain}, indent=2) + "\n")
 
 
 def document(error: BnError) -> dict[str, Any]:

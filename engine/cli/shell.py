@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 from attrs import evolve
@@ -57,17 +59,21 @@ def command(
             script = f"exec {shlex.join(action.command)}"
         if as_json:
             print_json({"action": action.digest(), "command": list(action.command)})
+            sys.stdout.flush()
         if script is None:
             note(f"its command: {shlex.join(action.command)}")
-        return enter(Sandbox(store), action, script)
+        return enter(Sandbox(store), action, script, sys.stderr if as_json else None)
 
 
-def enter(sandbox: Sandbox, action: Action, script: str | None) -> int:
-    """Run a shell, or `script`, in the sandbox of `action` and return its exit code."""
+def enter(sandbox: Sandbox, action: Action, script: str | None, out: TextIO | None = None) -> int:
+    """Run a shell, or `script`, in the sandbox of `action` and return its exit code.
+
+    What it prints goes to `out` (default: standard output).
+    """
     with sandbox.shell_command(action, script) as argv:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            return subprocess.call(argv)
+            return subprocess.call(argv, stdout=out)
         finally:
             signal.signal(signal.SIGINT, before)
 
