@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from engine.session import (
 from engine.spec.faults import shown
 from engine.units import show_duration
 from store.digest import Digest
-from store.errors import ACTION_FAILED, INTERRUPTED, OK
+from store.errors import ACTION_FAILED, INTERRUPTED, OK, InputError
 from store.store import Store
 
 RESULT_LINK = "result"
@@ -69,6 +71,8 @@ def command(
         keep_going=keep_going,
         keep_failed=keep_failed,
     )
+    if target is not None and target.exists() and not target.is_dir():
+        raise InputError(f"--out {target}: is there already and is no directory")
     with open_store() as store:
         if dry_run:
             return _dry_run(store, asked, as_json)
@@ -80,12 +84,20 @@ def command(
 
 def run(store: Store, asked: Request) -> Report:
     """Run a build with a console on standard error."""
-    spec = "" if asked.spec == Path(SPEC_NAME) else str(asked.spec)
-    console = make_console(store.cas, spec)
+    console = make_console(store.cas, again(asked))
     try:
         return build(store, asked, [console])
     finally:
         console.close()
+
+
+def again(asked: Request) -> str:
+    """Return the words that name the request's spec with its parameters on a command line."""
+    words = [] if asked.spec == Path(SPEC_NAME) else [str(asked.spec)]
+    words += [] if asked.profile is None else ["--profile", asked.profile]
+    for name, value in asked.sets.items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)
 
 
 def end_badly(report: Report, as_json: bool) -> int:
@@ -137,15 +149,16 @@ def _record(
     arguments = sys.argv[2:]
     if sys.argv[1:2] != ["build"]:
         return
-    again = {**document(report, tree), "up_to_date": True}
-    again["steps"] = {label: {"status": "cached"} for label in report.result.steps}
-    write_record(
-        record_path(store.root, [__version__, *arguments]),
-        report.evaluation.watched,
-        links,
-        json.dumps(again, indent=2) + "\n" if as_json else "",
-        f"up to date: {_targets(report)} → {where}\n",
-    )
+    later = {**document(report, tree), "up_to_date": True}
+    later["steps"] = {label: {"status": "cached"} for label in report.result.steps}
+    with contextlib.suppress(OSError):  # without a record the next build looks again
+        write_record(
+            record_path(store.root, [__version__, *arguments]),
+            report.evaluation.watched,
+            links,
+            json.dumps(later, indent=2) + "\n" if as_json else "",
+            f"up to date: {_targets(report)} → {where}\n",
+        )
 
 
 def summary(report: Report, where: str) -> str:

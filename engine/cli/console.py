@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -69,9 +70,9 @@ class Counts:
 class Lines:
     """The calm console: one line for every action that ran."""
 
-    def __init__(self, cas: Cas, spec: str) -> None:
+    def __init__(self, cas: Cas, again: str) -> None:
         self.cas = cas
-        self.spec = spec
+        self.again = again
         self.counts = Counts()
 
     def __call__(self, event: Event) -> None:
@@ -80,7 +81,7 @@ class Lines:
         if isinstance(event, StepFinished):
             self.write(finished_line(event, self.counts))
             if event.outputs is None:
-                self.write(failure_text(event, self.cas, self.spec))
+                self.write(failure_text(event, self.cas, self.again))
 
     def write(self, text: str) -> None:
         """Show text that stays."""
@@ -93,8 +94,8 @@ class Lines:
 class Screen(Lines):
     """The console of a terminal: what is done, what runs and for how long, what is unknown yet."""
 
-    def __init__(self, cas: Cas, spec: str) -> None:
-        super().__init__(cas, spec)
+    def __init__(self, cas: Cas, again: str) -> None:
+        super().__init__(cas, again)
         from rich.console import Console as RichConsole
         from rich.live import Live
 
@@ -141,11 +142,11 @@ class Screen(Lines):
         return Text("\n".join(lines), style="bold")
 
 
-def make_console(cas: Cas, spec: str) -> Console:
+def make_console(cas: Cas, again: str) -> Console:
     """Return the console that fits standard error."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ:
-        return Screen(cas, spec)
-    return Lines(cas, spec)
+        return Screen(cas, again)
+    return Lines(cas, again)
 
 
 def finished_line(event: StepFinished, counts: Counts) -> str:
@@ -157,8 +158,12 @@ def finished_line(event: StepFinished, counts: Counts) -> str:
     return f"failed: {place} {event.label}  {took}: {event.reason}"
 
 
-def failure_text(event: StepFinished, cas: Cas, spec: str) -> str:
-    """Return the end of a failed action's log, where the whole is, and how to reproduce it."""
+def failure_text(event: StepFinished, cas: Cas, again: str) -> str:
+    """Return the end of a failed action's log, where the whole is, and how to reproduce it.
+
+    `again` names the spec and its parameters on a command line.
+    """
+    again = f"{again} " if again else ""
     lines = []
     try:
         log = cas.get_bytes(Digest(event.log)).decode(errors="replace").rstrip()
@@ -169,7 +174,7 @@ def failure_text(event: StepFinished, cas: Cas, spec: str) -> str:
     if len(log.splitlines()) > LOG_LINES:
         lines.append(f"  (the last {LOG_LINES} lines)")
     lines.append(f"  whole log: {cas.path(Digest(event.log))}")
-    lines.append(f"  reproduce: bn shell {spec} '{event.label}' --run")
+    lines.append(f"  reproduce: bn shell {again}{shlex.quote(event.label)} --run")
     if event.kept:
         lines.append(f"  sandbox kept: {event.kept}")
     return "\n".join(lines)
