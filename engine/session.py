@@ -15,6 +15,7 @@ from engine.graph import Graph
 from engine.history import History
 from engine.placement import Node
 from engine.plan import Cached, Plan, make_plan
+from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
 from executors.base import HERMETIC, NATIVE, Executor
@@ -76,7 +77,7 @@ def targets_of(graph: Graph, request: Request) -> tuple[str, ...]:
     targets = graph.tests() if request.tests else graph.default_targets()
     if not targets:
         what = 'tests: actions with kind = "test"' if request.tests else "actions to build"
-        raise InputError(f"{graph.root.spec.path}: there are no {what}")
+        raise InputError(f"{shown(graph.root.spec.path)}: there are no {what}")
     return targets
 
 

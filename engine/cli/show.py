@@ -22,6 +22,8 @@ def command(name: str, as_json: bool) -> int:
     """Print the tree, action, result or blob of a digest (or of its unique beginning)."""
     with open_store() as store:
         digest = complete(store.cas, name)
+        if not store.cas.has(digest):
+            raise InputError(f"nothing in the store has the digest {digest}")
         data = store.cas.get_bytes(digest)
         try:
             document = json.loads(data)

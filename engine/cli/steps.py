@@ -42,9 +42,12 @@ def past_steps(store: Store, names: Sequence[str], what: str) -> list[PastStep]:
     steps = [PastStep(path, label, tuple(history.of(label))) for label in found]
     steps = [step for step in steps if step.history]
     if not steps:
+        message = f"{shown(path)}: no build of {wanted!r} is known"
+        if found:
+            raise InputError(message, "what it needs was never built: bn build says why")
         artifacts = {label.partition("[")[0] for label in labels} | set(labels)
-        hint = nearest(wanted, artifacts, "built artifacts") or f"bn build {shown(path)} first"
-        raise InputError(f"{shown(path)}: no build of {wanted!r} is known", hint)
+        hint = nearest(wanted, artifacts, "built artifacts") if artifacts else ""
+        raise InputError(message, hint or ("bn build first" if path.exists() else "no such file"))
     return steps
 
 
