@@ -61,7 +61,7 @@ class Positions:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._text = path.read_text()
+            self._text = path.read_text(encoding="utf-8")
             self._parser = _NotingParser(self._text)
             self._document: TOMLDocument | None = self._parser.parse()
         except (OSError, TOMLKitError, UnicodeDecodeError):
