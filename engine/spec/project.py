@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _from_text(name: str, text: str, default: Scalar) -> Scalar:
     if isinstance(default, bool):
         if text in ("true", "false"):
             return text == "true"
-    elif text.lstrip("-").isdigit():
+    elif re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
     raise InputError(
         f"--set {name}={text}: expected {TYPE_NAMES[type(default)]}",
