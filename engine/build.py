@@ -33,9 +33,11 @@ from engine.timeline.events import (
     StepFinished,
     StepSkipped,
     StepStarted,
+    TierDropped,
 )
 from executors.base import ExecutionRequest, Executor, Limits, Outcome, Status
 from store.digest import Digest
+from store.errors import HostError
 from store.objects import ActionResult, Realisation
 from store.store import Store
 
@@ -249,6 +251,7 @@ class _Loop:
                 self._look_at(self.settled.popleft())
             if self.first_failure is None or self.options.keep_going:
                 self._place(nursery)
+            self._report_incidents()
             if self.settled:
                 continue
             if not self.running:
@@ -260,6 +263,12 @@ class _Loop:
                 self.error = outcome
                 return
             self._take_in(running, outcome)
+
+    def _report_incidents(self) -> None:
+        """Tell of the tiers that dropped out since the last look."""
+        incidents, self.store.cas.incidents = self.store.cas.incidents, []
+        for incident in incidents:
+            self.emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
 
     async def _watch_signals(self, scope: trio.CancelScope) -> None:
         """Turn the first SIGINT or SIGTERM into an orderly end."""
@@ -311,10 +320,17 @@ class _Loop:
             ),
             keep_failed=self.options.keep_failed,
         )
-        try:
-            outcome: Outcome | Exception = await self.executor.execute(request)
-        except Exception as error:
-            outcome = error
+        outcome: Outcome | Exception
+        while True:
+            try:
+                outcome = await self.executor.execute(request)
+            except HostError as error:
+                if self.store.cas.reconsider():
+                    continue  # another tier takes the place of the one that failed
+                outcome = error
+            except Exception as error:
+                outcome = error
+            break
         self.send.send_nowait((resolved.digest, outcome))
 
     async def _commit_regularly(self) -> None:

@@ -24,6 +24,7 @@ from store.digest import Digest
 from store.errors import InputError
 from store.ingest import RACY_NS
 from store.materialise import materialise, materialised
+from store.roots import artifact_root, link_root
 from store.store import Store, remove_tree
 from store.trees import ConflictError, merge
 
@@ -101,12 +102,13 @@ def build(
 
     Raises InputError, HostError and IntegrityError; a failed action is part of the report.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return trio.run(_build, store, request, watchers)
-        except MissingBlob:
-            if attempt == ATTEMPTS - 1:
-                raise
+    with store.lease("build"):
+        for attempt in range(ATTEMPTS):
+            try:
+                return trio.run(_build, store, request, watchers)
+            except MissingBlob:
+                if attempt == ATTEMPTS - 1:
+                    raise
     raise AssertionError
 
 
@@ -147,6 +149,8 @@ async def _build(
         for target in targets
         if all(label in outputs for label in graph.labels_of(target))
     }
+    package = graph.root.spec.file.package.name
+    store.actions.commit_with(artifact_root(package, name, tree) for name, tree in trees.items())
     return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
 
 
@@ -193,6 +197,7 @@ def link_result(store: Store, tree: Digest, link: Path) -> Path:
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(shown)
+    store.index.write([link_root(link.absolute(), tree)])
     os.replace(temporary, link)
     return shown
 

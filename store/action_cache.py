@@ -96,6 +96,10 @@ class ActionCache:
         """Make all that was recorded durable."""
         self.write(self.take())
 
+    def commit_with(self, writes: Iterable[Write]) -> None:
+        """Make all that was recorded and `writes` durable together."""
+        self.write([*self.take(), *writes])
+
     def take(self) -> list[Write]:
         """Return what was recorded since the last call, for `write`; look-ups still see it."""
         self._in_flight, self._pending = self._pending, {}

@@ -1,33 +1,44 @@
-"""The content-addressed store: blobs as files, named by their digest.
+"""The content-addressed store: blobs as files, named by their digest, over one or more tiers.
 
 A blob lies at `blobs/ab/cdef…` (mode 0444) or, as an executable, at `blobs/ab/cdef….x` (0555), so
 that a tree can be materialised with hard links alone. Every blob carries the same modification
 time: one that somebody changed in place betrays itself by another and is put into quarantine.
+
+::
+
+    write ─▶ primary tier ──demote (cold)──▶ slower tiers, compressed
+               ▲    └──copy (hot)──▶ RAM disk
+               └──────promote, when something is staged or read from there
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import os
 import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file
+from store.durability import sync_file_system
 from store.errors import BnError, IntegrityError, host_error
 from store.objects import EMPTY_TREE, Directory, Entry, File, Tree
+from store.tiers import EPOCH as EPOCH
+from store.tiers import EPOCH_NS as EPOCH_NS
+from store.tiers import NVME, Incident, State, Tier, TierSpec, discard, trouble
 
-EPOCH: Final = 315_532_800
-"""Seconds since 1970 of 1980-01-01T00:00:00Z, the oldest time that zip can tell: the modification
-time of every stored and staged file, and SOURCE_DATE_EPOCH in actions."""
+TOUCH_SECONDS: Final = 6 * 3600
+"""A blob that is used has its change time renewed if it is older than this: the collector spares
+what was used since the oldest running build began, less this."""
 
-EPOCH_NS: Final = (EPOCH * 1_000_000_000, EPOCH * 1_000_000_000)
-
-_FILE_MODE: Final = 0o444
-_EXECUTABLE_MODE: Final = 0o555
 _TREES_KEPT: Final = 8192
+_LINK_REFUSED: Final = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES)
+
+P = ParamSpec("P")
+Value = TypeVar("Value")
 
 
 class MissingBlob(IntegrityError):
@@ -39,48 +50,84 @@ class MissingBlob(IntegrityError):
 
 
 class Cas:
-    """Blobs and trees by digest, in one directory. Safe for several processes at once."""
+    """Blobs and trees by digest. Safe for several processes at once.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.tmp = root / "tmp"
-        self._blobs = str(root / "blobs")
-        self._names = itertools.count()
+    `primary` is the fastest durable tier that can be written: what is new goes there, and actions
+    run on its file system. `incidents` says which tiers dropped out while they were used.
+    """
+
+    def __init__(self, root: Path, tiers: Iterable[TierSpec] = ()) -> None:
+        specs = sorted(tiers, key=lambda spec: spec.level)
+        specs = specs or [TierSpec(name="store", path=root, level=NVME)]
+        first = next((spec for spec in specs if spec.level > 0), specs[0])
+        self.tiers = [Tier(spec, compress=spec.level >= 3 and spec != first) for spec in specs]
+        self.incidents: list[Incident] = []
+        self.uses: dict[Digest, int] = {}
+        self._store_root = root
         self._trees: dict[Digest, Tree] = {}
         self._known: set[Digest] = set()
-        self._unsynced = False
+        self._unsynced: set[str] = set()
+        self._touch_before = time.time() - TOUCH_SECONDS
 
     def create(self) -> None:
-        """Make the directories that blobs and temporaries need."""
-        self.tmp.mkdir(parents=True, exist_ok=True)
-        for number in range(256):
-            (self.root / "blobs" / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+        """Make the directories of every tier; one that cannot be made drops out.
+
+        Raises HostError where no durable tier is left.
+        """
+        last: OSError | None = None
+        for tier in self.tiers:
+            try:
+                tier.create()
+            except OSError as error:
+                self._drop(tier, trouble(tier, error) or State.GONE, error)
+                last = error
+        if last is not None and not any(tier.durable and tier.readable for tier in self.tiers):
+            raise host_error(last, "cannot open the store")
+
+    @property
+    def primary(self) -> Tier:
+        """The tier that is written to."""
+        durable = [tier for tier in self.tiers if tier.durable] or self.tiers
+        plain = (tier for tier in durable if tier.writable and not tier.compress)
+        writable = (tier for tier in durable if tier.writable)
+        readable = (tier for tier in durable if tier.readable)
+        return next(itertools.chain(plain, writable, readable, durable))
+
+    @property
+    def root(self) -> Path:
+        """The primary tier's directory."""
+        return self.primary.root
+
+    @property
+    def tmp(self) -> Path:
+        """Where the primary tier's temporaries are."""
+        return self.primary.tmp
 
     def path(self, digest: Digest, executable: bool = False) -> str:
-        """Return where this variant of the blob lies, whether it is there or not."""
-        return f"{self._blobs}/{digest[:2]}/{digest[2:]}{'.x' if executable else ''}"
+        """Return where this variant of the blob lies in the first tier that has it, else where it
+        would lie in the primary one."""
+        tier = self._holder(digest) or self.primary
+        return tier.path(digest, executable)
 
     def temporary(self) -> str:
-        """Return a path on the store's file system that nobody else uses."""
-        return f"{self.tmp}/{os.getpid()}-{next(self._names)}"
+        """Return a path on the primary tier's file system that nobody else uses."""
+        return self.primary.temporary()
 
     # reading
 
     def has(self, digest: Digest) -> bool:
-        """Say whether the blob is here and untouched, in one variant or the other."""
-        return self._intact(digest, False) or self._intact(digest, True)
+        """Say whether the blob is in some tier and untouched."""
+        return self._holder(digest) is not None
 
     def get_bytes(self, digest: Digest) -> bytes:
         """Return the blob's bytes, checked. Raises MissingBlob, also where the check fails."""
-        for executable in (False, True):
-            try:
-                with open(self.path(digest, executable), "rb", buffering=0) as file:
-                    data = file.readall()
-            except FileNotFoundError:
+        for tier in self._readable():
+            data = self._attempt(tier, tier.read, digest)
+            if data is None:
                 continue
             if digest_bytes(data) == digest:
                 return data
-            self.quarantine(digest, executable)
+            self._quarantine(tier, digest)
         raise MissingBlob(digest)
 
     def get_tree(self, digest: Digest) -> Tree:
@@ -95,7 +142,9 @@ class Cas:
         """Say whether every blob under `entry` is here, trees themselves included."""
         match entry:
             case File(digest, size):
-                return digest in self._known or self._check(digest, size)
+                if digest not in self._known and self._holder(digest, size) is not None:
+                    self._known.add(digest)
+                return digest in self._known
             case Directory(digest):
                 if digest in self._known:
                     return True
@@ -105,37 +154,68 @@ class Cas:
                     return False
                 if self.has(digest) and all(map(self.complete, tree.entries.values())):
                     self._known.add(digest)
-                    return True
-                return False
+                return digest in self._known
         return True
 
     def open(self, digest: Digest) -> int:
         """Return a file descriptor for reading the blob's bytes; what is open stays readable.
 
+        A blob that is only in a slow tier is brought to the primary one first: that may block.
         Raises MissingBlob.
         """
-        for executable in (False, True):
-            if self._intact(digest, executable):
-                try:
-                    return os.open(self.path(digest, executable), os.O_RDONLY | os.O_CLOEXEC)
-                except FileNotFoundError:
+        self._used(digest)
+        for attempt in range(2):
+            for tier in self._readable():
+                for path in () if tier.compress else tier.variants(digest):
+                    try:
+                        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    except OSError:
+                        continue
+            if attempt == 0:
+                self.promote(digest)
+        raise MissingBlob(digest)
+
+    def is_near(self, digest: Digest) -> bool:
+        """Say whether `open` will find the blob without bringing it from a slow tier."""
+        return any(
+            not tier.compress and any(map(os.path.exists, tier.variants(digest)))
+            for tier in self._readable()
+        )
+
+    def local(self, digest: Digest, executable: bool = False, size: int | None = None) -> str:
+        """Return the path of this variant in the primary tier, brought there if need be.
+
+        Raises MissingBlob where no tier has it, or where it was changed in place.
+        """
+        if not self._intact(self.primary, digest, executable, size):
+            self.promote(digest, executable, size)
+        return self.primary.path(digest, executable)
+
+    def promote(self, digest: Digest, executable: bool = False, size: int | None = None) -> None:
+        """Bring a variant of a blob into the primary tier, checked. Raises MissingBlob."""
+        for tier in self._readable():
+            if self._holder(digest, size, [tier]) is None:
+                continue
+            temporary = self.primary.temporary()
+            try:
+                if not self._attempt(tier, tier.extract, digest, temporary):
                     continue
+                length = os.stat(temporary).st_size
+                if digest_file(temporary, length) == digest:
+                    self._place(digest, temporary, length, executable)
+                    return
+                self._quarantine(tier, digest)
+            finally:
+                discard(temporary)
         raise MissingBlob(digest)
 
     # writing
 
     def put_bytes(self, data: bytes, executable: bool = False) -> Digest:
-        """Store `data` and return its digest. Raises HostError where the disk is full or fails."""
+        """Store `data` and return its digest. Raises HostError where no tier can take it."""
         digest = digest_bytes(data)
-        if not self._intact(digest, executable):
-            temporary = self.temporary()
-            try:
-                self._write(temporary, data, executable)
-                os.rename(temporary, self.path(digest, executable))
-            except OSError as error:
-                _discard(temporary)
-                raise host_error(error, "cannot write to the store") from error
-            self._unsynced = True
+        if self._holder(digest, len(data), variant=executable) is None:
+            self._write(lambda tier: tier.write(digest, data, executable))
         return digest
 
     def put_tree(self, tree: Tree) -> Digest:
@@ -145,20 +225,17 @@ class Cas:
         return digest
 
     def adopt(self, path: str, executable: bool) -> File:
-        """Move the regular file at `path`, on the store's file system, into the store.
+        """Move the regular file at `path`, on the primary tier's file system, into the store.
 
         The caller makes sure that nobody has it open for writing.
         """
         try:
             size = os.stat(path).st_size
             digest = digest_file(path, size)
-            if self._intact(digest, executable):
-                os.unlink(path)
+            if self._holder(digest, size, variant=executable) is None:
+                self._place(digest, path, size, executable)
             else:
-                os.chmod(path, _EXECUTABLE_MODE if executable else _FILE_MODE)
-                os.utime(path, ns=EPOCH_NS)
-                os.rename(path, self.path(digest, executable))
-                self._unsynced = True
+                os.unlink(path)
         except OSError as error:
             raise host_error(error, "cannot move into the store") from error
         return File(digest, size, executable)
@@ -172,98 +249,168 @@ class Cas:
             with open(path, "rb", buffering=0) as file:
                 data = file.readall()
             return File(self.put_bytes(data, executable), len(data), executable)
-        temporary = self.temporary()
-        try:
-            shutil.copyfile(path, temporary)
-            return self.adopt(temporary, executable)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise host_error(error, "cannot write to the store") from error
-            raise
-        finally:
-            _discard(temporary)
+        while True:
+            tier, temporary = self.primary, self.primary.temporary()
+            try:
+                shutil.copyfile(path, temporary)
+                return self.adopt(temporary, executable)
+            except OSError as error:
+                state = trouble(tier, error)
+                if state not in (State.FULL, State.READ_ONLY) or not os.access(path, os.R_OK):
+                    raise
+                self._drop(tier, state, error)
+                if self.primary is tier:
+                    raise host_error(error, "cannot write to the store") from error
+            finally:
+                discard(temporary)
 
     def link_out(self, file: File, target: str, copy: bool = False) -> None:
         """Put `file` at the path `target`, which must not exist: a hard link, or a private copy.
 
         Raises MissingBlob where the blob is gone or was changed in place.
         """
-        source = self.path(file.digest, file.executable)
-        if not self._intact(file.digest, file.executable, file.size):
-            self._make_variant(file)
+        self._used(file.digest)
+        source = self.local(file.digest, file.executable, file.size)
         try:
             if not copy:
                 os.link(source, target)
                 return
         except OSError as error:
-            if error.errno not in (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES):
+            if error.errno not in _LINK_REFUSED:
                 raise
         shutil.copyfile(source, target)
         os.chmod(target, 0o755 if file.executable else 0o644)
         os.utime(target, ns=EPOCH_NS)
 
     def sync(self) -> None:
-        """Make everything that was stored so far durable: one syncfs(2) for all of it."""
-        if self._unsynced:
-            self._unsynced = False
-            sync_file_system(self.root)
+        """Make everything that was stored so far durable: one syncfs(2) a tier for all of it."""
+        roots, self._unsynced = self._unsynced, set()
+        for root in roots:
+            sync_file_system(Path(root))
 
     def quarantine(self, digest: Digest, executable: bool) -> None:
-        """Set a blob aside that is not what its name says."""
-        aside = self.root / "quarantine"
-        aside.mkdir(exist_ok=True)
-        name = f"{digest}{'.x' if executable else ''}"
-        with_suffix = aside / f"{name}.{os.getpid()}-{next(self._names)}"
+        """Set a blob of the primary tier aside that is not what its name says."""
+        self._quarantine(self.primary, digest, executable)
+
+    def reconsider(self) -> bool:
+        """Look at the primary tier again after something failed; say whether another one takes its
+        place now, so that trying again makes sense."""
+        tier = self.primary
         try:
-            os.rename(self.path(digest, executable), with_suffix)
-        except FileNotFoundError:
-            return
-        self._known.clear()
-        self._trees.pop(digest, None)
+            status = os.statvfs(tier.root)
+            if status.f_flag & os.ST_RDONLY:
+                self._drop(tier, State.READ_ONLY, OSError(errno.EROFS, os.strerror(errno.EROFS)))
+            elif status.f_bavail * status.f_frsize < 2**20 or not status.f_favail:
+                self._drop(tier, State.FULL, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            elif not os.path.isdir(f"{tier.root}/blobs/ff"):
+                self._drop(tier, State.GONE, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        except OSError as error:
+            self._drop(tier, State.GONE, error)
+        return self.primary is not tier
 
     # inside
 
-    def _intact(self, digest: Digest, executable: bool, size: int | None = None) -> bool:
+    def _readable(self) -> Iterator[Tier]:
+        """Yield the tiers to read from: the primary one first, the others by speed."""
+        primary = self.primary
+        if primary.readable:
+            yield primary
+        for tier in self.tiers:
+            if tier is not primary and tier.readable:
+                yield tier
+
+    def _holder(
+        self,
+        digest: Digest,
+        size: int | None = None,
+        tiers: Iterable[Tier] | None = None,
+        variant: bool | None = None,
+    ) -> Tier | None:
+        """Return the first tier in which the blob is, untouched; `variant` asks for just that one
+        of the primary tier (new data goes there), or for any compressed copy."""
+        for tier in tiers if tiers is not None else self._readable():
+            kinds = (False, True) if variant is None else (variant,)
+            for executable in kinds[:1] if tier.compress else kinds:
+                if self._intact(tier, digest, executable, size):
+                    return tier if tier.durable or variant is None else None
+        return None
+
+    def _intact(self, tier: Tier, digest: Digest, executable: bool, size: int | None) -> bool:
         """Say whether this variant is there; quarantine it where it was changed in place."""
-        try:
-            status = os.stat(self.path(digest, executable))
-        except FileNotFoundError:
+        status = self._attempt(tier, tier.status, digest, executable)
+        if status is None:
             return False
-        if status.st_mtime_ns == EPOCH_NS[0] and size in (None, status.st_size):
+        right_size = tier.compress or size in (None, status.st_size)
+        if status.st_mtime_ns == EPOCH_NS[0] and right_size:
+            if status.st_ctime < self._touch_before:
+                self._attempt(tier, tier.touch, digest, executable)
             return True
-        self.quarantine(digest, executable)
+        self._quarantine(tier, digest, executable)
         return False
 
-    def _check(self, digest: Digest, size: int) -> bool:
-        if self._intact(digest, False, size) or self._intact(digest, True, size):
-            self._known.add(digest)
-            return True
-        return False
+    def _write(self, write: Callable[[Tier], None]) -> None:
+        """Write to the primary tier; when that fails for the tier's sake, to the next one."""
+        while True:
+            tier = self.primary
+            try:
+                write(tier)
+            except OSError as error:
+                state = trouble(tier, error)
+                if state is not None:
+                    self._drop(tier, state, error)
+                if state is None or self.primary is tier:
+                    raise host_error(error, "cannot write to the store") from error
+            else:
+                self._unsynced.add(str(tier.root))
+                return
 
-    def _make_variant(self, file: File) -> None:
-        """Make the wanted variant of a blob from the other one."""
-        if not self._intact(file.digest, not file.executable, file.size):
-            raise MissingBlob(file.digest)
-        temporary = self.temporary()
-        try:
-            shutil.copyfile(self.path(file.digest, not file.executable), temporary)
-            if self.adopt(temporary, file.executable).digest != file.digest:
-                self.quarantine(file.digest, not file.executable)
-                raise MissingBlob(file.digest, "is corrupt")
-        finally:
-            _discard(temporary)
+    def _place(self, digest: Digest, path: str, size: int, executable: bool) -> None:
+        """Move the file at `path` to its place in the primary tier, by copy where it must be."""
 
-    def _write(self, path: str, data: bytes, executable: bool) -> None:
-        mode = _EXECUTABLE_MODE if executable else _FILE_MODE
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        def place(tier: Tier) -> None:
+            if not tier.compress:
+                try:
+                    tier.adopt(digest, path, size, executable)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                else:
+                    return
+            tier.copy_in(digest, path, executable)
+
+        self._write(place)
+        discard(path)
+
+    def _attempt(
+        self, tier: Tier, action: Callable[P, Value], *args: P.args, **options: P.kwargs
+    ) -> Value | None:
+        """Return what `action` gives; None, and the tier dropped, where the tier fails."""
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(handle, view) :]
-            os.fchmod(handle, mode)
-            os.utime(handle, ns=EPOCH_NS)
-        finally:
-            os.close(handle)
+            return action(*args, **options)
+        except OSError as error:
+            state = trouble(tier, error)
+            if state is None:
+                raise host_error(error, "cannot read the store") from error
+            if state is State.GONE:
+                self._drop(tier, state, error)
+            return None
+
+    def _drop(self, tier: Tier, state: State, error: OSError) -> None:
+        """Note that a tier cannot be used as before."""
+        if tier.state is not state:
+            tier.state = state
+            reason = (error.strerror or str(error)).lower()
+            self.incidents.append(Incident(tier.name, state, reason))
+            self._known.clear()
+
+    def _quarantine(self, tier: Tier, digest: Digest, executable: bool | None = None) -> None:
+        for variant in (False, True) if executable is None else (executable,):
+            self._attempt(tier, tier.quarantine, digest, variant)
+        self._known.clear()
+        self._trees.pop(digest, None)
+
+    def _used(self, digest: Digest) -> None:
+        self.uses[digest] = self.uses.get(digest, 0) + 1
 
     def _remember(self, digest: Digest, tree: Tree) -> None:
         if len(self._trees) >= _TREES_KEPT:
@@ -274,23 +421,3 @@ class Cas:
 def empty_tree(cas: Cas) -> Digest:
     """Store the tree without entries and return its digest."""
     return cas.put_tree(EMPTY_TREE)
-
-
-def sync_file_system(path: Path) -> None:
-    """Flush the file system that holds `path` (syncfs(2)); raises HostError where that fails."""
-    import ctypes
-
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        library = ctypes.CDLL(None, use_errno=True)
-        if library.syncfs(handle) != 0:
-            number = ctypes.get_errno()
-            error = OSError(number, os.strerror(number), str(path))
-            raise host_error(error, "cannot make the store durable")
-    finally:
-        os.close(handle)
-
-
-def _discard(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

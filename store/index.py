@@ -36,6 +36,12 @@ class Table(StrEnum):
     """Digest of how something was derived (an unpacked archive, say) → tree digest."""
     HISTORY = "history"
     """Step (spec and label) → its last runs: action, build, duration."""
+    ROOTS = "roots"
+    """What the collector keeps: `artifact/NAME` → tree and time, `link/PATH` → tree."""
+    HEAT = "heat"
+    """Digest → how often the blob was used, and since when that is counted."""
+    META = "meta"
+    """Small facts about the store itself, as `used/TIER` → bytes."""
 
 
 Write = tuple[Table, str, bytes]

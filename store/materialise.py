@@ -39,7 +39,9 @@ def materialise(cas: Cas, tree: Digest, target: str, copy: bool = False) -> None
 def materialised(cas: Cas, tree: Digest) -> Path:
     """Return the shared directory under the store that shows `tree`, made on first use."""
     target = cas.root / "trees" / tree
-    if not target.exists():
+    try:
+        os.utime(target, ns=EPOCH_NS)  # its change time tells the collector when it was used
+    except FileNotFoundError:
         target.parent.mkdir(exist_ok=True)
         temporary = cas.temporary()
         try:

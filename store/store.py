@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Self
 
@@ -11,6 +12,9 @@ from store.action_cache import ActionCache
 from store.cas import Cas
 from store.errors import HostError, host_error
 from store.index import Index
+from store.leases import Lease
+from store.policy import Policy
+from store.tiers import TierSpec
 
 FORMAT: Final = "1"
 """The layout's version, in the file `format`; another one is refused, never guessed at."""
@@ -19,15 +23,20 @@ FORMAT: Final = "1"
 class Store:
     """Everything under one directory; a context manager."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, tiers: Iterable[TierSpec] = (), policy: Policy | None = None
+    ) -> None:
         """Open the store at the absolute path `root`, made where it is not there.
 
+        The index, records and timelines are there; blobs are in `tiers`, by default there, too.
         Raises HostError where the directory cannot be used or is of another format.
         """
         self.root = root
-        self.cas = Cas(root)
+        self.policy = policy or Policy()
+        self.cas = Cas(root, tiers)
         try:
             _check_format(root)
+            root.mkdir(parents=True, exist_ok=True)
             self.cas.create()
             (root / "index").mkdir(exist_ok=True)
             (root / "format").write_text(f"{FORMAT}\n")
@@ -45,15 +54,19 @@ class Store:
 
     def work(self) -> Path:
         """Return the directory, on the store's file system, under which actions run."""
-        path = self.root / "work"
+        path = self.cas.root / "work"
         path.mkdir(exist_ok=True)
         return path
 
+    def lease(self, purpose: str) -> Lease:
+        """Return a lease, to be entered, that keeps the collector from what is used now."""
+        return Lease(self.root, purpose)
+
     def _sweep_temporaries(self) -> None:
         """Remove what processes that are gone left unfinished (their id leads the names)."""
-        for place in (self.cas.tmp, self.root / "work"):
-            if not place.is_dir():
-                continue
+        tiers = [tier for tier in self.cas.tiers if tier.writable]
+        places = [place for tier in tiers for place in (tier.tmp, tier.root / "work")]
+        for place in filter(Path.is_dir, places):
             for entry in os.scandir(place):
                 owner = entry.name.partition("-")[0]
                 if owner.isdigit() and not Path("/proc", owner).exists():

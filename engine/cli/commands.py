@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from engine import __version__
-from store.errors import INTERRUPTED, USAGE, BnError, InternalError, host_error
+from store.errors import INTERRUPTED, USAGE, BnError, HostError, InternalError, host_error
 
 COMMANDS: Final = {
     "build": "build the targets of a spec",
@@ -92,10 +92,19 @@ def run(arguments: list[str]) -> int:
     except BnError as error:
         return _show(error, as_json)
     except OSError as error:
-        return _show(host_error(error, "the system refused"), as_json)
+        return _show(_refused(error), as_json)
     except Exception as error:  # the last resort: a bug must not look like the user's fault
         return _show(_bug(error), as_json)
     return code if isinstance(code, int) else 0
+
+
+def _refused(error: OSError) -> BnError:
+    """Return what to say of an error of the system that nobody expected."""
+    try:
+        os.getcwd()
+    except OSError:
+        return HostError("the current directory is gone", "go to one that is there")
+    return host_error(error, "the system refused")
 
 
 def _bug(error: Exception) -> BnError:
@@ -105,7 +114,7 @@ def _bug(error: Exception) -> BnError:
             if isinstance(inner, BnError):
                 return inner
             if isinstance(inner, OSError):
-                return host_error(inner, "the system refused")
+                return _refused(inner)
     sys.stderr.write("".join(traceback.format_exception(error)))
     kind = type(error).__name__
     return InternalError(f"internal: {kind}: {error}", "this is a bug in bn: please report it")

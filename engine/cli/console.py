@@ -17,6 +17,7 @@ from engine.timeline.events import (
     StepFinished,
     StepSkipped,
     StepStarted,
+    TierDropped,
 )
 from engine.units import show_duration
 from store.cas import Cas
@@ -82,6 +83,9 @@ class Lines:
             self.write(finished_line(event, self.counts))
             if event.outputs is None:
                 self.write(failure_text(event, self.cas, self.again))
+
+        elif isinstance(event, TierDropped):
+            self.write(f"tier {event.tier} is {event.state}: {event.reason}; going on without it")
 
     def write(self, text: str) -> None:
         """Show text that stays."""

@@ -13,13 +13,12 @@ import click
 import trio
 from attrs import asdict, frozen
 
-from engine.cli.options import json_option, out, print_json
+from engine.cli.options import json_option, open_store, out, print_json
 from engine.units import show_size
 from executors.base import ExecutionRequest, Status
 from store.cas import empty_tree
 from store.errors import OK, BnError, HostError
 from store.objects import Action
-from store.store import Store
 from store.where import default_store
 
 LITTLE_SPACE = 2 * 10**9
@@ -68,7 +67,7 @@ def check_sandbox() -> Iterator[Finding]:
         yield Finding("sandbox", "fail", "bubblewrap is not installed", mend)
         return
     try:
-        with Store(default_store()) as store:
+        with open_store() as store:
             from executors.sandbox import Sandbox
 
             root = empty_tree(store.cas)
@@ -115,7 +114,7 @@ def check_store() -> Iterator[Finding]:
     """Check that the store can be opened and written, and the room on its disk."""
     try:
         root = default_store()
-        with Store(root) as store:
+        with open_store() as store:
             store.cas.put_bytes(b"doctor\n")
     except BnError as error:
         yield Finding("store", "fail", error.message, error.hint)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.config import load_config
 from engine.session import ISOLATION, Request
 from store.store import Store
 from store.where import default_store
@@ -79,8 +80,10 @@ def split_spec(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
 
 
 def open_store() -> Store:
-    """Open the user's store."""
-    return Store(default_store())
+    """Open the user's store, with the tiers and the policy that are configured."""
+    root = default_store()
+    config = load_config(root)
+    return Store(root, config.tiers, config.policy)
 
 
 def print_json(value: Any) -> None:

@@ -63,6 +63,15 @@ class StepSkipped:
 
 
 @frozen(kw_only=True)
+class TierDropped:
+    """A tier of the store can no longer be used as before; the build goes on with the others."""
+
+    tier: str
+    state: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class BuildFinished:
     """A build ended; counts of steps by how they ended, and its duration in seconds."""
 
@@ -73,7 +82,13 @@ class BuildFinished:
 
 
 Event: TypeAlias = (
-    BuildStarted | StepCached | StepStarted | StepFinished | StepSkipped | BuildFinished
+    BuildStarted
+    | StepCached
+    | StepStarted
+    | StepFinished
+    | StepSkipped
+    | TierDropped
+    | BuildFinished
 )
 
 

@@ -1,0 +1,212 @@
+"""Configuration: `bn.toml` of the project over `~/.config/bn/config.toml` of the user.
+
+::
+
+    [store]
+    max_size = "40GB"              # or a share of the disk: "25%"
+    keep_days = 30
+    hot_threshold_accesses = 3
+    hot_threshold_hours = 24
+    cold_threshold_hours = 336
+
+    [tiers.fast]
+    path = "/mnt/nvme/bn"          # type = "nvme" is found by itself
+    max_size = "100GB"
+
+    [tiers.archive]
+    path = "/mnt/disk/bn"
+    type = "hdd"
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import AttrsInstance, asdict, frozen
+
+from engine.spec.faults import Fault, nearest, spec_error
+from engine.spec.load import read
+from engine.spec.model import documented
+from engine.units import parse_size
+from store.detect import detect_level
+from store.policy import Policy
+from store.tiers import NVME, RAM, TierSpec
+
+NAME: Final = "bn.toml"
+TYPES: Final = {"ram": 0, "nvme": 1, "ssd": 2, "hdd": 3, "network": 4}
+CLEANUP: Final = ("lru", "age", "none")
+
+RAM_SHARE: Final = 0.25
+"""The share of the room on the RAM disk that the store takes when nothing is configured."""
+
+RAM_LEAST: Final = 512 * 2**20
+"""Bytes of room below which an unconfigured RAM disk is left alone."""
+
+
+@frozen(kw_only=True)
+class StoreTable:
+    """`[store]`: limits and thresholds."""
+
+    max_size: str | None = documented("most that it may hold, as 40GB or 25%", default=None)
+    keep_days: int | None = documented("days that unused results are kept", default=None)
+    hot_threshold_accesses: int | None = documented("uses that make a blob hot", default=None)
+    hot_threshold_hours: int | None = documented("hours that they are counted in", default=None)
+    cold_threshold_hours: int | None = documented("hours unused that make it cold", default=None)
+
+
+@frozen(kw_only=True)
+class TierTable:
+    """`[tiers.NAME]`: a directory for blobs."""
+
+    path: str | None = documented("directory; ~ is the home directory", default=None)
+    type: str | None = documented("ram, nvme, ssd, hdd or network; found by itself", default=None)
+    max_size: str | None = documented("most that it may hold, as 40GB or 25%", default=None)
+    auto_create: bool | None = documented("make the directory where it is not there", default=None)
+    cleanup_policy: str | None = documented("lru, age or none", default=None)
+    retention_days: int | None = documented("days that blobs stay in it", default=None)
+
+
+@frozen(kw_only=True)
+class ConfigFile:
+    """A whole configuration file."""
+
+    store: StoreTable = documented("the store", factory=StoreTable)
+    tiers: Mapping[str, TierTable] = documented("where blobs live", factory=dict)
+
+
+@frozen
+class Config:
+    """The settled configuration; `files` are those that it was read from."""
+
+    policy: Policy
+    tiers: tuple[TierSpec, ...]
+    files: tuple[Path, ...]
+
+
+def user_file() -> Path:
+    """Return the path of the user's configuration, whether it is there or not."""
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return Path(home) / "bn" / "config.toml"
+
+
+def project_file(start: Path) -> Path | None:
+    """Return the `bn.toml` in `start` or the nearest directory above it."""
+    for directory in (start, *start.parents):
+        if (directory / NAME).is_file():
+            return directory / NAME
+    return None
+
+
+def load_config(root: Path, start: Path | None = None) -> Config:
+    """Return the configuration for a store at `root`, for who stands in `start` (here).
+
+    Raises InputError with all faults of a file, placed.
+    """
+    paths = [path for path in (user_file(), project_file(start or Path.cwd())) if path]
+    paths = [path for path in paths if path.is_file()]
+    store: dict[str, Any] = {}
+    tiers: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        file = read(path, ConfigFile)
+        faults = _faults(path, file)
+        if faults:
+            raise spec_error(faults)
+        store |= _given(file.store)
+        for name, tier in file.tiers.items():
+            given = _given(tier)
+            if "path" in given:
+                given["path"] = str(path.parent / Path(given["path"]).expanduser())
+            tiers[name] = tiers.get(name, {}) | given
+    return Config(_policy(store, root), _tiers(tiers, root), tuple(paths))
+
+
+def _given(table: AttrsInstance) -> dict[str, Any]:
+    return {key: value for key, value in asdict(table).items() if value is not None}
+
+
+def _faults(path: Path, file: ConfigFile) -> list[Fault]:
+    faults = []
+
+    def check(at: tuple[str, ...], text: str | None) -> None:
+        try:
+            _size(text, Path("/")) if text else None
+        except ValueError as error:
+            faults.append(Fault(path, at, str(error)))
+
+    check(("store", "max_size"), file.store.max_size)
+    for name, tier in file.tiers.items():
+        check(("tiers", name, "max_size"), tier.max_size)
+        for key, value, known in (
+            ("type", tier.type, tuple(TYPES)),
+            ("cleanup_policy", tier.cleanup_policy, CLEANUP),
+        ):
+            if value is not None and value not in known:
+                message = f"tier {name!r}: unknown {key} {value!r}"
+                faults.append(Fault(path, ("tiers", name, key), message, nearest(value, known)))
+    return faults
+
+
+def _size(text: str, disk: Path) -> int:
+    """Return the bytes in a size or in a share (`25%`) of the file system that holds `disk`."""
+    if text.endswith("%") and text[:-1].strip().isdigit():
+        while not disk.exists():
+            disk = disk.parent
+        return shutil.disk_usage(disk).total * int(text[:-1]) // 100
+    return parse_size(text)
+
+
+def _policy(store: Mapping[str, Any], root: Path) -> Policy:
+    default = Policy()
+    text = store.get("max_size")
+    return Policy(
+        max_size=_size(text, root) if text else None,
+        keep_days=store.get("keep_days", default.keep_days),
+        hot_accesses=store.get("hot_threshold_accesses", default.hot_accesses),
+        hot_hours=store.get("hot_threshold_hours", default.hot_hours),
+        cold_hours=store.get("cold_threshold_hours", default.cold_hours),
+    )
+
+
+def _tiers(tables: Mapping[str, Mapping[str, Any]], root: Path) -> tuple[TierSpec, ...]:
+    """Return the tiers, by default one at the store's root, and a RAM disk where there is room."""
+    made = []
+    for name, table in tables.items():
+        path = Path(table.get("path", root))
+        level = TYPES[table["type"]] if "type" in table else detect_level(path)
+        text = table.get("max_size")
+        made.append(
+            TierSpec(
+                name=name,
+                path=path,
+                level=level,
+                max_size=_size(text, path) if text else None,
+                auto_create=table.get("auto_create", True),
+                cleanup_policy=table.get("cleanup_policy", "lru"),
+                retention_days=table.get("retention_days"),
+            )
+        )
+    if not any(spec.level != RAM for spec in made):
+        made.append(TierSpec(name="store", path=root, level=NVME))
+    if not tables:
+        made += _ram_disk(root)
+    return tuple(made)
+
+
+def _ram_disk(root: Path) -> list[TierSpec]:
+    """Return a tier on this machine's RAM disk, if it has one with room."""
+    shared = Path("/dev/shm")
+    try:
+        free = shutil.disk_usage(shared).free
+    except OSError:
+        return []
+    if free < RAM_LEAST or not os.access(shared, os.W_OK):
+        return []
+    from store.digest import digest_bytes
+
+    name = f"bn-{os.getuid()}-{digest_bytes(str(root).encode())[:8]}"
+    limit = int(free * RAM_SHARE)
+    return [TierSpec(name="ram", path=shared / name, level=RAM, max_size=limit)]

@@ -1,0 +1,89 @@
+"""Leases: which processes use the store now, so that nothing is collected under them.
+
+A lease is a file that its process keeps locked (flock(2)); the lock goes with the process, however
+it ends, so a lease that nobody holds is seen at once and removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from attrs import frozen
+
+from store.errors import host_error
+
+DIRECTORY: Final = "leases"
+
+_numbers = itertools.count()
+
+
+@frozen
+class Holder:
+    """A process that uses the store: what for, its id, and since when (seconds since 1970)."""
+
+    purpose: str
+    pid: int
+    since: float
+
+
+class Lease:
+    """A lease on the store at `root` for `purpose` (as "build"), held while the context lasts."""
+
+    def __init__(self, root: Path, purpose: str) -> None:
+        self._path = root / DIRECTORY / f"{os.getpid()}-{next(_numbers)}-{purpose}"
+        self._handle = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            while not self._taken():
+                os.close(self._handle)
+            os.write(self._handle, f"{time.time():.3f}\n".encode())
+        except OSError as error:
+            raise host_error(error, "cannot take a lease on the store") from error
+        return self
+
+    def _taken(self) -> bool:
+        """Lock the file; say whether it is still there, as it may be swept before it is locked."""
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        return os.fstat(self._handle).st_nlink > 0
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._handle)
+
+
+def holders(root: Path) -> list[Holder]:
+    """Return who holds a lease on the store; leases of processes that are gone are removed."""
+    found = []
+    try:
+        paths = sorted((root / DIRECTORY).iterdir())
+    except FileNotFoundError:
+        return []
+    for path in paths:
+        pid, _, purpose = path.name.split("-", 2)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except BlockingIOError:
+            text = os.read(handle, 64).decode() or f"{path.stat().st_mtime}"
+            found.append(Holder(purpose, int(pid), float(text)))
+        finally:
+            os.close(handle)
+    return found
