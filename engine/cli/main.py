@@ -11,12 +11,23 @@ from engine import __version__
 
 def main() -> NoReturn:
     """Run bn with the process's arguments and exit with the code that tells how it went."""
+    _drop_python_path()
     arguments = sys.argv[1:]
     if arguments[:1] == ["build"] and _up_to_date(arguments[1:]):
         _finish(0)
     from engine.cli.commands import run
 
     _finish(run(arguments))
+
+
+def _drop_python_path() -> None:
+    """Take PYTHONPATH back: nothing on it may shadow packages with names as plain as `store`.
+
+    The launcher in a checkout starts Python isolated; this is for the `bn` that pip installs.
+    """
+    if not sys.flags.isolated:
+        dropped = {os.path.abspath(p) for p in os.environ.pop("PYTHONPATH", "").split(os.pathsep)}
+        sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in dropped]
 
 
 def _up_to_date(arguments: list[str]) -> bool:
