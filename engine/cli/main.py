@@ -25,8 +25,9 @@ def _drop_python_path() -> None:
 
     The launcher in a checkout starts Python isolated; this is for the `bn` that pip installs.
     """
-    if not sys.flags.isolated:
-        dropped = {os.path.abspath(p) for p in os.environ.pop("PYTHONPATH", "").split(os.pathsep)}
+    given = os.environ.pop("PYTHONPATH", "")
+    if given and not sys.flags.isolated:
+        dropped = {os.path.abspath(path) for path in given.split(os.pathsep)}
         sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in dropped]
 
 
