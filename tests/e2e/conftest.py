@@ -30,13 +30,13 @@ class Bn:
     env: Mapping[str, str]
 
     def __call__(
-        self, *arguments: str, code: int = 0, cwd: Path | None = None, **env: str
+        self, *arguments: str, code: int = 0, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run bn, check its exit code, and return what it printed."""
         done = subprocess.run(
             self.command(*arguments),
-            cwd=cwd or self.directory,
-            env={**self.env, **env},
+            cwd=self.directory,
+            env={**self.env, **(env or {})},
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -50,9 +50,9 @@ class Bn:
         """Return the command line that runs this checkout's bn."""
         return [sys.executable, "-I", "-m", "engine.cli.main", *arguments]
 
-    def json(self, *arguments: str, code: int = 0, **env: str) -> Any:
+    def json(self, *arguments: str, code: int = 0, env: Mapping[str, str] | None = None) -> Any:
         """Run bn with --json and return what it printed on standard output."""
-        return json.loads(self(*arguments, "--json", code=code, **env).stdout)
+        return json.loads(self(*arguments, "--json", code=code, env=env).stdout)
 
     def steps(self, *arguments: str, code: int = 0) -> dict[str, str]:
         """Build and return how each step ended."""
@@ -69,6 +69,37 @@ class Bn:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(textwrap.dedent(text))
         return target
+
+    def spec(self, text: str, default: str = "", path: str = "spec.toml") -> Path:
+        """Write a spec that has a shell as its toolchain `sh`; `text` is the rest of it."""
+        head = f"""
+            [package]
+            name = "test"
+            default = {json.dumps(default.split())}
+            [toolchains]
+            sh = "{TOOLCHAINS / "host-sh.toml"}"
+            """
+        return self.put(path, textwrap.dedent(head) + textwrap.dedent(text))
+
+    def result(self, path: str) -> str:
+        """Return the text of a file in the result."""
+        return (self.directory / "result" / path).read_text()
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start bn, what it says on a pipe, as the leader of a process group."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            **{
+                "cwd": self.directory,
+                "env": self.env,
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "text": True,
+                "process_group": 0,
+                **options,
+            },
+        )
 
 
 def clean_env(store: Path) -> dict[str, str]:

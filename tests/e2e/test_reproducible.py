@@ -1,4 +1,4 @@
-"""Two builds of one spec from different directories, environments and users give the same digests."""
+"""Builds of one spec from different directories, environments and users: the same digests."""
 
 from __future__ import annotations
 
