@@ -18,8 +18,8 @@ Vertex = tuple[str, str]
 def build_graph(project: Unit, materials: Materials) -> Graph:
     """Return the graph of all actions of `project`. Pure; raises SpecError with all faults."""
     expander = _Expander(project, materials)
-    for unit, name in _in_order(project):
-        expander.group(unit, name)
+    for unit, name, above in _in_order(project):
+        expander.expand(unit, name, above)
     expander.check_defaults()
     if expander.faults:
         raise spec_error(expander.faults)
@@ -51,6 +51,11 @@ class _Expander:
                 at: KeyPath = ("package", "default", number)
                 self.faults.append(self.project.fault(at, message, hint))
 
+    def expand(self, unit: Unit, name: str, above: list[Vertex]) -> None:
+        """Expand an action that `above`, each one needing the next, need."""
+        self._open = above
+        self.group(unit, name)
+
     def group(self, unit: Unit, name: str) -> Group:
         """Return the source or the recipes that make up an artifact of `unit`."""
         key = (unit.prefix, name)
@@ -73,25 +78,36 @@ class _Expander:
         return recipes
 
 
-def _in_order(project: Unit) -> Iterator[tuple[Unit, str]]:
+def _in_order(project: Unit) -> Iterator[tuple[Unit, str, list[Vertex]]]:
     """Yield all actions, needed ones first as far as the plain text of their inputs tells, so that
-    expanding them in this order does not recurse along the whole chain."""
+    expanding them in this order does not recurse along the whole chain.
+
+    One that closes a cycle comes with the others of the cycle.
+    """
     done: set[Vertex] = set()
     opened: set[Vertex] = set()
+    closing: set[Vertex] = set()
     for unit in project.units():
         stack = [(name, False) for name in reversed(list(unit.spec.file.actions))]
         while stack:
             name, expanded = stack.pop()
-            if (unit.prefix, name) in done:
+            key = (unit.prefix, name)
+            if key in done:
                 continue
             if expanded:
-                done.add((unit.prefix, name))
-                yield unit, name
+                done.add(key)
+                chain = stack if key in closing else []
+                yield unit, name, [(unit.prefix, one) for one, through in chain if through]
                 continue
             stack.append((name, True))
-            opened.add((unit.prefix, name))
-            needed = [one for one in _needed(unit, name) if (unit.prefix, one) not in opened]
-            stack.extend((one, False) for one in reversed(needed))
+            opened.add(key)
+            needed = list(_needed(unit, name))
+            keys = [(unit.prefix, one) for one in needed]
+            if any(one in opened and one not in done for one in keys):
+                closing.add(key)
+            stack.extend(
+                (one, False) for one in reversed(needed) if (unit.prefix, one) not in opened
+            )
 
 
 def _needed(unit: Unit, name: str) -> Iterator[str]:

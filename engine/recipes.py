@@ -105,6 +105,9 @@ class ActionExpander:
 
     def _check_env(self) -> None:
         for key in self.spec.env:
+            if not key or "=" in key or "\0" in key:
+                at = self._at("env", key)
+                raise SpecFaultError(at, f"{key!r} cannot name a variable", at_key=True)
             if key in BASE_ENV and key != "PATH":
                 raise SpecFaultError(
                     self._at("env", key), f"variable {key!r} is bn's own", at_key=True
@@ -291,20 +294,18 @@ class ActionExpander:
         return tuple(sorted(outputs))
 
     def _claim(self, recipe: Recipe, writers: dict[str, str]) -> None:
-        """Check that no two recipes of this artifact, nor two outputs of one, share a path."""
+        """Check that no two outputs of this artifact are the same or lie in each other; `writers`
+        holds outputs and, with a slash, the directories above them."""
         for path in recipe.outputs:
-            parents = list(itertools.accumulate(path.split("/"), lambda a, b: f"{a}/{b}"))
-            for taken in parents:
+            *above, _ = steps = list(itertools.accumulate(path.split("/"), lambda a, b: f"{a}/{b}"))
+            for taken in (*steps, f"{path}/"):
                 if taken in writers:
                     hint = "use {item.stem}, {item.dir} or {matrix.NAME} to tell the outputs apart"
-                    message = f"duplicate output {path!r}, by {writers[taken]} and {recipe.label}"
+                    how = "duplicate" if taken == path else "overlapping"
+                    message = f"{how} output {path!r}, by {writers[taken]} and {recipe.label}"
                     raise SpecFaultError(self._at("outputs"), message, hint)
             writers[path] = recipe.label
-        # An output above one that is already taken: sorted outputs show it as a prefix.
-        for path in recipe.outputs:
-            below = f"{path}/"
-            if len(recipe.outputs) > 1 and any(other.startswith(below) for other in recipe.outputs):
-                raise SpecFaultError(self._at("outputs"), f"output {path!r} holds another output")
+            writers.update((f"{directory}/", recipe.label) for directory in above)
 
     def _scope(self, combination: Mapping[str, Scalar], item: Item | None) -> dict[str, str]:
         axes = {f"matrix.{axis}": _text(value) for axis, value in combination.items()}
@@ -350,7 +351,9 @@ def _may_match(pattern: str, output: str) -> bool:
 
 
 def _allows(value: Scalar, wanted: Scalar | tuple[Scalar, ...]) -> bool:
-    return value in wanted if isinstance(wanted, tuple) else value == wanted
+    """Say whether `value` is `wanted` or one of it; `true` is not 1."""
+    choices = wanted if isinstance(wanted, tuple) else (wanted,)
+    return any(type(value) is type(one) and value == one for one in choices)
 
 
 def _text(value: Scalar) -> str:
