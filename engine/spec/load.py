@@ -99,13 +99,19 @@ def _is_tuple(given: Any) -> bool:
 def _exactly(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise TypeError(f"expected {_KINDS[kind]}, got {_described(value)}")
+    return _without_nul(value)
+
+
+def _without_nul(value: Any) -> Any:
+    if type(value) is str and "\0" in value:
+        raise TypeError("expected a string without the character NUL")
     return value
 
 
 def _scalar(value: Any, _: Any) -> Scalar:
     if type(value) not in (bool, int, str):
         raise TypeError(f"expected a string, whole number or boolean, got {_described(value)}")
-    return value  # type: ignore[no-any-return]
+    return _without_nul(value)  # type: ignore[no-any-return]
 
 
 def _scalar_or_list(value: Any, _: Any) -> Scalar | tuple[Scalar, ...]:
