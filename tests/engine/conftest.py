@@ -14,12 +14,13 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from engine.artifacts import Materials, SourceFiles
-from engine.build import Options, Result, run_build
+from engine.build import Options, run_build
 from engine.expand import build_graph
 from engine.graph import Graph
 from engine.history import History
 from engine.placement import Node
 from engine.plan import Plan, make_plan
+from engine.result import Result
 from engine.spec.load import Spec, converter
 from engine.spec.model import Scalar, SpecFile
 from engine.spec.project import Unit
@@ -66,7 +67,7 @@ class Maker:
         toolchain: bytes = b"sh",
     ) -> Graph:
         """Return the graph of a unit whose sources hold `files`."""
-        named = {name: digest_bytes(toolchain) for name in unit.spec.file.toolchains}
+        named = {n: digest_bytes(toolchain + n.encode()) for n in unit.spec.file.toolchains}
         materials = Materials(
             sources={("", name): SourceFiles(trees[name].digest(), files[name]) for name in files},
             toolchains={("", name): (digest, {}) for name, digest in named.items()},
@@ -119,7 +120,6 @@ class Workshop:
             name: self.store.cas.get_tree(build_tree(self.store.cas, held))
             for name, held in files.items()
         }
-        self.store.cas.put_bytes(b"sh")
         return self.maker.graph_of(self.maker.unit(document, params), files, trees)
 
     @property

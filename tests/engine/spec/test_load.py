@@ -121,6 +121,11 @@ def test_all_faults_are_told_at_once(files: Files) -> None:
         ("[package]\nname = 'x'\n[imports.z]\nset = {}", "3:2: import 'z': 'spec' is missing"),
         ("[package]\nname = 'x'\n[params]\nd = 2020-01-01", "4:5: [params]: d: expected"),
         ("sources = []\npackage.name = 'x'", "1:11: expected a table"),
+        ('[package]\nname = "a\\u0000b"', "2:8: [package]: name: expected a string without"),
+        (
+            'package.name = "x"\nparams.a = "\\u0000"',
+            "2:12: [params]: a: expected a string without",
+        ),
         ("[package]\nname = 'x'\n[profiles]\np = 1", "4:5: [profiles]: p: expected a table"),
     ],
 )
