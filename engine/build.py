@@ -13,18 +13,17 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from enum import StrEnum
-from typing import TypeAlias
+from collections.abc import Callable
 
 import trio
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field, frozen
 
 from engine.graph import Graph, Recipe
 from engine.history import History, Past
 from engine.placement import Node, Placement, Ready, place, release, take, upward_ranks
 from engine.plan import Cached, Plan, Run, look_up
 from engine.resolve import NothingMatchesError, Resolved, resolve
+from engine.result import BuildStatus, Built, Cancelled, Ended, Failed, Result, Skipped
 from engine.timeline.events import (
     BuildFinished,
     BuildStarted,
@@ -48,61 +47,6 @@ DEFAULT_TIMEOUT = 3600.0
 """Seconds after which an action without `timeout` is killed."""
 
 
-@frozen
-class Built:
-    """The step ran and succeeded."""
-
-    outputs: Digest
-    action: Digest
-    seconds: float
-
-
-@frozen
-class Failed:
-    """The step ran and failed, or what it needs of others is not there."""
-
-    reason: str
-    action: Digest | None = None
-    outcome: Outcome | None = None
-
-
-@frozen
-class Skipped:
-    """The step was not tried, because `because` failed."""
-
-    because: str
-
-
-@frozen
-class Cancelled:
-    """The build was interrupted before the step ended."""
-
-
-Ended: TypeAlias = Cached | Built | Failed | Skipped | Cancelled
-
-
-class BuildStatus(StrEnum):
-    """How a build ended."""
-
-    OK = "ok"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-
-
-@frozen
-class Result:
-    """A build that ended: its steps by label, in the order in which they ended."""
-
-    build: str
-    status: BuildStatus
-    steps: Mapping[str, Ended]
-    seconds: float
-
-    def count(self, kind: type[Ended]) -> int:
-        """Return how many steps ended that way."""
-        return sum(isinstance(step, kind) for step in self.steps.values())
-
-
 @frozen(kw_only=True)
 class Options:
     """How to go about a build: what runs at a time, what to do after a failure."""
@@ -121,6 +65,10 @@ class _Running:
     labels: list[str] = field(factory=list)
 
 
+_Report = tuple[Digest, Outcome | Exception]
+_Reports = tuple[trio.MemorySendChannel[_Report], trio.MemoryReceiveChannel[_Report]]
+
+
 async def run_build(
     build: str,
     graph: Graph,
@@ -136,48 +84,36 @@ async def run_build(
     A failed action is part of the result. Raises HostError and MissingBlob; whatever had succeeded
     until then is committed. SIGINT and SIGTERM end it with a result, too: INTERRUPTED.
     """
-    loop = _Loop(build, graph, plan, store, executor, history, options, emit)
+    loop = _Loop(build, graph, plan, store, executor, history, options, emit, options.node)
     return await loop.run()
 
 
+@define(eq=False)
 class _Loop:
     """The mutable state of one build."""
 
-    def __init__(
-        self,
-        build: str,
-        graph: Graph,
-        plan: Plan,
-        store: Store,
-        executor: Executor,
-        history: History,
-        options: Options,
-        emit: Callable[[Event], None],
-    ) -> None:
-        self.build = build
-        self.graph = graph
-        self.plan = plan
-        self.store = store
-        self.executor = executor
-        self.history = history
-        self.options = options
-        self.emit = emit
-        self.node = options.node
-        self.ended: dict[str, Ended] = {}
-        self.outputs: dict[str, Digest] = {}
-        self.waiting: dict[str, set[str]] = {}
-        self.dependents: dict[str, list[str]] = {}
-        self.ready: dict[str, tuple[Resolved, str]] = {}
-        self.running: dict[Digest, _Running] = {}
-        self.settled: deque[str] = deque()
-        self.finished: dict[Digest, Digest] = {}
-        self.ranks: dict[str, float] = {}
-        self.interrupted = False
-        self.error: Exception | None = None
-        self.first_failure: str | None = None
-        self.send, self.receive = trio.open_memory_channel[tuple[Digest, Outcome | Exception]](
-            math.inf
-        )
+    build: str
+    graph: Graph
+    plan: Plan
+    store: Store
+    executor: Executor
+    history: History
+    options: Options
+    emit: Callable[[Event], None]
+    node: Node
+    ended: dict[str, Ended] = field(factory=dict)
+    outputs: dict[str, Digest] = field(factory=dict)
+    waiting: dict[str, set[str]] = field(factory=dict)
+    dependents: dict[str, list[str]] = field(factory=dict)
+    ready: dict[str, tuple[Resolved, str]] = field(factory=dict)
+    running: dict[Digest, _Running] = field(factory=dict)
+    settled: deque[str] = field(factory=deque)
+    finished: dict[Digest, Digest] = field(factory=dict)
+    ranks: dict[str, float] = field(factory=dict)
+    interrupted: bool = False
+    error: Exception | None = None
+    first_failure: str | None = None
+    reports: _Reports = field(factory=lambda: trio.open_memory_channel[_Report](math.inf))
 
     async def run(self) -> Result:
         started = time.monotonic()
@@ -256,7 +192,7 @@ class _Loop:
                 continue
             if not self.running:
                 return
-            digest, outcome = await self.receive.receive()
+            digest, outcome = await self.reports[1].receive()
             running = self.running.pop(digest)
             self.node = release(self.node, running.placement)
             if isinstance(outcome, Exception):
@@ -331,7 +267,7 @@ class _Loop:
             except Exception as error:
                 outcome = error
             break
-        self.send.send_nowait((resolved.digest, outcome))
+        self.reports[0].send_nowait((resolved.digest, outcome))
 
     async def _commit_regularly(self) -> None:
         while True:

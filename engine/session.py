@@ -9,12 +9,13 @@ from pathlib import Path
 import trio
 from attrs import field, frozen
 
-from engine.build import BuildStatus, Options, Result, run_build
+from engine.build import Options, run_build
 from engine.evaluate import Evaluation, evaluate
 from engine.graph import Graph
 from engine.history import History
 from engine.placement import Node
 from engine.plan import Cached, Plan, make_plan
+from engine.result import BuildStatus, Result
 from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id

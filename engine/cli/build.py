@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from engine import __version__
-from engine.build import BuildStatus, Built, Failed, Skipped
 from engine.cli.console import make_console
 from engine.cli.options import SPEC_NAME, note, open_store, out, print_json, request, spec_options
 from engine.plan import Blocked, Cached, Plan, Run
+from engine.result import BuildStatus, Built, Failed, Skipped
 from engine.session import (
     Report,
     Request,

@@ -12,12 +12,12 @@ from typing import TextIO
 import click
 from attrs import evolve
 
-from engine.build import BuildStatus
 from engine.cli.build import end_badly, run
 from engine.cli.options import note, open_store, print_json, request, spec_options
 from engine.cli.steps import last_failed
 from engine.graph import Graph
 from engine.resolve import resolve
+from engine.result import BuildStatus
 from engine.session import Request, evaluated
 from executors.sandbox import Sandbox
 from store.digest import Digest

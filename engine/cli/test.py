@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from engine.build import BuildStatus, Built, Failed
 from engine.cli.build import document, end_badly, run
 from engine.cli.options import note, open_store, print_json, request, spec_options
+from engine.result import BuildStatus, Built, Failed
 from engine.units import show_duration
 from store.errors import OK
 

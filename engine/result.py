@@ -1,0 +1,68 @@
+"""Results: how the steps of a build ended, and the build as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeAlias
+
+from attrs import frozen
+
+from engine.plan import Cached
+from executors.base import Outcome
+from store.digest import Digest
+
+
+@frozen
+class Built:
+    """The step ran and succeeded."""
+
+    outputs: Digest
+    action: Digest
+    seconds: float
+
+
+@frozen
+class Failed:
+    """The step ran and failed, or what it needs of others is not there."""
+
+    reason: str
+    action: Digest | None = None
+    outcome: Outcome | None = None
+
+
+@frozen
+class Skipped:
+    """The step was not tried, because `because` failed."""
+
+    because: str
+
+
+@frozen
+class Cancelled:
+    """The build was interrupted before the step ended."""
+
+
+Ended: TypeAlias = Cached | Built | Failed | Skipped | Cancelled
+
+
+class BuildStatus(StrEnum):
+    """How a build ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@frozen
+class Result:
+    """A build that ended: its steps by label, in the order in which they ended."""
+
+    build: str
+    status: BuildStatus
+    steps: Mapping[str, Ended]
+    seconds: float
+
+    def count(self, kind: type[Ended]) -> int:
+        """Return how many steps ended that way."""
+        return sum(isinstance(step, kind) for step in self.steps.values())
