@@ -1,0 +1,123 @@
+"""Build records: whatever changes of what was looked at, it is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.record import read_record, record_path, write_record
+from store.ingest import RACY_NS, signature
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    """A directory of things that are watched."""
+    directory = tmp_path / "watched"
+    (directory / "tree").mkdir(parents=True)
+    (directory / "file").write_text("one")
+    (directory / "other").write_text("two")
+    (directory / "link").symlink_to("file")
+    (directory / "result").symlink_to(directory / "tree")
+    time.sleep(RACY_NS / 1e9)  # what changes from here on has other times
+    return directory
+
+
+@pytest.fixture
+def record(tmp_path: Path, watched: Path) -> Path:
+    """A record of them."""
+    path = tmp_path / "records" / "record"
+    names = [watched, watched / "file", watched / "link", watched / "tree"]
+    marks = {str(name): signature(os.lstat(name)) for name in names}
+    write_record(path, marks, {str(watched / "result"): str(watched / "tree")}, "said", "noted")
+    return path
+
+
+def test_a_record_holds_while_nothing_changes(record: Path, watched: Path) -> None:
+    (watched / "other").write_text("not watched, and no name comes or goes")
+    found = read_record(record)
+    assert found is not None
+    assert (found["stdout"], found["stderr"]) == ("said", "noted")
+
+
+def _replaced(directory: Path) -> None:
+    """Put a file of the same size and times in the place of another."""
+    mark = (directory / "file").stat().st_mtime_ns
+    (directory / "new").write_text("two")
+    os.utime(directory / "new", ns=(mark, mark))
+    os.replace(directory / "new", directory / "file")
+
+
+def _lead(link: Path, target: str) -> None:
+    link.unlink()
+    link.symlink_to(target)
+
+
+CHANGES: list[Callable[[Path], object]] = [
+    lambda directory: (directory / "file").write_text("two"),
+    _replaced,
+    lambda directory: (directory / "file").unlink(),
+    lambda directory: (directory / "file").chmod(0o755),
+    lambda directory: (directory / "new").touch(),
+    lambda directory: (directory / "tree" / "new").touch(),
+    lambda directory: _lead(directory / "link", "tree"),
+    lambda directory: (directory / "result").unlink(),
+    lambda directory: _lead(directory / "result", "."),
+    lambda directory: (directory / "tree").rmdir(),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_is_noticed(
+    record: Path, watched: Path, change: Callable[[Path], object]
+) -> None:
+    assert read_record(record)
+    change(watched)
+    assert read_record(record) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"null", b"3", b"\xff", b"{}", b'{"format": 1}', b'{"format": "1"}'],
+)
+def test_a_damaged_record_is_none(record: Path, data: bytes) -> None:
+    record.write_bytes(data)
+    assert read_record(record) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": 0}, {"watched": None}, {"watched": [3]}, {"watched": [[]]}, {"links": [["x"]]}],
+)
+def test_a_record_of_another_form_is_none(record: Path, change: dict[str, object]) -> None:
+    document = json.loads(record.read_text())
+    record.write_text(json.dumps({**document, **change}))
+    assert read_record(record) is None
+
+
+def test_a_record_that_was_cut_off_is_none(record: Path) -> None:
+    whole = record.read_bytes()
+    for length in range(len(whole)):
+        record.write_bytes(whole[:length])
+        assert read_record(record) is None
+
+
+def test_no_record_is_none(tmp_path: Path) -> None:
+    assert read_record(tmp_path / "none") is None
+    assert read_record(tmp_path) is None
+
+
+def test_command_lines_and_directories_have_records_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {record_path(tmp_path, args) for args in ([], ["a"], ["a", "b"], ["ab"], ["a b"])}
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    names.add(record_path(tmp_path, []))
+    assert len(names) == 6
+    assert record_path(tmp_path, ["\udcff"]) not in names
