@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ from typing import Any, Final
 import click
 
 from engine import __version__
+from engine.cli.lazy import LazyGroup
 from store.errors import INTERRUPTED, USAGE, BnError, HostError, InternalError, host_error
 
 COMMANDS: Final = {
@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "why": "say why an artifact was built again",
     "log": "show what an artifact's action printed",
     "show": "print a stored object",
+    "store": "look after what is kept",
     "shell": "open a shell in an action's sandbox",
     "init": "write a first spec for the project in a directory",
     "doctor": "check this machine, and say how to mend it",
@@ -30,38 +31,10 @@ COMMANDS: Final = {
 """Every command with its one-line help: the list needs none of them to be imported."""
 
 
-class _Commands(click.Group):
-    """A group that imports a command's module only when the command is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"engine.cli.{cmd_name}")
-        command = module.command
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from engine.spec.faults import nearest
-
-            hint = nearest(args[0], COMMANDS, "commands")
-            raise click.UsageError(f"no such command {args[0]!r}; {hint}", ctx) from error
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
 @click.group(
-    cls=_Commands,
+    cls=LazyGroup,
+    table=COMMANDS,
+    package="engine.cli",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 an action failed, 2 usage, 3 input, 4 host, 5 integrity, "
     "6 not reproducible, 70 internal, 130 interrupted.",
