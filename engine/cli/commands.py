@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "log": "show what an artifact's action printed",
     "show": "print a stored object",
     "store": "look after what is kept",
+    "mount": "show the store as a file system",
+    "unmount": "end a mount of the store",
     "shell": "open a shell in an action's sandbox",
     "init": "write a first spec for the project in a directory",
     "doctor": "check this machine, and say how to mend it",

@@ -1,0 +1,1 @@
+"""The store seen as a file system."""
