@@ -174,7 +174,7 @@ class _Loop:
                 self.settled.append(label)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._commit_regularly)
-            nursery.start_soon(self._watch_signals, nursery.cancel_scope)
+            await nursery.start(self._watch_signals, nursery.cancel_scope)
             await self._decide(nursery)
             nursery.cancel_scope.cancel()
         if self.error:
@@ -206,9 +206,12 @@ class _Loop:
         for incident in incidents:
             self.emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
 
-    async def _watch_signals(self, scope: trio.CancelScope) -> None:
+    async def _watch_signals(
+        self, scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Turn the first SIGINT or SIGTERM into an orderly end."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
             async for _ in signals:
                 self.interrupted = True
                 scope.cancel()

@@ -58,9 +58,7 @@ def run(arguments: list[str]) -> int:
         _show_json(as_json, "UsageError", USAGE, error.format_message())
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-        _show_json(as_json, "Interrupted", INTERRUPTED, "interrupted")
-        return INTERRUPTED
+        return _interrupted(as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -70,7 +68,18 @@ def run(arguments: list[str]) -> int:
         return _show(_refused(error), as_json)
     except Exception as error:  # the last resort: a bug must not look like the user's fault
         return _show(_bug(error), as_json)
+    except BaseExceptionGroup as group:  # an interrupt, as trio passes it on
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        return _interrupted(as_json)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(as_json: bool) -> int:
+    """Say that the user ended it and return the exit code."""
+    sys.stderr.write("interrupted\n")
+    _show_json(as_json, "Interrupted", INTERRUPTED, "interrupted")
+    return INTERRUPTED
 
 
 def _refused(error: OSError) -> BnError:

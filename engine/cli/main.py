@@ -15,9 +15,25 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     if arguments[:1] == ["build"] and _up_to_date(arguments[1:]):
         _finish(0)
-    from engine.cli.commands import run
+    try:
+        _end_as_interrupted()
+        from engine.cli.commands import run
 
-    _finish(run(arguments))
+        _finish(run(arguments))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        _finish(130)
+
+
+def _end_as_interrupted() -> None:
+    """Take SIGTERM and SIGHUP for Ctrl-C, so that they, too, leave nothing half-made."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as sh does for what it starts with &
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _drop_python_path() -> None:

@@ -71,11 +71,14 @@ def enter(sandbox: Sandbox, action: Action, script: str | None, out: TextIO | No
     What it prints goes to `out` (default: standard output).
     """
     with sandbox.shell_command(action, script) as argv:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C is for what runs in there. It is not ignored: that would be inherited.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        ended = signal.signal(signal.SIGTERM, signal.SIG_DFL)
         try:
             return subprocess.call(argv, stdout=out)
         finally:
             signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGTERM, ended)
 
 
 def _current(store: Store, asked: Request, as_json: bool) -> Action | None:
