@@ -57,7 +57,7 @@ class Index:
             )
             self._environment.reader_check()
             self._tables = {table: self._environment.open_db(table.encode()) for table in Table}
-        except lmdb.CorruptedError as error:
+        except (lmdb.CorruptedError, lmdb.InvalidError) as error:
             raise IntegrityError(
                 f"{path}: the index is corrupt: {error}",
                 "move that directory away: no blob is lost, and the next build fills it anew",
