@@ -433,6 +433,13 @@ def test_shell_on_a_terminal_is_one(small: Bn) -> None:
     assert "a terminal" in said
 
 
+def test_interrupt_in_a_shell_is_for_what_runs_there(small: Bn) -> None:
+    script = "sh -c 'echo in; kill -INT $$; echo never'; echo $?"
+    _, said = on_a_terminal(small, "shell", "second", "-c", script)
+    assert "in\r\n130\r\n" in said
+    assert "never" not in said
+
+
 # test
 
 
