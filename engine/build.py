@@ -202,8 +202,7 @@ class _Loop:
 
     def _report_incidents(self) -> None:
         """Tell of the tiers that dropped out since the last look."""
-        incidents, self.store.cas.incidents = self.store.cas.incidents, []
-        for incident in incidents:
+        for incident in self.store.cas.incidents():
             self.emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
 
     async def _watch_signals(

@@ -16,6 +16,8 @@ from store.objects import Action, ActionResult, Directory, Entry, File, Link, Re
 PATH_SETS_KEPT: Final = 16
 """Sets of observed paths that are remembered for one observed base, newest first."""
 
+_NAME_BLOBS: Final = (Table.ACTION_CACHE, Table.REALISATIONS, Table.ROOTS, Table.DERIVED)
+
 _Entries = dict[tuple[Table, str], bytes]
 
 Inputs = Callable[[], Mapping[str, Entry]]
@@ -107,9 +109,13 @@ class ActionCache:
 
     def write(self, writes: list[Write]) -> None:
         """Make `writes` durable: first the blobs, then the entries that name them. The one method
-        here that may run in another thread."""
+        here that may run in another thread.
+
+        Entries are left out where a tier failed before their blobs were safe: they run again.
+        """
         if writes:
-            self._cas.sync()
+            if not self._cas.sync():
+                writes = [one for one in writes if one[0] not in _NAME_BLOBS]
             self._index.write(writes)
 
     def _result(self, key: Digest) -> ActionResult | None:

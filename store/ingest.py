@@ -120,7 +120,7 @@ class _Walker:
         mark = signature(status)
         if stat.S_ISLNK(status.st_mode):
             target = os.readlink(item.path)
-            if target.startswith(f"{self.cas.root}/"):
+            if self.cas.is_inside(target):
                 return None
             if not stays_inside(name, target):
                 raise InputError(

@@ -39,7 +39,7 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
             self.cas.create()
             (root / "index").mkdir(exist_ok=True)
-            (root / "format").write_text(f"{FORMAT}\n")
+            _note_format(root)
         except OSError as error:
             raise host_error(error, "cannot open the store") from error
         self.index = Index(root / "index")
@@ -99,6 +99,17 @@ def remove_tree(path: str | Path) -> None:
                 os.rename(entry.path, aside)
                 pending.append(aside)
             os.rmdir(directory)
+
+
+def _note_format(root: Path) -> None:
+    """Write the format down once, whole or not at all: the disk may be full."""
+    if not (root / "format").exists():
+        temporary = root / f"format.{os.getpid()}"
+        try:
+            temporary.write_text(f"{FORMAT}\n")
+            os.replace(temporary, root / "format")
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _check_format(root: Path) -> None:

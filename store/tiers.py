@@ -6,14 +6,16 @@ import contextlib
 import errno
 import itertools
 import os
-import shutil
+import stat
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
-from store.digest import Digest, digest_file
+from store.digest import Digest, is_digest
+from store.packing import Reading, opened, pack, unpack, write_file
 
 EPOCH: Final = 315_532_800
 """Seconds since 1970 of 1980-01-01T00:00:00Z, the oldest time that zip can tell: the modification
@@ -26,9 +28,16 @@ LEVEL_NAMES: Final = ("RAM disk", "NVMe", "SATA SSD", "HDD", "network")
 
 FILE_MODE: Final = 0o444
 EXECUTABLE_MODE: Final = 0o555
-ZSTD_LEVEL: Final = 3
 
 _names = itertools.count()
+
+
+class Form(StrEnum):
+    """In what form a file holds a blob: the end of its name."""
+
+    PLAIN = ""
+    EXECUTABLE = ".x"
+    PACKED = ".zst"
 
 
 class State(StrEnum):
@@ -60,6 +69,18 @@ class TierSpec:
 
 
 @frozen
+class Held:
+    """A file that holds a blob: its size on disk in bytes, the time of its last use (its change
+    time, seconds since 1970), and how many names it has."""
+
+    digest: Digest
+    form: Form
+    size: int
+    used: float
+    links: int
+
+
+@frozen
 class Incident:
     """Something that happened to a tier while it was used; the work went on without it."""
 
@@ -69,9 +90,10 @@ class Incident:
 
 
 class Tier:
-    """The blobs in one directory. Slow tiers (`compress`) keep them as zstd frames.
+    """The blobs in one directory. Slow tiers (`compress`) keep what comes to them as zstd frames;
+    what lies there plain can be read all the same.
 
-    OSErrors pass through: `Cas` decides what they mean for the tier.
+    OSErrors pass through: `TierSet` decides what they mean for the tier.
     """
 
     def __init__(self, spec: TierSpec, *, compress: bool = False) -> None:
@@ -82,9 +104,12 @@ class Tier:
         self.tmp = spec.path / "tmp"
         self.compress = compress
         self.state = State.OK
+        self.unsynced = False
         self.added = 0
         """Bytes that this process put here since the count was last taken."""
         self._blobs = f"{spec.path}/blobs"
+        self.device = 0
+        """The file system's number, from stat(2), once the tier was opened."""
 
     @property
     def durable(self) -> bool:
@@ -109,64 +134,101 @@ class Tier:
             return
         if not self.spec.auto_create and not self.root.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such directory", str(self.root))
-        self.tmp.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700 if self.level == RAM else 0o777, parents=True, exist_ok=True)
+        status = os.stat(self.root)
+        if self.level == RAM and not _ours(status):
+            raise PermissionError(errno.EACCES, "belongs to somebody else", str(self.root))
+        self.tmp.mkdir(exist_ok=True)
         if not os.path.isdir(f"{self._blobs}/ff"):
             for number in range(256):
                 os.makedirs(f"{self._blobs}/{number:02x}", exist_ok=True)
+        self.device = status.st_dev
         self.state = State.OK
+
+    def in_place(self) -> bool:
+        """Say whether the directory is the one that was opened, and not an empty mount point."""
+        try:
+            same = os.stat(self.root).st_dev == self.device
+        except OSError:
+            return False
+        return same and os.path.isdir(f"{self._blobs}/ff")
 
     def temporary(self) -> str:
         """Return a path in this tier that nobody else uses."""
         return f"{self.tmp}/{os.getpid()}-{next(_names)}"
 
-    def path(self, digest: Digest, executable: bool = False) -> str:
-        """Return where a variant of the blob lies here, whether it is there or not."""
-        suffix = ".zst" if self.compress else ".x" if executable else ""
-        return f"{self._blobs}/{digest[:2]}/{digest[2:]}{suffix}"
+    def path(self, digest: Digest, form: Form = Form.PLAIN) -> str:
+        """Return where a form of the blob lies here, whether it is there or not."""
+        return f"{self._blobs}/{digest[:2]}/{digest[2:]}{form}"
 
     def variants(self, digest: Digest) -> tuple[str, ...]:
         """Return all the paths at which the blob could lie here."""
-        if self.compress:
-            return (self.path(digest),)
-        return (self.path(digest), self.path(digest, True))
+        return tuple(self.path(digest, form) for form in Form)
 
-    def status(self, digest: Digest, executable: bool) -> os.stat_result | None:
-        """Return the stat result of a variant; None where it is not there."""
+    def find(self, digest: Digest) -> str | None:
+        """Return the path at which the blob lies here, None where it does not."""
+        return next(filter(os.path.exists, self.variants(digest)), None)
+
+    def status(self, digest: Digest, form: Form) -> os.stat_result | None:
+        """Return the stat result of one form; None where it is not there."""
         try:
-            return os.stat(self.path(digest, executable))
+            return os.stat(self.path(digest, form))
         except FileNotFoundError:
             return None
 
-    def touch(self, digest: Digest, executable: bool) -> None:
-        """Renew the change time of a variant, which tells when it was used last."""
-        os.utime(self.path(digest, executable), ns=EPOCH_NS)
+    def held(self, prefix: str = "") -> Iterator[Held]:
+        """Yield every file that holds a blob here, whose digest begins with `prefix`."""
+        names = [prefix[:2]] if len(prefix) >= 2 else [f"{n:02x}" for n in range(256)]
+        for name in names:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                os.scandir(f"{self._blobs}/{name}") as all_,
+            ):
+                for item in all_:
+                    digest, dot, form = item.name.partition(".")
+                    if not is_digest(name + digest) or not (name + digest).startswith(prefix):
+                        continue
+                    with contextlib.suppress(FileNotFoundError, ValueError):
+                        status = item.stat(follow_symlinks=False)
+                        yield Held(
+                            Digest(name + digest),
+                            Form(dot + form),
+                            status.st_size,
+                            status.st_ctime,
+                            status.st_nlink,
+                        )
+
+    def touch(self, digest: Digest, form: Form) -> None:
+        """Renew the change time of a form, which tells when it was used last."""
+        os.utime(self.path(digest, form), ns=EPOCH_NS)
 
     def read(self, digest: Digest) -> bytes | None:
         """Return the blob's bytes, not checked; None where it is not here."""
-        for path in self.variants(digest):
+        for form in Form:
+            path = self.path(digest, form)
             with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
                 data = file.readall()
-                return _decompressed(data) if self.compress else data
+                return unpack(data) if form is Form.PACKED else data
         return None
 
-    def extract(self, digest: Digest, target: str) -> bool:
-        """Write the blob's bytes, not checked, to the new file `target`; False if not here."""
-        for path in self.variants(digest):
-            try:
-                if self.compress:
-                    _decompress_file(path, target)
-                else:
-                    shutil.copyfile(path, target)
-            except FileNotFoundError:
-                continue
-            return True
-        return False
+    @contextlib.contextmanager
+    def open(self, digest: Digest) -> Iterator[Reading | None]:
+        """Give the blob's plain bytes, not checked, for reading; None where it is not here."""
+        with contextlib.ExitStack() as stack:
+            reading = None
+            for form in Form:
+                with contextlib.suppress(FileNotFoundError):
+                    path = self.path(digest, form)
+                    reading = stack.enter_context(opened(path, form is Form.PACKED))
+                    break
+            yield reading
 
     def write(self, digest: Digest, data: bytes, executable: bool) -> None:
         """Put a blob here: a temporary, then a rename."""
         temporary = self.temporary()
+        form = form_of(executable)
         if self.compress:
-            data = _compressed(data)
+            data, form = pack(data), Form.PACKED
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             handle = os.open(temporary, flags, FILE_MODE)
@@ -174,39 +236,35 @@ class Tier:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(handle, view) :]
-                os.fchmod(handle, EXECUTABLE_MODE if executable else FILE_MODE)
+                os.fchmod(handle, EXECUTABLE_MODE if form is Form.EXECUTABLE else FILE_MODE)
                 os.utime(handle, ns=EPOCH_NS)
             finally:
                 os.close(handle)
-            os.rename(temporary, self.path(digest, executable))
+            os.rename(temporary, self.path(digest, form))
         except BaseException:
             discard(temporary)
             raise
-        self.added += len(data)
+        self._took(len(data))
 
-    def adopt(self, digest: Digest, path: str, size: int, executable: bool) -> None:
-        """Move the file at `path`, on this tier's file system, to its place."""
-        os.chmod(path, EXECUTABLE_MODE if executable else FILE_MODE)
+    def adopt(self, digest: Digest, path: str, size: int, form: Form) -> None:
+        """Move the file at `path`, on this tier's file system and in that form, to its place."""
+        os.chmod(path, EXECUTABLE_MODE if form is Form.EXECUTABLE else FILE_MODE)
         os.utime(path, ns=EPOCH_NS)
-        os.rename(path, self.path(digest, executable))
-        self.added += size
+        os.rename(path, self.path(digest, form))
+        self._took(size)
 
-    def copy_in(self, digest: Digest, path: str, executable: bool) -> None:
-        """Put a copy of the file at `path` here, checked against `digest` as it arrives.
+    def copy_in(self, digest: Digest, source: Reading, executable: bool) -> None:
+        """Put what `source` gives here, checked against `digest`.
 
-        Raises ValueError where the bytes are others.
+        Raises ValueError where the bytes are others, SourceFailed where they cannot be read.
         """
         temporary = self.temporary()
         try:
-            if self.compress:
-                _compress_file(path, temporary)
-                arrived = _digest_compressed(temporary)
-            else:
-                shutil.copyfile(path, temporary)
-                arrived = digest_file(temporary, os.stat(temporary).st_size)
-            if arrived != digest:
+            found, size = write_file(source, temporary, self.compress)
+            if found != digest:
                 raise ValueError(digest)
-            self.adopt(digest, temporary, os.stat(temporary).st_size, executable)
+            form = Form.PACKED if self.compress else form_of(executable)
+            self.adopt(digest, temporary, size, form)
         finally:
             discard(temporary)
 
@@ -221,13 +279,21 @@ class Tier:
         self.added -= freed
         return freed
 
-    def quarantine(self, digest: Digest, executable: bool) -> None:
-        """Set a variant aside that is not what its name says."""
+    def quarantine(self, digest: Digest, form: Form) -> None:
+        """Set a form aside that is not what its name says."""
         aside = self.root / "quarantine"
         aside.mkdir(exist_ok=True)
-        path = self.path(digest, executable)
         with contextlib.suppress(FileNotFoundError):
-            os.rename(path, aside / f"{digest}.{os.getpid()}-{next(_names)}")
+            os.rename(self.path(digest, form), aside / f"{digest}.{os.getpid()}-{next(_names)}")
+
+    def _took(self, size: int) -> None:
+        self.added += size
+        self.unsynced = True
+
+
+def _ours(status: os.stat_result) -> bool:
+    """Say whether nobody but us and root can put anything into that directory."""
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def trouble(tier: Tier, error: OSError) -> State | None:
@@ -239,55 +305,19 @@ def trouble(tier: Tier, error: OSError) -> State | None:
             return State.READ_ONLY
         case errno.ESTALE | errno.ENOTCONN | errno.ENODEV | errno.EIO | errno.EHOSTDOWN:
             return State.GONE
-        case errno.ENOENT | errno.ENOTDIR if not os.path.isdir(f"{tier.root}/blobs/ff"):
+        case errno.ENOENT | errno.ENOTDIR if not tier.in_place():
             return State.GONE
         case errno.EACCES | errno.EPERM:
             return State.READ_ONLY
     return None
 
 
+def form_of(executable: bool) -> Form:
+    """Return the form in which a blob can be linked into a tree."""
+    return Form.EXECUTABLE if executable else Form.PLAIN
+
+
 def discard(path: str) -> None:
     """Remove a file if it is there."""
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _compressed(data: bytes) -> bytes:
-    import zstandard
-
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
-
-
-def _decompressed(data: bytes) -> bytes:
-    import zstandard
-
-    try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
-    except zstandard.ZstdError:
-        return b""  # whoever reads checks the digest
-
-
-def _compress_file(source: str, target: str) -> None:
-    import zstandard
-
-    with open(source, "rb") as reading, open(target, "xb") as writing:
-        zstandard.ZstdCompressor(level=ZSTD_LEVEL).copy_stream(reading, writing)
-
-
-def _decompress_file(source: str, target: str) -> None:
-    import zstandard
-
-    checked_later = contextlib.suppress(zstandard.ZstdError)  # by the digest
-    with open(source, "rb") as reading, open(target, "xb") as writing, checked_later:
-        zstandard.ZstdDecompressor().copy_stream(reading, writing)
-
-
-def _digest_compressed(path: str) -> Digest:
-    import blake3
-    import zstandard
-
-    hasher = blake3.blake3()
-    with open(path, "rb") as reading:
-        for chunk in zstandard.ZstdDecompressor().read_to_iter(reading):
-            hasher.update(chunk)
-    return Digest(hasher.hexdigest())

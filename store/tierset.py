@@ -1,0 +1,178 @@
+"""The tiers of one store: which of them are used for what, and what happens when one fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterable
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from store.durability import sync_file_system
+from store.errors import HostError, host_error
+from store.packing import SourceFailed
+from store.tiers import HDD, RAM, Incident, State, Tier, TierSpec, trouble
+
+LEAST_FREE: Final = 2**20
+"""Bytes of room below which a tier counts as full when something failed there."""
+
+P = ParamSpec("P")
+Value = TypeVar("Value")
+
+
+class TierSet:
+    """The tiers by level. `incidents` says which dropped out since somebody last looked.
+
+    ::
+
+        OK ──▶ FULL, READ_ONLY   read from, not written to
+         └───▶ GONE              left alone, until the store is opened again
+    """
+
+    def __init__(self, specs: Iterable[TierSpec], dropped: Callable[[], None]) -> None:
+        """Take tiers; `dropped` is called when one cannot be used as before."""
+        ordered = sorted(specs, key=lambda spec: spec.level)
+        first = next((spec for spec in ordered if spec.level != RAM), ordered[0])
+        self.all = [Tier(spec, compress=spec.level >= HDD and spec != first) for spec in ordered]
+        self.incidents: list[Incident] = []
+        self._dropped = dropped
+        self._primary: Tier | None = None
+
+    def create(self) -> None:
+        """Make the directories of every tier; one that cannot be made drops out.
+
+        Raises HostError where no durable tier is left.
+        """
+        last: OSError | None = None
+        for tier in self.all:
+            try:
+                tier.create()
+            except OSError as error:
+                state = None if tier.level == RAM else trouble(tier, error)
+                self.drop(tier, state or State.GONE, error)
+                last = error
+        if last is not None and not any(tier.durable and tier.readable for tier in self.all):
+            raise host_error(last, "cannot open the store")
+
+    @property
+    def primary(self) -> Tier:
+        """The tier that is written to: the fastest durable one that takes anything.
+
+        Where that is a slow one for want of others, it keeps what is new as plain files, because
+        trees are made of hard links to them.
+        """
+        if self._primary is None:
+            durable = [tier for tier in self.all if tier.durable] or self.all
+            writable = (tier for tier in durable if tier.writable)
+            readable = (tier for tier in durable if tier.readable)
+            self._primary = next(writable, None) or next(readable, durable[0])
+            self._primary.compress = False
+        return self._primary
+
+    def readable(self) -> list[Tier]:
+        """Return the tiers to read from: the primary one first, the others by speed."""
+        primary = self.primary
+        others = [tier for tier in self.all if tier.readable and tier is not primary]
+        return [primary, *others] if primary.readable else others
+
+    def attempt(
+        self, tier: Tier, action: Callable[P, Value], *args: P.args, **options: P.kwargs
+    ) -> Value | None:
+        """Return what `action` gives; None, and the tier dropped, where the tier fails."""
+        try:
+            return action(*args, **options)
+        except OSError as error:
+            self.failed(tier, error)
+            return None
+
+    def failed(self, tier: Tier, error: OSError) -> None:
+        """Note that reading from a tier failed; raise HostError where that is not for its sake."""
+        state = trouble(tier, error)
+        if state is None:
+            raise host_error(error, "cannot read the store") from error
+        if state is State.GONE:
+            self.drop(tier, state, error)
+
+    def write(self, action: Callable[[Tier], Value]) -> Value:
+        """Do what writes to the primary tier; when that fails for the tier's sake, to the next.
+
+        Raises HostError where none is left.
+        """
+        while True:
+            tier = self.primary
+            try:
+                return action(tier)
+            except OSError as error:
+                state = trouble(tier, error)
+                if state is not None:
+                    self.drop(tier, state, error)
+                if state is None or self.primary is tier:
+                    raise host_error(error, "cannot write to the store") from error
+
+    def copy(
+        self,
+        source: Tier,
+        action: Callable[Concatenate[Tier, P], Value],
+        *args: P.args,
+        **options: P.kwargs,
+    ) -> Value | None:
+        """Do what reads from `source` and writes to another tier; None where the source failed."""
+        try:
+            return action(source, *args, **options)
+        except SourceFailed as failure:
+            self.failed(source, failure.error)
+            return None
+
+    def sync(self) -> bool:
+        """Make everything that was stored so far durable: one syncfs(2) a tier for all of it.
+
+        False where a tier failed before that: some of it is lost. Raises HostError where no other
+        tier is left.
+        """
+        whole = True
+        for tier in self.all:
+            if not tier.unsynced:
+                continue
+            tier.unsynced = False
+            try:
+                sync_file_system(tier.root)
+                if tier.in_place():
+                    continue
+                error = OSError(errno.ENOENT, "is no longer there", str(tier.root))
+            except HostError as failure:
+                error = OSError(errno.EIO, failure.message, str(tier.root))
+            except OSError as failure:
+                error = failure
+            if not tier.durable:
+                continue
+            self.drop(tier, State.GONE, error)
+            whole = False
+            if self.primary is tier:
+                raise host_error(error, "cannot make the store durable")
+        return whole
+
+    def reconsider(self) -> bool:
+        """Look at the primary tier again after something failed; say whether another one takes its
+        place now, so that trying again makes sense."""
+        tier = self.primary
+        try:
+            status = os.statvfs(tier.root)
+            if not tier.in_place():
+                self.drop(tier, State.GONE, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
+            elif status.f_flag & os.ST_RDONLY:
+                self.drop(tier, State.READ_ONLY, OSError(errno.EROFS, os.strerror(errno.EROFS)))
+            elif status.f_bavail * status.f_frsize < LEAST_FREE or (
+                status.f_files and not status.f_favail
+            ):
+                self.drop(tier, State.FULL, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        except OSError as error:
+            self.drop(tier, State.GONE, error)
+        return self.primary is not tier
+
+    def drop(self, tier: Tier, state: State, error: OSError) -> None:
+        """Note that a tier cannot be used as before."""
+        if tier.state is not state:
+            tier.state = state
+            self._primary = None
+            reason = (error.strerror or str(error)).lower()
+            self.incidents.append(Incident(tier.name, state, reason))
+            self._dropped()
