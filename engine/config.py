@@ -32,7 +32,7 @@ from engine.spec.faults import Fault, nearest, spec_error
 from engine.spec.load import read
 from engine.spec.model import documented
 from engine.units import parse_size
-from store.detect import detect_level
+from store.detect import Latency, detect_level
 from store.policy import Policy
 from store.tiers import NVME, RAM, TierSpec
 
@@ -101,9 +101,10 @@ def project_file(start: Path) -> Path | None:
     return None
 
 
-def load_config(root: Path, start: Path | None = None) -> Config:
+def load_config(root: Path, start: Path | None = None, latency: Latency | None = None) -> Config:
     """Return the configuration for a store at `root`, for who stands in `start` (here).
 
+    `latency` helps to tell of which type a tier is where it is not written down.
     Raises InputError with all faults of a file, placed.
     """
     paths = [path for path in (user_file(), project_file(start or Path.cwd())) if path]
@@ -121,7 +122,7 @@ def load_config(root: Path, start: Path | None = None) -> Config:
             if "path" in given:
                 given["path"] = str(path.parent / Path(given["path"]).expanduser())
             tiers[name] = tiers.get(name, {}) | given
-    return Config(_policy(store, root), _tiers(tiers, root), tuple(paths))
+    return Config(_policy(store, root), _tiers(tiers, root, latency), tuple(paths))
 
 
 def _given(table: AttrsInstance) -> dict[str, Any]:
@@ -171,12 +172,15 @@ def _policy(store: Mapping[str, Any], root: Path) -> Policy:
     )
 
 
-def _tiers(tables: Mapping[str, Mapping[str, Any]], root: Path) -> tuple[TierSpec, ...]:
+def _tiers(
+    tables: Mapping[str, Mapping[str, Any]], root: Path, latency: Latency | None
+) -> tuple[TierSpec, ...]:
     """Return the tiers, by default one at the store's root, and a RAM disk where there is room."""
     made = []
     for name, table in tables.items():
         path = Path(table.get("path", root))
-        level = TYPES[table["type"]] if "type" in table else detect_level(path)
+        kind = table.get("type")
+        level = TYPES[kind] if kind else detect_level(path, latency=latency)
         text = table.get("max_size")
         made.append(
             TierSpec(

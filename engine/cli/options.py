@@ -12,6 +12,7 @@ import click
 
 from engine.config import load_config
 from engine.session import ISOLATION, Request
+from store.measure import Latencies
 from store.store import Store
 from store.where import default_store
 
@@ -82,7 +83,7 @@ def split_spec(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
 def open_store() -> Store:
     """Open the user's store, with the tiers and the policy that are configured."""
     root = default_store()
-    config = load_config(root)
+    config = load_config(root, latency=Latencies(root))
     return Store(root, config.tiers, config.policy)
 
 
