@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
@@ -192,13 +193,23 @@ class _Loop:
                 continue
             if not self.running:
                 return
-            digest, outcome = await self.reports[1].receive()
-            running = self.running.pop(digest)
-            self.node = release(self.node, running.placement)
-            if isinstance(outcome, Exception):
-                self.error = outcome
+            for digest, outcome in await self._next_ended():
+                running = self.running.pop(digest)
+                self.node = release(self.node, running.placement)
+                if isinstance(outcome, Exception):
+                    self.error = self.error or outcome
+                else:
+                    self._take_in(running, outcome)
+            if self.error:
                 return
-            self._take_in(running, outcome)
+
+    async def _next_ended(self) -> list[tuple[Digest, Outcome | Exception]]:
+        """Wait for executions to end. Those that end together come by label: trio shuffles them."""
+        ended = [await self.reports[1].receive()]
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                ended.append(self.reports[1].receive_nowait())
+        return sorted(ended, key=lambda one: self.running[one[0]].labels[0])
 
     def _report_incidents(self) -> None:
         """Tell of the tiers that dropped out since the last look."""
@@ -216,6 +227,11 @@ class _Loop:
                 scope.cancel()
 
     def _place(self, nursery: trio.Nursery) -> None:
+        """Start what fits; a step that is identical to another one leaves its room to the next."""
+        while False in {self._start(one, nursery) for one in self._placements()}:
+            pass
+
+    def _placements(self) -> list[Placement]:
         candidates = [
             Ready(
                 label=label,
@@ -225,28 +241,31 @@ class _Loop:
             )
             for label in self.ready
         ]
-        for placement in place(candidates, self.node):
-            resolved, reason = self.ready.pop(placement.label)
-            if resolved.digest in self.finished:
-                outputs = self.finished[resolved.digest]
-                self._realised(placement.label, resolved.digest, outputs)
-                self._cached(placement.label, Cached(outputs, resolved.digest))
-                continue
-            if resolved.digest in self.running:
-                self.running[resolved.digest].labels.append(placement.label)
-                continue
-            self.node = take(self.node, placement)
-            self.running[resolved.digest] = _Running(placement, resolved, [placement.label])
-            self.emit(
-                StepStarted(
-                    label=placement.label,
-                    action=resolved.digest,
-                    reason=reason,
-                    placement=placement.explanation,
-                )
+        return place(candidates, self.node)
+
+    def _start(self, placement: Placement, nursery: trio.Nursery) -> bool:
+        """Start a step; say whether it needs to run, and no identical one runs or ran already."""
+        resolved, reason = self.ready.pop(placement.label)
+        if resolved.digest in self.finished:
+            outputs = self.finished[resolved.digest]
+            self._realised(placement.label, resolved.digest, outputs)
+            self._cached(placement.label, Cached(outputs, resolved.digest))
+            return False
+        if resolved.digest in self.running:
+            self.running[resolved.digest].labels.append(placement.label)
+            return False
+        self.node = take(self.node, placement)
+        self.running[resolved.digest] = _Running(placement, resolved, [placement.label])
+        self.emit(
+            StepStarted(
+                label=placement.label,
+                action=resolved.digest,
+                reason=reason,
+                placement=placement.explanation,
             )
-            recipe = self.graph.recipes[placement.label]
-            nursery.start_soon(self._execute, recipe, resolved)
+        )
+        nursery.start_soon(self._execute, self.graph.recipes[placement.label], resolved)
+        return True
 
     async def _execute(self, recipe: Recipe, resolved: Resolved) -> None:
         request = ExecutionRequest(
