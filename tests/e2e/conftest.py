@@ -112,39 +112,34 @@ def clean_env(store: Path) -> dict[str, str]:
     return {**kept, "BN_STORE": str(store), "COLUMNS": "100"}
 
 
-@pytest.fixture(scope="session")
-def warm_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that has imported the host's toolchains."""
-    directory = tmp_path_factory.mktemp("warm")
-    store = directory / "store"
-    bn = Bn(directory, store, clean_env(store))
-    bn.put(
-        "spec.toml",
-        f"""
-        [package]
-        name = "warm"
-        [toolchains]
-        cc = "{TOOLCHAINS / "host-cc.toml"}"
-        sh = "{TOOLCHAINS / "host-sh.toml"}"
-        [actions.c]
-        tools = ["cc"]
-        script = "gcc --version"
-        [actions.s]
-        tools = ["sh"]
-        script = "true"
-        """,
-    )
+def warm(directory: Path, *toolchains: str) -> Path:
+    """Return a store that has imported toolchains of the host."""
+    bn = Bn(directory, directory / "store", clean_env(directory / "store"))
+    text = '[package]\nname = "warm"\n[toolchains]\n'
+    for name in toolchains:
+        text += f'{name} = "{TOOLCHAINS / f"host-{name}.toml"}"\n'
+    for name in toolchains:
+        text += f'[actions.a-{name}]\ntools = ["{name}"]\nscript = "true # {name}"\n'
+    bn.put("spec.toml", text)
     bn("build")
-    return store
+    return bn.store
 
 
-@pytest.fixture
-def bn(tmp_path: Path, warm_store: Path) -> Iterator[Bn]:
-    """A bn in an empty directory, with a store of its own in which the toolchains are imported.
+@pytest.fixture(scope="session")
+def sh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has imported the host's shell; it is small, so that copies of it are cheap."""
+    return warm(tmp_path_factory.mktemp("warm-sh"), "sh")
 
-    The blobs are shared with the other tests' stores by hard links: a test that damages blobs in
-    place takes `cold_bn`.
-    """
+
+@pytest.fixture(scope="session")
+def cc_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that has imported the host's C compiler."""
+    return warm(tmp_path_factory.mktemp("warm-cc"), "cc")
+
+
+@contextlib.contextmanager
+def copied(warm_store: Path, tmp_path: Path) -> Iterator[Bn]:
+    """Yield a bn in an empty directory, with a copy of a store."""
     store = tmp_path / "store"
     shutil.copytree(warm_store / "index", store / "index")
     shutil.copy(warm_store / "format", store / "format")
@@ -154,6 +149,24 @@ def bn(tmp_path: Path, warm_store: Path) -> Iterator[Bn]:
     project.mkdir()
     yield Bn(project, store, clean_env(store))
     subprocess.run(["chmod", "-R", "u+w", str(tmp_path)], check=False)
+
+
+@pytest.fixture
+def bn(tmp_path: Path, sh_store: Path) -> Iterator[Bn]:
+    """A bn in an empty directory, with a store of its own in which the shell is imported.
+
+    The blobs are shared with the other tests' stores by hard links: a test that damages blobs in
+    place takes `cold_bn`.
+    """
+    with copied(sh_store, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def cc_bn(tmp_path: Path, cc_store: Path) -> Iterator[Bn]:
+    """A `bn` in whose store the C compiler is imported."""
+    with copied(cc_store, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -210,11 +223,11 @@ C_PROJECT = {
 
 
 @pytest.fixture
-def c_project(bn: Bn) -> Bn:
+def c_project(cc_bn: Bn) -> Bn:
     """A small C program: `a.c` reads `a.h`, `b.c` reads `a.h` and `b.h`."""
     for name, text in C_PROJECT.items():
-        bn.put(name, text)
-    return bn
+        cc_bn.put(name, text)
+    return cc_bn
 
 
 @contextlib.contextmanager

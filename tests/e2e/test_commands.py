@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import click
 import jsonschema
 import pytest
 
-from engine.cli.commands import COMMANDS
+from engine.cli.commands import COMMANDS, commands
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bn
@@ -86,13 +88,43 @@ def broken(bn: Bn) -> Bn:
 # all commands
 
 
+def commands_of(name: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command with its words and, where it is a group, all that it holds."""
+    context = click.Context(commands)
+    command = commands.get_command(context, name)
+    assert command is not None
+    yield name, command
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            held = command.get_command(context, inner)
+            assert held is not None
+            yield f"{name} {inner}", held
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(bn: Bn, command: str) -> None:
-    said = bn(command, "--help").stdout
-    usage, _, text = said.partition("\n\n")
-    assert usage.startswith(f"Usage: bn {command}")
-    assert re.match(r"  [A-Z]\w+ .*\.", text), "the help says what the command does"
-    assert bn(command, "-h").stdout == said
+    for words, _ in commands_of(command):
+        said = bn(*words.split(), "--help").stdout
+        usage, _, text = said.partition("\n\n")
+        assert usage.startswith(f"Usage: bn {words} ")
+        assert re.match(r"  [A-Z]\w+ .*\.", text), "the help says what the command does"
+        assert bn(*words.split(), "-h").stdout == said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_help(command: str) -> None:
+    for words, made in commands_of(command):
+        for option in made.params:
+            if isinstance(option, click.Option) and not isinstance(option.type, click.Choice):
+                assert option.help, f"bn {words} {option.opts}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_documented(command: str) -> None:
+    from tests.e2e.conftest import REPOSITORY
+
+    pages = [REPOSITORY / "README.md", *REPOSITORY.glob("*/README.md")]
+    assert any(f"bn {command}" in page.read_text() for page in pages)
 
 
 def test_help_lists_every_command_and_the_exit_codes(bn: Bn) -> None:
@@ -104,18 +136,6 @@ def test_help_lists_every_command_and_the_exit_codes(bn: Bn) -> None:
         assert code in words
     for code in ("6 not reproducible", "70 internal", "130 interrupted"):
         assert code in words
-
-
-def test_every_option_has_help() -> None:
-    import importlib
-
-    import click
-
-    for command in COMMANDS:
-        made = importlib.import_module(f"engine.cli.{command}").command
-        for option in made.params:
-            if isinstance(option, click.Option) and option.name != "form":
-                assert option.help, f"bn {command} {option.opts}"
 
 
 def test_version_is_printed(bn: Bn) -> None:
@@ -648,41 +668,41 @@ def test_shell_of_many_actions_asks_for_one(bn: Bn) -> None:
 # init
 
 
-def test_init_writes_a_spec_that_builds(bn: Bn) -> None:
-    bn.put("main.c", '#include "add.h"\nint main(void) { return add(-2, 2); }\n')
-    bn.put("lib/add.c", '#include "add.h"\nint add(int a, int b) { return a + b; }\n')
-    bn.put("include/add.h", "int add(int, int);\n")
-    bn.put("tests/check.c", "int main(void) { return 1; }\n")
-    said = bn("init").stderr
+def test_init_writes_a_spec_that_builds(cc_bn: Bn) -> None:
+    cc_bn.put("main.c", '#include "add.h"\nint main(void) { return add(-2, 2); }\n')
+    cc_bn.put("lib/add.c", '#include "add.h"\nint add(int a, int b) { return a + b; }\n')
+    cc_bn.put("include/add.h", "int add(int, int);\n")
+    cc_bn.put("tests/check.c", "int main(void) { return 1; }\n")
+    said = cc_bn("init").stderr
     assert said == "wrote spec.toml and cc.toml; next: bn build\n"
-    name = tomllib.loads((bn.directory / "spec.toml").read_text())["package"]["name"]
+    name = tomllib.loads((cc_bn.directory / "spec.toml").read_text())["package"]["name"]
     assert name == "project"
-    bn("build")
-    subprocess.run([bn.directory / "result/bin/project"], check=True)
-    assert "up to date" in bn("build").stderr
+    cc_bn("build")
+    subprocess.run([cc_bn.directory / "result/bin/project"], check=True)
+    assert "up to date" in cc_bn("build").stderr
 
 
-def test_init_builds_two_programs_and_a_library_alone(bn: Bn) -> None:
-    bn.put("two/a.c", "int main(void) { return 0; }\n")
-    bn.put("two/b.c", "int main(void) { return 0; }\n")
-    assert bn.json("init", "two")["next"] == "bn build two/spec.toml"
-    bn("build", "two/spec.toml")
-    assert sorted(os.listdir(bn.directory / "result/bin")) == ["a", "b"]
-    bn.put("library/x.c", "int x(void) { return 0; }\n")
-    bn("init", "library")
-    bn("build", "library")
-    assert (bn.directory / "result/src/x.c.o").exists()
+def test_init_builds_two_programs_and_a_library_alone(cc_bn: Bn) -> None:
+    cc_bn.put("two/a.c", "int main(void) { return 0; }\n")
+    cc_bn.put("two/b.c", "int main(void) { return 0; }\n")
+    assert cc_bn.json("init", "two")["next"] == "bn build two/spec.toml"
+    cc_bn("build", "two/spec.toml")
+    assert sorted(os.listdir(cc_bn.directory / "result/bin")) == ["a", "b"]
+    cc_bn.put("library/x.c", "int x(void) { return 0; }\n")
+    cc_bn("init", "library")
+    cc_bn("build", "library")
+    assert (cc_bn.directory / "result/src/x.c.o").exists()
 
 
-def test_init_leaves_what_is_there(bn: Bn) -> None:
-    assert "there are no .c files" in bn("init", code=INPUT).stderr
-    assert "no such directory" in bn("init", "nowhere", code=INPUT).stderr
-    bn.put("a.c", "int main(void) { return 0; }\n")
-    mine = bn.put("spec.toml", "mine")
-    assert "--force" in bn("init", code=INPUT).stderr
+def test_init_leaves_what_is_there(cc_bn: Bn) -> None:
+    assert "there are no .c files" in cc_bn("init", code=INPUT).stderr
+    assert "no such directory" in cc_bn("init", "nowhere", code=INPUT).stderr
+    cc_bn.put("a.c", "int main(void) { return 0; }\n")
+    mine = cc_bn.put("spec.toml", "mine")
+    assert "--force" in cc_bn("init", code=INPUT).stderr
     assert mine.read_text() == "mine"
-    bn("init", "--force")
-    bn("build")
+    cc_bn("init", "--force")
+    cc_bn("build")
 
 
 # doctor, schema, completions
