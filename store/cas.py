@@ -111,12 +111,14 @@ class Cas:
     # reading
 
     def has(self, digest: Digest) -> bool:
-        """Say whether the blob is in some tier and untouched."""
-        return self._holder(digest) is not None
+        """Say whether the blob is in some durable tier and untouched; one that only the RAM disk
+        has left is brought back from there."""
+        return self._kept(digest)
 
     def get_bytes(self, digest: Digest) -> bytes:
         """Return the blob's bytes, checked. Raises MissingBlob, also where the check fails."""
-        for tier in self.tier_set.readable():
+        self._used(digest)
+        for tier in self.tier_set.reading(digest):
             data = self.tier_set.attempt(tier, tier.read, digest)
             if data is None:
                 continue
@@ -137,7 +139,7 @@ class Cas:
         """Say whether every blob under `entry` is here, trees themselves included."""
         match entry:
             case File(digest, size):
-                if digest not in self._known and self._holder(digest, size) is not None:
+                if digest not in self._known and self._kept(digest, size):
                     self._known.add(digest)
                 return digest in self._known
             case Directory(digest):
@@ -160,7 +162,7 @@ class Cas:
         """
         self._used(digest)
         for attempt in range(2):
-            for tier in self.tier_set.readable():
+            for tier in self.tier_set.reading(digest):
                 for form in (Form.PLAIN, Form.EXECUTABLE):
                     try:
                         return os.open(tier.path(digest, form), os.O_RDONLY | os.O_CLOEXEC)
@@ -301,6 +303,16 @@ class Cas:
             if any(self._intact(tier, digest, form, size) for form in Form):
                 return tier
         return None
+
+    def _kept(self, digest: Digest, size: int | None = None) -> bool:
+        """Say whether a durable tier has the blob, if need be after bringing it there."""
+        tier = self._holder(digest, size)
+        if tier is not None and not tier.durable:
+            try:
+                self.promote(digest, size=size)
+            except MissingBlob:
+                return False
+        return tier is not None
 
     def _intact(self, tier: Tier, digest: Digest, form: Form, size: int | None) -> bool:
         """Say whether this form is there; quarantine it where it was changed in place."""

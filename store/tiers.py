@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from enum import StrEnum
@@ -145,6 +146,10 @@ class Tier:
         self.device = status.st_dev
         self.state = State.OK
 
+    def limit(self) -> int:
+        """Return the most bytes that may be here; the file system's size where nothing is said."""
+        return self.spec.max_size or shutil.disk_usage(self.root).total
+
     def in_place(self) -> bool:
         """Say whether the directory is the one that was opened, and not an empty mount point."""
         try:
@@ -168,6 +173,10 @@ class Tier:
     def find(self, digest: Digest) -> str | None:
         """Return the path at which the blob lies here, None where it does not."""
         return next(filter(os.path.exists, self.variants(digest)), None)
+
+    def has_plain(self, digest: Digest) -> bool:
+        """Say whether the blob lies here in plain form; quicker than `status` where it does not."""
+        return os.access(self.path(digest), os.R_OK)
 
     def status(self, digest: Digest, form: Form) -> os.stat_result | None:
         """Return the stat result of one form; None where it is not there."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from store.digest import Digest
 from store.durability import sync_file_system
 from store.errors import HostError, host_error
 from store.packing import SourceFailed
@@ -33,9 +34,11 @@ class TierSet:
         ordered = sorted(specs, key=lambda spec: spec.level)
         first = next((spec for spec in ordered if spec.level != RAM), ordered[0])
         self.all = [Tier(spec, compress=spec.level >= HDD and spec != first) for spec in ordered]
+        self._quick = [tier for tier in self.all if not tier.durable]
         self.incidents: list[Incident] = []
         self._dropped = dropped
         self._primary: Tier | None = None
+        self._readable: list[Tier] | None = None
 
     def create(self) -> None:
         """Make the directories of every tier; one that cannot be made drops out.
@@ -53,6 +56,11 @@ class TierSet:
         if last is not None and not any(tier.durable and tier.readable for tier in self.all):
             raise host_error(last, "cannot open the store")
 
+    def open(self, tier: Tier) -> None:
+        """Make the directories of one tier, a RAM disk's too. Raises OSError."""
+        tier.create(force=True)
+        self._primary = self._readable = None
+
     @property
     def primary(self) -> Tier:
         """The tier that is written to: the fastest durable one that takes anything.
@@ -69,10 +77,24 @@ class TierSet:
         return self._primary
 
     def readable(self) -> list[Tier]:
-        """Return the tiers to read from: the primary one first, the others by speed."""
-        primary = self.primary
-        others = [tier for tier in self.all if tier.readable and tier is not primary]
-        return [primary, *others] if primary.readable else others
+        """Return the tiers to read from: the primary one, the others by speed, the RAM disk."""
+        if self._readable is None:
+            primary = self.primary
+            found = [tier for tier in self.all if tier.readable]
+            found.sort(key=lambda tier: (tier is not primary, not tier.durable, tier.level))
+            self._readable = found
+        return self._readable
+
+    def reading(self, digest: Digest) -> list[Tier]:
+        """Return the tiers to read the bytes of a blob from: the RAM disk first if it has it.
+
+        Measured: with a warm page cache that gains and loses nothing, with a cold one it is 14
+        times as fast as a 60 µs disk, and a blob that is not there costs 1 µs (store/README.md).
+        """
+        for tier in self._quick:
+            if tier.readable and tier.has_plain(digest):
+                return [tier, *self.readable()]
+        return self.readable()
 
     def attempt(
         self, tier: Tier, action: Callable[P, Value], *args: P.args, **options: P.kwargs
@@ -172,7 +194,7 @@ class TierSet:
         """Note that a tier cannot be used as before."""
         if tier.state is not state:
             tier.state = state
-            self._primary = None
+            self._primary = self._readable = None
             reason = (error.strerror or str(error)).lower()
             self.incidents.append(Incident(tier.name, state, reason))
             self._dropped()

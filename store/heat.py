@@ -1,0 +1,145 @@
+"""Heat: how often blobs are used, and copies of the hot ones on the RAM disk.
+
+What is on the RAM disk is a cache: any of it may be gone at any time, and nothing is there alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from store.cas import Cas
+from store.digest import Digest, is_digest
+from store.errors import BnError
+from store.index import Index, Table, Write, to_json
+from store.policy import Policy
+from store.tiers import Form, State, Tier
+
+COUNTED: Final = 1024
+"""Blobs whose uses are noted at a time, the most used ones: a note costs as much as a read."""
+
+LARGEST: Final = 16 * 2**20
+"""Bytes above which a blob stays where it is: a disk streams it fast enough."""
+
+WARM_SECONDS: Final = 0.25
+"""How long copying to the RAM disk may take at a time."""
+
+ROOM: Final = 0.9
+"""The share of its limit down to which a full RAM disk is emptied."""
+
+
+def take_heat(cas: Cas, index: Index, policy: Policy) -> tuple[list[Write], list[Digest]]:
+    """Return what to write about the uses since the last call, and which of these blobs are hot,
+    the hottest first."""
+    uses, cas.uses = cas.uses, {}
+    now = time.time()
+    writes: list[Write] = []
+    hot: list[tuple[int, Digest]] = []
+    most = sorted(uses.items(), key=lambda item: (-item[1], item[0]))[:COUNTED]
+    for digest, count in most:
+        before, since = _row(index.get_json(Table.HEAT, digest))
+        if now - since > policy.hot_hours * 3600 or since > now:
+            before, since = 0, now
+        writes.append((Table.HEAT, digest, to_json([before + count, round(since)])))
+        if before + count >= policy.hot_accesses:
+            hot.append((before + count, digest))
+    hot.sort(reverse=True)
+    return writes, [digest for _, digest in hot]
+
+
+def hot_blobs(index: Index, policy: Policy) -> Iterator[Digest]:
+    """Yield what was used often enough, lately enough, by digest."""
+    import json
+
+    oldest = time.time() - policy.hot_hours * 3600
+    for key, data in index.items(Table.HEAT):
+        try:
+            count, since = _row(json.loads(data))
+        except ValueError:
+            continue
+        if count >= policy.hot_accesses and since >= oldest and is_digest(key):
+            yield Digest(key)
+
+
+def _row(value: object) -> tuple[int, float]:
+    match value:
+        case [int(count), int(since)]:
+            return count, since
+    return 0, 0.0
+
+
+def warm(cas: Cas, hot: Iterable[Digest], seconds: float = WARM_SECONDS) -> int:
+    """Copy blobs to the RAM disk, if there is one, and return how many came there.
+
+    What was used longest ago makes room. Nobody is disturbed by that, leases or not: whoever has a
+    file open keeps it, and whoever comes later finds the blob in the tier that it was copied from.
+    """
+    ram = next(
+        (t for t in cas.tiers if not t.durable and t.state in (State.OK, State.ABSENT)), None
+    )
+    if ram is None:
+        return 0
+    wanted: Mapping[Digest, Tier] = dict(_missing(cas, ram, hot))
+    if not wanted:
+        return 0
+    end, copied = time.monotonic() + seconds, 0
+    try:
+        cas.tier_set.open(ram)
+        room = _make_room(ram, sum(_size(tier, digest) for digest, tier in wanted.items()))
+        for digest, source in wanted.items():
+            if ram.added >= room or time.monotonic() > end:
+                break
+            copied += _copy(cas, source, ram, digest)
+    except OSError as error:
+        cas.tier_set.drop(ram, State.FULL, error)
+    return copied
+
+
+def _missing(cas: Cas, ram: Tier, hot: Iterable[Digest]) -> Iterator[tuple[Digest, Tier]]:
+    """Yield what is not on the RAM disk yet, with the tier that has it; renew what is."""
+    tiers = [tier for tier in cas.tier_set.readable() if tier.durable]
+    for digest in hot:
+        if ram.state is State.OK and ram.has_plain(digest):
+            cas.tier_set.attempt(ram, ram.touch, digest, Form.PLAIN)
+            continue
+        source = next((tier for tier in tiers if tier.find(digest)), None)
+        if source is not None and _size(source, digest) <= LARGEST:
+            yield digest, source
+
+
+def _size(tier: Tier, digest: Digest) -> int:
+    statuses = (tier.status(digest, form) for form in Form)
+    return next((status.st_size for status in statuses if status is not None), 0)
+
+
+def _make_room(ram: Tier, size: int) -> int:
+    """Make room for `size` bytes, at most for all that the tier may hold; return how much there is.
+
+    The tier's count of what was added begins anew.
+    """
+    held = sorted(ram.held(), key=lambda one: one.used)
+    used = sum(one.size for one in held)
+    limit = ram.limit()
+    size = min(size, limit)
+    if used + size > limit:
+        for one in held:
+            if used + size <= limit * ROOM:
+                break
+            used -= ram.remove(one.digest)
+    ram.added = 0
+    return max(0, limit - used)
+
+
+def _copy(cas: Cas, source: Tier, ram: Tier, digest: Digest) -> bool:
+    def copy(tier: Tier) -> bool:
+        with tier.open(digest) as reading:
+            if reading is None:
+                return False
+            ram.copy_in(digest, reading, executable=False)
+            return True
+
+    try:
+        return bool(cas.tier_set.copy(source, copy))
+    except (ValueError, BnError):
+        return False  # it is not what its name says: found where it is read
