@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import textwrap
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,12 @@ class Workshop:
         labels = tuple(label for name in names for label in graph.artifacts[name])
         return make_plan(graph, labels, self.store, self.history)
 
-    async def build(
-        self, graph: Graph, *targets: str, cpus: int = 4, keep_going: bool = False
-    ) -> Result:
-        """Build targets and note the events."""
+    def build(self, graph: Graph, *targets: str, cpus: int = 4, keep_going: bool = False) -> Result:
+        """Build targets in virtual time and note the events."""
         self.builds += 1
         self.events.clear()
-        return await run_build(
+        run = partial(
+            run_build,
             f"build-{self.builds}",
             graph,
             self.plan(graph, *targets),
@@ -149,6 +149,7 @@ class Workshop:
             Options(node=_node(cpus), keep_going=keep_going),
             lambda event: self.events.append((trio.current_time(), event)),
         )
+        return trio.run(run, clock=MockClock(autojump_threshold=0))
 
     def told(self, kind: type[Event]) -> list[Any]:
         """Return the last build's events of one kind."""
@@ -163,12 +164,6 @@ def maker() -> Maker:
 @pytest.fixture
 def workshop(store: Store, maker: Maker) -> Workshop:
     return Workshop(store, maker)
-
-
-@pytest.fixture
-def virtual_time() -> MockClock:
-    """A clock that jumps ahead as soon as nothing else is to be done."""
-    return MockClock(autojump_threshold=0)
 
 
 @define
