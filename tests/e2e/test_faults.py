@@ -206,12 +206,13 @@ def test_damaged_index_is_an_integrity_error_that_says_what_to_do(bn: Bn) -> Non
 
 def full_disk(bn: Bn, size: str, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script with a file system of `size` at the store, in a name space of its own."""
+    if os.getuid() != 0:
+        pytest.skip("only root may mount a small file system and make it larger")
     bn.store = bn.directory.with_name("small")
     bn.store.mkdir()
     lines = f"mount -t tmpfs -o size={size} none '{bn.store}' || exit 77\n{script}"
-    rootless = [] if os.getuid() == 0 else ["--map-root-user"]
     done = subprocess.run(
-        ["unshare", "--mount", *rootless, "sh", "-uc", lines, "sh", *bn.command("build")],
+        ["unshare", "--mount", "sh", "-uc", lines, "sh", *bn.command("build")],
         cwd=bn.directory,
         env={**bn.env, "BN_STORE": str(bn.store)},
         capture_output=True,
