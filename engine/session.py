@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,9 @@ from store.roots import artifact_root, link_root
 from store.store import Store, remove_tree
 from store.trees import ConflictError, merge
 
-ISOLATION = {"sandbox": HERMETIC, "native": NATIVE}
+ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
+"""The executors by name: the sandbox behind a fork server, one bubblewrap for each action, none."""
+
 ATTEMPTS = 3
 """Times that a build is tried whose blobs turn out to be missing or corrupt."""
 
@@ -116,7 +119,16 @@ def build(
 async def _build(
     store: Store, request: Request, watchers: Sequence[Callable[[Event], None]]
 ) -> Report:
-    executor = make_executor(request.executor, store)
+    with contextlib.closing(make_executor(request.executor, store)) as executor:
+        return await _build_with(executor, store, request, watchers)
+
+
+async def _build_with(
+    executor: Executor,
+    store: Store,
+    request: Request,
+    watchers: Sequence[Callable[[Event], None]],
+) -> Report:
     evaluation = await evaluate(
         store, request.spec, request.sets, request.profile, executor.isolation
     )
@@ -161,9 +173,9 @@ def make_executor(name: str, store: Store) -> Executor:
         from executors.native import Native
 
         return Native(store)
-    from executors.sandbox import Sandbox
+    from executors.sandbox import PlainSandbox, Sandbox
 
-    return Sandbox(store)
+    return PlainSandbox(store) if name == "bubblewrap" else Sandbox(store)
 
 
 def local_node(jobs: int | None) -> Node:

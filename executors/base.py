@@ -120,3 +120,7 @@ class Executor(Protocol):
         Raises HostError where the machine cannot run it and MissingBlob where an input is gone.
         """
         ...
+
+    def close(self) -> None:
+        """End what it keeps running between actions."""
+        ...

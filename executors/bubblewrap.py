@@ -26,7 +26,7 @@ _FORBIDDEN: Final = (
     "sysctl kernel.unprivileged_userns_clone=1; in a container: start it with "
     f"--security-opt seccomp=unconfined --security-opt systempaths=unconfined; {_NATIVE}"
 )
-_NAMESPACES: Final = (
+NAMESPACES: Final = (
     "--unshare-user",
     "--unshare-pid",
     "--unshare-ipc",
@@ -62,7 +62,7 @@ class Bubblewrap:
         """Return the options that shut the sandbox off from the host."""
         nesting = ["--disable-userns"] if self.stops_nesting else []
         return [
-            *_NAMESPACES,
+            *NAMESPACES,
             *nesting,
             *("--uid", str(UID), "--gid", str(UID), "--hostname", HOST_NAME),
             *("--die-with-parent", "--cap-drop", "ALL"),

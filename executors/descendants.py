@@ -37,6 +37,16 @@ def tree(pid: int) -> Iterator[int]:
         pending += _children(current)
 
 
+def host_pid(ancestor: int, inner: int) -> int:
+    """Return the host's id of the process below `ancestor` that is `inner` in the namespace around
+    its own, of which it is the init; `ancestor` where it is gone."""
+    for pid in tree(ancestor):
+        for line in _read(f"/proc/{pid}/status").splitlines():
+            if line.startswith(b"NSpid:") and line.split()[-2:] == [b"%d" % inner, b"1"]:
+                return pid
+    return ancestor
+
+
 def marked(mark: bytes) -> Iterator[int]:
     """Yield the ids of this user's processes that were started with `mark` in their environment.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -80,8 +80,7 @@ class Fence:
         with threads.
         """
         script = ["set -e", "umask 022", "ulimit -c 0"]
-        if self._group:
-            script += [f"echo 0 > {shlex.quote(str(file))}" for file in self._group.entrances()]
+        script += [f"echo 0 > {shlex.quote(str(file))}" for file in self.entrances()]
         if (seconds := self._limits.cpu_seconds) is not None:
             script += [f"ulimit -S -t {seconds}", f"ulimit -H -t {seconds + 1}"]
         if self._limits.memory is not None and not self._grouped("memory"):
@@ -93,7 +92,23 @@ class Fence:
         script.append('exec "$@"')
         return ["/bin/sh", "-c", "; ".join(script), "sh", *argv]
 
-    def exceeded(self, pid: int) -> str:
+    def entrances(self) -> list[Path]:
+        """Return the files that a process writes 0 to in order to join the control groups."""
+        return self._group.entrances() if self._group else []
+
+    def resource_limits(self) -> list[tuple[str, int, int]]:
+        """Return the resource limits to set before the command starts: name, soft, hard."""
+        found = [("RLIMIT_CORE", 0, 0)]
+        if (seconds := self._limits.cpu_seconds) is not None:
+            found.append(("RLIMIT_CPU", seconds, seconds + 1))
+        if self._limits.memory is not None and not self._grouped("memory"):
+            found.append(("RLIMIT_DATA", self._limits.memory, self._limits.memory))
+        if self._limits.processes is not None and self._threads:
+            most = self._threads + self._limits.processes
+            found.append(("RLIMIT_NPROC", most, most))
+        return found
+
+    def exceeded(self, pid: Callable[[], int]) -> str:
         """Say which limit the process tree under `pid` is over, in words; else return nothing."""
         if overrun := self.overrun():
             return overrun
@@ -102,7 +117,7 @@ class Fence:
         watch_processes = processes is not None and not self._grouped("pids")
         if not watch_memory and not watch_processes:
             return ""
-        used = descendants.usage(pid)
+        used = descendants.usage(pid())
         if watch_memory and memory is not None and used.memory > memory:
             return _over_memory(self._limits)
         if watch_processes and processes is not None and used.processes > processes + 3:

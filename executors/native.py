@@ -37,6 +37,9 @@ class Native:
         fix_addresses()
         adopt_orphans()
 
+    def close(self) -> None:
+        """Nothing is kept between actions."""
+
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Run one action to its end. On cancellation everything that it started is killed.
 

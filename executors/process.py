@@ -68,7 +68,8 @@ async def run(command: Command, limits: Limits, fence: Fence) -> Ended:
     try:
         process = _spawn(command, fence)
         try:
-            exceeded = await _watch(process.pid, command, limits, fence) or fence.overrun()
+            exceeded = await _watch_process(process.pid, command, limits, fence)
+            exceeded = exceeded or fence.overrun()
         finally:
             with trio.CancelScope(shield=True):
                 _kill(process, command)
@@ -124,21 +125,29 @@ def _spawn(command: Command, fence: Fence) -> subprocess.Popen[bytes]:
             raise host_error(error, "cannot start the action") from error
 
 
-async def _watch(pid: int, command: Command, limits: Limits, fence: Fence) -> str:
-    """Wait for the end of `pid`; return the limit that it went over, or nothing."""
+async def watch(
+    descriptor: int, pid: Callable[[], int], log: Path, limits: Limits, fence: Fence
+) -> str:
+    """Wait until `descriptor` is readable, which tells that the process tree below `pid` has ended;
+    return the limit that it went over before, or nothing."""
     begun = time.monotonic()
+    while True:
+        with trio.move_on_after(_pause(limits, begun)):
+            await trio.lowlevel.wait_readable(descriptor)
+            return ""
+        if limits.wall_seconds is not None and time.monotonic() - begun > limits.wall_seconds:
+            return f"ran longer than its {limits.wall_seconds:g} s"
+        if os.stat(log).st_size > limits.log_bytes:
+            return f"wrote a log of more than {limits.log_bytes} bytes"
+        if exceeded := fence.exceeded(pid):
+            return exceeded
+
+
+async def _watch_process(pid: int, command: Command, limits: Limits, fence: Fence) -> str:
+    """Watch a process that this one has started."""
     descriptor = os.pidfd_open(pid)
     try:
-        while True:
-            with trio.move_on_after(_pause(limits, begun)):
-                await trio.lowlevel.wait_readable(descriptor)
-                return ""
-            if limits.wall_seconds is not None and time.monotonic() - begun > limits.wall_seconds:
-                return f"ran longer than its {limits.wall_seconds:g} s"
-            if os.stat(command.log).st_size > limits.log_bytes:
-                return f"wrote a log of more than {limits.log_bytes} bytes"
-            if exceeded := fence.exceeded(pid):
-                return exceeded
+        return await watch(descriptor, lambda: pid, command.log, limits, fence)
     finally:
         trio.lowlevel.notify_closing(descriptor)
         os.close(descriptor)

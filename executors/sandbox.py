@@ -1,4 +1,4 @@
-"""The hermetic executor: a fresh bubblewrap sandbox for every action."""
+"""The hermetic executors: a bubblewrap for every action, or one around a fork server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from executors.process import (
     run,
 )
 from executors.stage import Workspace, sandbox_root, stage
+from executors.wall import Wall
 from store.digest import Digest
+from store.errors import HostError
 from store.objects import Action
 from store.store import Store
 
@@ -32,8 +34,8 @@ _SCRATCH: Final = ("/bn", "/dev", "/proc", "/tmp")
 """Where a path that a depfile names may lead to anything, /proc/self/cwd among it."""
 
 
-class Sandbox:
-    """Runs actions in a root file system of their toolchains alone, shut off from the host."""
+class PlainSandbox:
+    """Runs each action in a bubblewrap of its own, whose root file system is its toolchains."""
 
     isolation = HERMETIC
 
@@ -62,25 +64,10 @@ class Sandbox:
         Raises HostError where the machine cannot run it and MissingBlob where an input is gone.
         """
         action = request.action
-        bubblewrap, root = self._bubblewrap, self._root(action)
+        root = self._root(action)
         workspace = stage(self._store, action)
         try:
-            command = Command(
-                argv=command_line(
-                    bubblewrap,
-                    root,
-                    workspace,
-                    {**BASE_ENV, **action.env},
-                    action.command,
-                    tmp_bytes=request.limits.memory,
-                ),
-                env={},
-                cwd=workspace.path,
-                log=workspace.log,
-                status=workspace.status,
-            )
-            ended = await run(command, request.limits, self._limiter.fence(request.limits))
-            ended = _checked(ended, workspace)
+            ended = await self._run(request, root, workspace)
             observer = Observer(self._store.cas, action.input_root, WORK, _SCRATCH)
             return conclude(self._store, request, workspace, ended, observer)
         finally:
@@ -97,19 +84,80 @@ class Sandbox:
         if command is None:
             env["TERM"] = os.environ.get("TERM", "dumb")
         shell = [SHELL, "-c", command] if command is not None else [SHELL]
-        bubblewrap, root = self._bubblewrap, self._root(action)
+        root = self._root(action)
         workspace = stage(self._store, action)
         try:
-            argv = command_line(bubblewrap, root, workspace, env, shell, terminal=True)
+            argv = command_line(self._bubblewrap, root, workspace, env, shell, terminal=True)
             yield Limiter().fence(Limits(processes=None)).wrap(argv)
         finally:
             workspace.remove()
+
+    def close(self) -> None:
+        """Nothing is kept between actions."""
+
+    async def _run(self, request: ExecutionRequest, root: Path, workspace: Workspace) -> Ended:
+        """Run the command of a staged action to its end."""
+        action, limits = request.action, request.limits
+        env = {**BASE_ENV, **action.env}
+        argv = command_line(
+            self._bubblewrap, root, workspace, env, action.command, tmp_bytes=limits.memory
+        )
+        command = Command(
+            argv=argv,
+            env={},
+            cwd=workspace.path,
+            log=workspace.log,
+            status=workspace.status,
+        )
+        ended = await run(command, limits, self._limiter.fence(limits))
+        return _checked(ended, workspace)
 
     def _root(self, action: Action) -> Path:
         root = self._roots.get(action.toolchains)
         if root is None or not root.exists():
             root = self._roots[action.toolchains] = sandbox_root(self._store, action.toolchains)
         return root
+
+
+class Sandbox(PlainSandbox):
+    """Runs actions in sandboxes that a fork server makes, behind one bubblewrap for all of them.
+
+    What an action sees is the same as in a `PlainSandbox`. Where the fork server cannot work, as in
+    some containers, every action gets its own bubblewrap instead.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Make an executor over `store`; the fork server starts with the first action."""
+        super().__init__(store)
+        self._wall: Wall | None = None
+        self._plain = False
+
+    async def _run(self, request: ExecutionRequest, root: Path, workspace: Workspace) -> Ended:
+        wall = self._wall_for(workspace)
+        if wall is None or root.parent != self._store.cas.root / "trees":
+            return await super()._run(request, root, workspace)
+        action, limits = request.action, request.limits
+        env = {**BASE_ENV, **action.env}
+        fence = self._limiter.fence(limits)
+        return await wall.run(root, workspace, env, action.command, limits, fence)
+
+    def close(self) -> None:
+        """End the fork server."""
+        if self._wall is not None:
+            self._wall.close()
+            self._wall = None
+
+    def _wall_for(self, workspace: Workspace) -> Wall | None:
+        """Return a running wall that shows the workspace; None where none can be made."""
+        work = workspace.path.parent
+        if self._wall is not None and (self._wall.work != work or not self._wall.alive):
+            self.close()
+        if self._wall is None and not self._plain:
+            try:
+                self._wall = Wall(self._bubblewrap, work, self._store.cas.root / "trees")
+            except HostError:
+                self._plain = True
+        return self._wall
 
 
 def _checked(ended: Ended, workspace: Workspace) -> Ended:

@@ -53,6 +53,9 @@ class Simulated:
         self._cas = cas
         self._behave = behave
 
+    def close(self) -> None:
+        """Nothing is kept between actions."""
+
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Sleep for as long as the action takes and return what it gives."""
         root = request.action.input_root

@@ -16,7 +16,7 @@ from attrs import evolve
 
 from executors.base import BASE_ENV, ExecutionRequest, Limits, Outcome
 from executors.native import Native
-from executors.sandbox import Sandbox
+from executors.sandbox import PlainSandbox, Sandbox
 from store.digest import Digest
 from store.objects import Action, Entry, File, Link
 from store.store import Store
@@ -80,7 +80,7 @@ def inputs_of(store: Store, files: Mapping[str, str | bytes | Entry]) -> Digest:
 class Runner:
     """An executor with a toolchain, and actions that are short to write."""
 
-    def __init__(self, store: Store, executor: Sandbox | Native, tools: Digest) -> None:
+    def __init__(self, store: Store, executor: PlainSandbox | Native, tools: Digest) -> None:
         self.store = store
         self.executor = executor
         self.tools = tools
@@ -147,9 +147,11 @@ class Runner:
         return sorted(os.listdir(self.store.work()))
 
 
-@pytest.fixture
-def sandbox(store: Store, tools: Digest) -> Runner:
-    return Runner(store, Sandbox(store), tools)
+@pytest.fixture(params=[Sandbox, PlainSandbox])
+def sandbox(store: Store, tools: Digest, request: pytest.FixtureRequest) -> Iterator[Runner]:
+    """Both hermetic executors in turn."""
+    with contextlib.closing(request.param(store)) as executor:
+        yield Runner(store, executor, tools)
 
 
 @pytest.fixture
@@ -157,8 +159,8 @@ def native(store: Store, tools: Digest) -> Runner:
     return Runner(store, Native(store), tools)
 
 
-@pytest.fixture(params=["sandbox", "native"])
-def either(request: pytest.FixtureRequest) -> Runner:
+@pytest.fixture(params=[Sandbox, PlainSandbox, Native])
+def either(store: Store, tools: Digest, request: pytest.FixtureRequest) -> Iterator[Runner]:
     """Every executor in turn."""
-    runner: Runner = request.getfixturevalue(request.param)
-    return runner
+    with contextlib.closing(request.param(store)) as executor:
+        yield Runner(store, executor, tools)
