@@ -1,247 +1,153 @@
-"""The adapter between the view and the kernel: the only importer of pyfuse3."""
+"""The adapter between the view and the kernel: the only importer of pyfuse3.
+
+pyfuse3 mounts, agrees with the kernel on the protocol, and unmounts; the requests that follow are
+read and answered here, in the place where pyfuse3 would wait for the next one. Its own handlers are
+told neither which file a READ is of nor how to let the kernel cache directories, and cost a request
+four system calls and three passes of trio's scheduler (README.md has the figures).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import resource
+import select
 import signal
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar, TypeVarTuple
+from types import SimpleNamespace
+from typing import Final
 
 import pyfuse3
 import trio
-from attrs import define
 
-from fuse.inodes import Inodes, Known
-from fuse.nodes import DirectoryNode, LinkNode, LiveFile, Node, OpenNode
+from fuse import wire
+from fuse.answers import Answers, Later, Payload, error_number
+from fuse.nodes import DirectoryNode
 from fuse.points import device_of
-from fuse.turns import Turns
-from store.errors import BnError, HostError
-
-FOREVER: Final = 10 * 365 * 86400.0
-"""Seconds for which the kernel may believe what cannot change."""
-
-SOON: Final = 1.0
-"""Seconds for which it may believe what can."""
+from store.errors import HostError
 
 READ_AHEAD_KB: Final = 1024
-LARGEST_READ: Final = 1 << 20
-LISTINGS_KEPT: Final = 200_000
-"""Entries of directories that are kept ready to be listed again."""
+LINGER_MS: Final = 1
+"""Milliseconds for which everything else in the process is held up, at most, to wait for the next
+request: that of a busy client comes sooner than trio's scheduler could wait for it."""
 
-_PASSED_ON: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTDIR})
+FAIR_SECONDS: Final = 0.005
+"""Under steady load everything else in the process has its turn this often."""
+
+_LARGEST_REQUEST: Final = 256 * os.sysconf("SC_PAGE_SIZE") + 65536
 
 log = logging.getLogger(__name__)
 
-Given = TypeVarTuple("Given")
-Value = TypeVar("Value")
-Record = Known[pyfuse3.EntryAttributes]
-Listing = list[tuple[bytes, Record]]
 
-
-@define(eq=False)
-class _OpenDirectory:
-    """A directory that somebody reads, as it was when they began."""
-
-    node: DirectoryNode
-    listing: Listing | None = None
-
-
-class _Adapter(pyfuse3.Operations):
-    """Answers the kernel. What is not here is refused with ENOSYS, and the kernel asks no more:
-    extended attributes, flush, fsync. Writing never gets here: the mount is read-only."""
+class _Handshake(pyfuse3.Operations):
+    """Knows when the protocol is agreed upon."""
 
     supports_dot_lookup = False
+    done = False
 
-    def __init__(self, top: DirectoryNode, statfs_of: Path, turns: Turns) -> None:
-        super().__init__()
-        self._owner = (os.getuid(), os.getgid())
-        self._statfs_of = statfs_of
-        self._turns = turns
-        self._inodes: Inodes[pyfuse3.EntryAttributes] = Inodes(top, self._describe)
-        self._directories: dict[int, _OpenDirectory] = {}
-        self._last_handle = 0
-        self._listings: OrderedDict[int, Listing] = OrderedDict()
-        self._listed = 0
-        self._buffer = memoryview(bytearray(LARGEST_READ))
-        self._absent = pyfuse3.EntryAttributes()
-        self._absent.st_ino = 0
-        self._absent.entry_timeout = FOREVER
+    def init(self) -> None:
+        self.done = True
 
-    def _describe(self, node: Node, inode: int) -> pyfuse3.EntryAttributes:
-        found = node.attributes()
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = inode
-        entry.st_mode = found.mode
-        entry.st_size = found.size
-        entry.st_blocks = (found.size + 511) // 512
-        entry.st_uid, entry.st_gid = self._owner
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = found.mtime
-        entry.attr_timeout = FOREVER if found.lasting else SOON
-        return entry
 
-    async def _run(self, near: bool, function: Callable[[*Given], Value], *given: *Given) -> Value:
-        """Call a function, in a thread where it may have to fetch something."""
-        if near:
-            return function(*given)
-        return await self._turns.elsewhere(function, *given)
+class _Server:
+    """Serves one mount: reads requests, has them answered, sends the replies."""
 
-    # names and attributes
+    def __init__(self, answers: Answers, handshake: _Handshake) -> None:
+        self._answers = answers
+        self._handshake = handshake
+        self._fetching = 0
+        self._request = memoryview(bytearray(_LARGEST_REQUEST))
 
-    async def lookup(
-        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        directory = self._directory(parent_inode)
-        try:
-            text = name.decode()
-            node = await self._run(directory.near(text), directory.child, text)
-            if node is not None:
-                known = self._inodes.of(node)
-                self._inodes.told(known)
-                known.entry.entry_timeout = FOREVER if directory.lasting else SOON
-                return known.entry
-        except UnicodeDecodeError:
-            pass  # a name that no tree can hold
-        except Exception as error:
-            raise _fault(error) from None
-        if directory.lasting:
-            return self._absent
-        raise pyfuse3.FUSEError(errno.ENOENT)
+    def as_trio(self) -> SimpleNamespace:
+        """Return what stands in for the module trio in pyfuse3, which its own support of asyncio
+        replaces in the same way."""
+        low = SimpleNamespace(
+            current_task=trio.lowlevel.current_task,
+            current_trio_token=trio.lowlevel.current_trio_token,
+            notify_closing=trio.lowlevel.notify_closing,
+            wait_readable=self._wait_readable,
+        )
+        return SimpleNamespace(
+            ClosedResourceError=trio.ClosedResourceError,
+            Lock=trio.Lock,
+            lowlevel=low,
+            open_nursery=trio.open_nursery,
+        )
 
-    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        try:
-            known = self._inodes[inode]
-            if isinstance(known.node, LiveFile):
-                known.entry = self._describe(known.node, inode)
-        except Exception as error:
-            raise _fault(error) from None
-        return known.entry
+    async def _wait_readable(self, device: int) -> None:
+        """Wait until pyfuse3 has something to read: the handshake, or the end of the mount.
 
-    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        try:
-            node = self._inodes[inode].node
-        except KeyError as error:
-            raise _fault(error) from None
-        if not isinstance(node, LinkNode):
-            raise pyfuse3.FUSEError(errno.EINVAL)
-        return os.fsencode(node.target)
-
-    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        self._inodes.forget(inode_list)
-
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        found = os.statvfs(self._statfs_of)
-        data = pyfuse3.StatvfsData()
-        for name in ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail"):
-            setattr(data, f"f_{name}", getattr(found, f"f_{name}"))
-        data.f_namemax = 255
-        return data
-
-    # files
-
-    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        if flags & os.O_ACCMODE != os.O_RDONLY:
-            raise pyfuse3.FUSEError(errno.EROFS)
-        try:
-            node: OpenNode = self._inodes[inode].node  # type: ignore[assignment]
-            handle = await self._run(node.near(), node.open)
-        except Exception as error:
-            raise _fault(error) from None
-        return pyfuse3.FileInfo(fh=handle, keep_cache=not isinstance(node, LiveFile))
-
-    async def read(self, fh: int, off: int, size: int) -> memoryview:  # type: ignore[override]
-        # One buffer for all: pyfuse3 replies from it before anything else can happen.
-        try:
-            return self._buffer[: os.preadv(fh, [self._buffer[:size]], off)]
-        except OSError as error:
-            raise _fault(error) from None
-
-    async def release(self, fh: int) -> None:
-        os.close(fh)
-
-    # directories
-
-    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        self._last_handle += 1
-        self._directories[self._last_handle] = _OpenDirectory(self._directory(inode))
-        return self._last_handle
-
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        try:
-            directory = self._directories[fh]
-            if directory.listing is None or (start_id == 0 and not directory.node.lasting):
-                directory.listing = await self._listing(directory.node)
-            self._reply(directory.listing, start_id, token, directory.node.lasting)
-        except Exception as error:
-            raise _fault(error) from None
-
-    async def releasedir(self, fh: int) -> None:
-        del self._directories[fh]
-
-    def _directory(self, inode: int) -> DirectoryNode:
-        try:
-            return self._inodes[inode].node  # type: ignore[return-value]
-        except KeyError as error:
-            raise _fault(error) from None
-
-    def _reply(
-        self, listing: Listing, start: int, token: pyfuse3.ReaddirToken, lasting: bool
-    ) -> None:
-        current, told, reply = self._inodes.current, self._inodes.told, pyfuse3.readdir_reply
-        timeout = FOREVER if lasting else SOON
-        for index in range(start, len(listing)):
-            name, kept = listing[index]
-            known = current(kept)
-            known.entry.entry_timeout = timeout
-            if not reply(token, name, known.entry, index + 1):
-                break
-            if index > 1:  # of `.` and `..` the kernel keeps no count
-                told(known)
-
-    async def _listing(self, node: DirectoryNode) -> Listing:
-        """Return a directory's entries, `.` and `..` first; what never changes is made once."""
-        listing = self._listings.get(node.inode) if node.lasting else None
-        if listing is not None:
-            self._listings.move_to_end(node.inode)
-            return listing
-        children = await self._run(node.near(), lambda: list(node.children()))
-        listing = [(b".", self._inodes[node.inode]), (b"..", self._inodes[node.parent])]
-        for name, child in children:
+        Raises ClosedResourceError when pyfuse3 was told to end it.
+        """
+        if not self._handshake.done:
+            await trio.lowlevel.wait_readable(device)
+            return
+        os.set_blocking(device, False)
+        ended = False
+        async with trio.open_nursery() as nursery:
             try:
-                listing.append((os.fsencode(name), self._inodes.of(child)))
-            except OSError:
-                continue  # it vanished meanwhile
-        if node.lasting:
-            self._keep(node.inode, listing)
-        return listing
+                await self._serve(device, nursery)
+            except trio.ClosedResourceError:
+                ended = True
+            nursery.cancel_scope.cancel()
+        if ended:
+            raise trio.ClosedResourceError
 
-    def _keep(self, inode: int, listing: Listing) -> None:
-        self._listings[inode] = listing
-        self._listed += len(listing)
-        while self._listed > LISTINGS_KEPT and len(self._listings) > 1:
-            self._listed -= len(self._listings.popitem(last=False)[1])
+    async def _serve(self, device: int, nursery: trio.Nursery) -> None:
+        """Serve until the mount is gone. Raises ClosedResourceError when that is asked for."""
+        poll = select.poll()
+        poll.register(device, select.POLLIN)
+        paused = time.monotonic()
+        while True:
+            try:
+                size = os.readv(device, [self._request])
+            except BlockingIOError:
+                if not poll.poll(0 if self._fetching else LINGER_MS):
+                    await trio.lowlevel.wait_readable(device)
+                    paused = time.monotonic()
+                continue
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    return
+                if error.errno not in (errno.ENOENT, errno.EINTR):  # the client gave up
+                    raise
+                continue
+            request = wire.parse(self._request[:size])
+            try:
+                answer = self._answers.answer(request)
+            except Exception as error:
+                self._send(device, request.unique, error=error_number(error))
+            else:
+                if isinstance(answer, Later):
+                    self._fetching += 1
+                    nursery.start_soon(self._fetch, device, request.unique, answer)
+                elif answer is not None:
+                    self._send(device, request.unique, answer)
+            if time.monotonic() - paused > FAIR_SECONDS:
+                await trio.lowlevel.checkpoint()
+                paused = time.monotonic()
 
+    async def _fetch(self, device: int, unique: int, later: Later) -> None:
+        """Answer a request for something on a slow tier while others are served."""
+        try:
+            value = await trio.to_thread.run_sync(later.work, abandon_on_cancel=True)
+            self._send(device, unique, later.then(value))
+        except Exception as error:
+            self._send(device, unique, error=error_number(error))
+        finally:
+            self._fetching -= 1
 
-def _fault(error: Exception) -> pyfuse3.FUSEError:
-    """Return the error number that tells a client what happened; what nobody expected is logged."""
-    match error:
-        case pyfuse3.FUSEError():
-            return error
-        case KeyError():
-            return pyfuse3.FUSEError(errno.ESTALE)
-        case AttributeError():
-            pass
-        case OSError(errno=int(number)) if number in _PASSED_ON:
-            return pyfuse3.FUSEError(number)
-        case OSError() | BnError():
-            log.warning("%s", error)
-            return pyfuse3.FUSEError(errno.EIO)
-    log.error("cannot answer", exc_info=error)
-    return pyfuse3.FUSEError(errno.EIO)
+    def _send(self, device: int, unique: int, payload: Payload = b"", error: int = 0) -> None:
+        size = wire.REPLY.size + len(payload)
+        try:
+            os.writev(device, (wire.REPLY.pack(size, -error, unique), payload))
+        except OSError as failure:
+            if failure.errno not in (errno.ENOENT, errno.ENODEV):  # the client gave up
+                log.warning("cannot reply: %s", failure)
 
 
 def serve(
@@ -258,13 +164,14 @@ def serve(
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    turns = Turns()
+    handshake = _Handshake()
+    server = _Server(Answers(top, statfs_of), handshake)
     options = {"default_permissions", f"fsname=bn-{os.getpid()}", "ro", "subtype=bn"}
     if allow_other:
         options.add("allow_other")
-    pyfuse3.trio = turns.as_trio()  # type: ignore[attr-defined]
+    pyfuse3.trio = server.as_trio()  # type: ignore[attr-defined]
     try:
-        pyfuse3.init(_Adapter(top, statfs_of, turns), str(directory), options)
+        pyfuse3.init(handshake, str(directory), options)
     except RuntimeError as error:
         hint = "see bn doctor; only root may use --allow-other unless user_allow_other is set"
         raise HostError(f"{directory}: cannot mount: {error}", hint) from error
@@ -278,7 +185,7 @@ async def _serve(directory: Path, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_terminate_on_signal)
         nursery.start_soon(_announce, directory, ready)
-        await pyfuse3.main()
+        await pyfuse3.main(min_tasks=1, max_tasks=1)
         nursery.cancel_scope.cancel()
 
 
@@ -289,12 +196,10 @@ async def _terminate_on_signal() -> None:
 
 
 async def _announce(directory: Path, ready: Callable[[], None]) -> None:
-    """Wait for the kernel's first words, which settle how far it reads ahead; then have it read
+    """Wait for the handshake, which settles how far the kernel reads ahead; then have it read
     further, where that is allowed, and say that all is ready."""
     await trio.to_thread.run_sync(os.stat, directory, abandon_on_cancel=True)
-    device = device_of(directory)
-    try:
-        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(READ_AHEAD_KB))
-    except OSError as error:
-        log.info("reading ahead stays as it is: %s", error)
+    with contextlib.suppress(OSError):  # only root may
+        path = Path(f"/sys/class/bdi/{device_of(directory)}/read_ahead_kb")
+        path.write_text(str(READ_AHEAD_KB))
     ready()
