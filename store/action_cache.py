@@ -18,6 +18,12 @@ PATH_SETS_KEPT: Final = 16
 
 _NAME_BLOBS: Final = (Table.ACTION_CACHE, Table.REALISATIONS, Table.ROOTS, Table.DERIVED)
 
+PathSet = tuple[Digest, tuple[str, ...]]
+"""The digest of a result and the input paths that its action was seen to read."""
+
+USED: Final = "used/"
+"""What begins the names of the numbers that say how many bytes a tier holds."""
+
 _Entries = dict[tuple[Table, str], bytes]
 
 Inputs = Callable[[], Mapping[str, Entry]]
@@ -41,7 +47,7 @@ class ActionCache:
             return result
         files = inputs()
         base = observed_base(action, files)
-        for paths in self._path_sets(base):
+        for _, paths in self._path_sets(base):
             key = observed_key(base, files, paths)
             result = self._result(key) if key else None
             if key and result is not None:
@@ -63,9 +69,9 @@ class ActionCache:
         if key is None:
             return
         self._put(Table.ACTION_CACHE, key, reference)
-        others = [paths for paths in self._path_sets(base) if paths != result.observed]
-        kept = [list(paths) for paths in [result.observed, *others][:PATH_SETS_KEPT]]
-        self._put(Table.OBSERVED, base, to_json(kept))
+        others = [row for row in self._path_sets(base) if row[1] != result.observed]
+        rows = [(reference.decode(), result.observed), *others]
+        self._put(Table.OBSERVED, base, to_json(rows[:PATH_SETS_KEPT]))
 
     def realisation(self, recipe: Digest) -> Realisation | None:
         """Return what this recipe came to before, if its outputs and its result are all there."""
@@ -116,22 +122,24 @@ class ActionCache:
         if writes:
             if not self._cas.sync():
                 writes = [one for one in writes if one[0] not in _NAME_BLOBS]
-            self._index.write(writes)
+            added = self._cas.take_added()
+            self._index.write(writes, {f"{USED}{name}": size for name, size in added.items()})
 
     def _result(self, key: Digest) -> ActionResult | None:
         reference = self._get(Table.ACTION_CACHE, key)
         if reference is None:
             return None
         try:
-            result = ActionResult.decode(self._cas.get_bytes(Digest(reference.decode())))
-        except BnError:
+            digest = Digest(reference.decode())
+            result = ActionResult.decode(self._cas.get_bytes(digest))
+        except (BnError, UnicodeDecodeError):
             return None
+        self._cas.has(digest)  # it shows that it was used
         whole = self._cas.complete(Directory(result.outputs)) and self._cas.has(result.log)
         return result if whole else None
 
-    def _path_sets(self, base: Digest) -> list[tuple[str, ...]]:
-        data = self._get(Table.OBSERVED, base)
-        return [tuple(paths) for paths in json.loads(data)] if data else []
+    def _path_sets(self, base: Digest) -> list[PathSet]:
+        return path_sets(self._get(Table.OBSERVED, base))
 
     def _get(self, table: Table, key: str) -> bytes | None:
         recent = self._pending.get((table, key)) or self._in_flight.get((table, key))
@@ -144,6 +152,14 @@ class ActionCache:
 
     def _put(self, table: Table, key: str, value: bytes) -> None:
         self._pending[table, key] = value
+
+
+def path_sets(data: bytes | None) -> list[PathSet]:
+    """Return the rows of an entry in the table of observed paths, newest first."""
+    try:
+        return [(Digest(result), tuple(paths)) for result, paths in json.loads(data or b"[]")]
+    except (ValueError, TypeError):
+        return []
 
 
 def observed_base(action: Action, inputs: Mapping[str, Entry]) -> Digest:

@@ -23,6 +23,7 @@ from typing import Final
 
 from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file
 from store.errors import BnError, IntegrityError, host_error
+from store.gate import Gate
 from store.objects import EMPTY_TREE, Directory, Entry, File, Tree
 from store.packing import Source, SourceFailed, opened, write_file
 from store.tiers import EPOCH as EPOCH
@@ -57,10 +58,12 @@ class Cas:
         specs = list(tiers) or [TierSpec(name="store", path=root, level=NVME)]
         self.tier_set = TierSet(specs, self._forget)
         self.tiers = self.tier_set.all
+        self.gate = Gate(root)
         self.uses: dict[Digest, int] = {}
         self._store_root = root
         self._trees: dict[Digest, Tree] = {}
         self._known: set[Digest] = set()
+        self._counted: dict[str, int] = {}
         self._touch_before = time.time() - TOUCH_SECONDS
 
     def create(self) -> None:
@@ -107,6 +110,18 @@ class Cas:
         """Say whether a path leads into the store or one of its tiers."""
         roots = {self._store_root, *(tier.root for tier in self.tiers)}
         return any(path.startswith(f"{root}/") for root in roots)
+
+    def begin_use(self) -> None:
+        """Forget what is known to be here, and when: what is used from now on shows it."""
+        self._touch_before = time.time() - TOUCH_SECONDS
+        self._known.clear()
+
+    def take_added(self) -> dict[str, int]:
+        """Return the bytes by tier that this process added (or removed) since the last call."""
+        now = {tier.name: tier.added for tier in self.tiers}
+        before, self._counted = self._counted, now
+        deltas = {name: number - before.get(name, 0) for name, number in now.items()}
+        return {name: number for name, number in deltas.items() if number}
 
     # reading
 
@@ -321,11 +336,14 @@ class Cas:
             return False
         right_size = form is Form.PACKED or size in (None, status.st_size)
         if status.st_mtime_ns == EPOCH_NS[0] and right_size:
-            if status.st_ctime < self._touch_before:
-                self.tier_set.attempt(tier, tier.touch, digest, form)
-            return True
+            return status.st_ctime >= self._touch_before or self._touch(tier, digest, form)
         self._quarantine(tier, digest, form)
         return False
+
+    def _touch(self, tier: Tier, digest: Digest, form: Form) -> bool:
+        """Renew the change time; False where the collector was quicker."""
+        with self.gate.passing():
+            return self.tier_set.attempt(tier, tier.touch, digest, form) is not False
 
     def _copy(self, source: Tier, digest: Digest, executable: bool) -> str | None:
         """Copy a blob to the primary tier and return its path there, None if it is not there."""

@@ -6,6 +6,7 @@ it ends, so a lease that nobody holds is seen at once and removed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
@@ -17,6 +18,7 @@ from typing import Final, Self
 from attrs import frozen
 
 from store.errors import host_error
+from store.gate import Gate
 
 DIRECTORY: Final = "leases"
 
@@ -33,20 +35,26 @@ class Holder:
 
 
 class Lease:
-    """A lease on the store at `root` for `purpose` (as "build"), held while the context lasts."""
+    """A lease on the store at `root` for `purpose` (as "build"), held while the context lasts.
+
+    A store on a read-only file system needs none: nothing can be collected there.
+    """
 
     def __init__(self, root: Path, purpose: str) -> None:
+        self._root = root
         self._path = root / DIRECTORY / f"{os.getpid()}-{next(_numbers)}-{purpose}"
         self._handle = -1
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(exist_ok=True)
-            while not self._taken():
-                os.close(self._handle)
-            os.write(self._handle, f"{time.time():.3f}\n".encode())
+            with Gate(self._root).passing():
+                while not self._taken():
+                    os.close(self._handle)
+                os.write(self._handle, f"{time.time():.3f}\n".encode())
         except OSError as error:
-            raise host_error(error, "cannot take a lease on the store") from error
+            if error.errno != errno.EROFS:
+                raise host_error(error, "cannot take a lease on the store") from error
         return self
 
     def _taken(self) -> bool:
@@ -61,8 +69,9 @@ class Lease:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._path.unlink(missing_ok=True)
-        os.close(self._handle)
+        if self._handle >= 0:
+            self._path.unlink(missing_ok=True)
+            os.close(self._handle)
 
 
 def holders(root: Path) -> list[Holder]:

@@ -37,14 +37,17 @@ class Store:
         try:
             _check_format(root)
             root.mkdir(parents=True, exist_ok=True)
+            self.read_only = not os.access(root, os.W_OK)
             self.cas.create()
-            (root / "index").mkdir(exist_ok=True)
-            _note_format(root)
+            if not self.read_only:
+                (root / "index").mkdir(exist_ok=True)
+                _note_format(root)
         except OSError as error:
             raise host_error(error, "cannot open the store") from error
-        self.index = Index(root / "index")
+        self.index = Index(root / "index", readonly=self.read_only)
         self.actions = ActionCache(self.cas, self.index)
-        self._sweep_temporaries()
+        if not self.read_only:
+            self._sweep_temporaries()
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +62,8 @@ class Store:
         return path
 
     def lease(self, purpose: str) -> Lease:
-        """Return a lease, to be entered, that keeps the collector from what is used now."""
+        """Return a lease, to be entered at once, that keeps the collector from what is used now."""
+        self.cas.begin_use()
         return Lease(self.root, purpose)
 
     def _sweep_temporaries(self) -> None:

@@ -107,7 +107,7 @@ class Tier:
         self.state = State.OK
         self.unsynced = False
         self.added = 0
-        """Bytes that this process put here since the count was last taken."""
+        """Bytes that this process put here, less what it removed."""
         self._blobs = f"{spec.path}/blobs"
         self.device = 0
         """The file system's number, from stat(2), once the tier was opened."""
@@ -207,9 +207,13 @@ class Tier:
                             status.st_nlink,
                         )
 
-    def touch(self, digest: Digest, form: Form) -> None:
-        """Renew the change time of a form, which tells when it was used last."""
-        os.utime(self.path(digest, form), ns=EPOCH_NS)
+    def touch(self, digest: Digest, form: Form) -> bool:
+        """Renew the change time of a form, which tells when it was used last; False if not here."""
+        try:
+            os.utime(self.path(digest, form), ns=EPOCH_NS)
+        except FileNotFoundError:
+            return False
+        return True
 
     def read(self, digest: Digest) -> bytes | None:
         """Return the blob's bytes, not checked; None where it is not here."""
