@@ -96,7 +96,7 @@ def user_file() -> Path:
 def project_file(start: Path) -> Path | None:
     """Return the `bn.toml` in `start` or the nearest directory above it."""
     for directory in (start, *start.parents):
-        if (directory / NAME).is_file():
+        if os.path.isfile(directory / NAME):
             return directory / NAME
     return None
 
@@ -108,7 +108,7 @@ def load_config(root: Path, start: Path | None = None, latency: Latency | None =
     Raises InputError with all faults of a file, placed.
     """
     paths = [path for path in (user_file(), project_file(start or Path.cwd())) if path]
-    paths = [path for path in paths if path.is_file()]
+    paths = [path for path in paths if os.path.lexists(path)]
     store: dict[str, Any] = {}
     tiers: dict[str, dict[str, Any]] = {}
     for path in paths:
