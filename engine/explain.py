@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from attrs import frozen
 
@@ -11,6 +11,9 @@ from store.cas import Cas
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Action, Directory, Entry, File, Link
+
+Where = Callable[[Cas, Entry, Entry], str]
+"""Tells where two versions of an entry differ."""
 
 LINES_COMPARED_TO = 1_000_000
 """Bytes up to which two versions of a text file are compared line by line."""
@@ -33,9 +36,14 @@ class Change:
         return " ".join(part for part in (self.kind, self.name, self.detail) if part)
 
 
-def differences(cas: Cas, old: Action, new: Action) -> list[Change]:
-    """Return what makes `new` another action than `old`; empty where they are equal."""
-    changes = list(_file_changes(cas, "", Directory(old.input_root), Directory(new.input_root)))
+def differences(cas: Cas, old: Action, new: Action, *, lines: bool = True) -> list[Change]:
+    """Return what makes `new` another action than `old`; empty where they are equal.
+
+    With `lines`, the first changed line of a text file is told, for which both versions are read.
+    """
+    where = _where if lines else _nowhere
+    roots = Directory(old.input_root), Directory(new.input_root)
+    changes = list(_file_changes(cas, "", *roots, "file", where))
     changes += _command_changes(old.command, new.command)
     for name in sorted({*old.env, *new.env}):
         before, after = old.env.get(name), new.env.get(name)
@@ -54,8 +62,15 @@ def differences(cas: Cas, old: Action, new: Action) -> list[Change]:
 def closest(cas: Cas, olds: Iterable[Action], new: Action) -> list[Change] | None:
     """Return the shortest list of differences between `new` and one of `olds`, the first of equals;
     None where there is nothing to compare with."""
-    lists = [differences(cas, old, new) for old in olds]
-    return min(lists, key=len, default=None)
+    nearest: Action | None = None
+    fewest = 0
+    for old in olds:
+        count = len(differences(cas, old, new, lines=False))
+        if nearest is None or count < fewest:
+            nearest, fewest = old, count
+        if count == 1:
+            break
+    return None if nearest is None else differences(cas, nearest, new)
 
 
 def in_words(changes: list[Change], most: int = 3) -> str:
@@ -66,7 +81,7 @@ def in_words(changes: list[Change], most: int = 3) -> str:
 
 
 def _file_changes(
-    cas: Cas, path: str, old: Entry | None, new: Entry | None, kind: str = "file"
+    cas: Cas, path: str, old: Entry | None, new: Entry | None, kind: str, where: Where
 ) -> Iterator[Change]:
     if old == new:
         return
@@ -78,13 +93,17 @@ def _file_changes(
             return
         for name in sorted({*before, *after}):
             below = f"{path}/{name}" if path else name
-            yield from _file_changes(cas, below, before.get(name), after.get(name), kind)
+            yield from _file_changes(cas, below, before.get(name), after.get(name), kind, where)
     elif old is None:
         yield Change(kind, path, "added")
     elif new is None:
         yield Change(kind, path, "removed")
     else:
-        yield Change(kind, path, f"changed{_where(cas, old, new)}")
+        yield Change(kind, path, f"changed{where(cas, old, new)}")
+
+
+def _nowhere(cas: Cas, old: Entry, new: Entry) -> str:
+    return ""
 
 
 def _where(cas: Cas, old: Entry, new: Entry) -> str:
@@ -137,7 +156,7 @@ def _tool_changes(cas: Cas, old: Action, new: Action) -> Iterator[Change]:
         yield Change("tool", "toolchains", f"number changed: {count}")
         return
     for before, after in zip(old.toolchains, new.toolchains, strict=True):
-        yield from _file_changes(cas, "", Directory(before), Directory(after), "tool")
+        yield from _file_changes(cas, "", Directory(before), Directory(after), "tool", _nowhere)
 
 
 def _shift(old: str | None, new: str | None) -> str:
