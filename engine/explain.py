@@ -49,7 +49,7 @@ def differences(cas: Cas, old: Action, new: Action, *, lines: bool = True) -> li
         before, after = old.env.get(name), new.env.get(name)
         if before != after:
             changes.append(Change("variable", name, _shift(before, after)))
-    changes += _tool_changes(cas, old, new)
+    changes += _tool_changes(cas, old, new, where)
     for path in sorted({*old.outputs} ^ {*new.outputs}):
         changes.append(Change("output", path, "added" if path in new.outputs else "removed"))
     for kind in ("platform", "isolation", "depfile"):
@@ -148,7 +148,7 @@ def _command_changes(old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[Cha
             yield Change("flag", "", _shift(before or None, after or None))
 
 
-def _tool_changes(cas: Cas, old: Action, new: Action) -> Iterator[Change]:
+def _tool_changes(cas: Cas, old: Action, new: Action, where: Where) -> Iterator[Change]:
     if old.toolchains == new.toolchains:
         return
     if len(old.toolchains) != len(new.toolchains):
@@ -156,7 +156,7 @@ def _tool_changes(cas: Cas, old: Action, new: Action) -> Iterator[Change]:
         yield Change("tool", "toolchains", f"number changed: {count}")
         return
     for before, after in zip(old.toolchains, new.toolchains, strict=True):
-        yield from _file_changes(cas, "", Directory(before), Directory(after), "tool", _nowhere)
+        yield from _file_changes(cas, "", Directory(before), Directory(after), "tool", where)
 
 
 def _shift(old: str | None, new: str | None) -> str:
