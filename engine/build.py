@@ -23,6 +23,7 @@ from engine.graph import Graph, Recipe
 from engine.history import History, Past
 from engine.placement import Node, Placement, Ready, place, release, take, upward_ranks
 from engine.plan import Cached, Plan, Run, look_up
+from engine.prefetch import Prefetch
 from engine.resolve import NothingMatchesError, Resolved, resolve
 from engine.result import BuildStatus, Built, Cancelled, Ended, Failed, Result, Skipped
 from engine.timeline.events import (
@@ -37,7 +38,7 @@ from engine.timeline.events import (
 )
 from executors.base import ExecutionRequest, Executor, Limits, Outcome, Status
 from store.digest import Digest
-from store.errors import HostError
+from store.errors import BnError, host_error
 from store.objects import ActionResult, Realisation
 from store.store import Store
 
@@ -111,10 +112,14 @@ class _Loop:
     settled: deque[str] = field(factory=deque)
     finished: dict[Digest, Digest] = field(factory=dict)
     ranks: dict[str, float] = field(factory=dict)
+    prefetch: Prefetch = field(init=False)
     interrupted: bool = False
     error: Exception | None = None
     first_failure: str | None = None
     reports: _Reports = field(factory=lambda: trio.open_memory_channel[_Report](math.inf))
+
+    def __attrs_post_init__(self) -> None:
+        self.prefetch = Prefetch(self.store.cas)
 
     async def run(self) -> Result:
         started = time.monotonic()
@@ -133,6 +138,8 @@ class _Loop:
         try:
             await self._run_all()
         finally:
+            self.prefetch.close()
+            self._report_tiers()
             self._end_rest()
             self.store.actions.commit()
         seconds = time.monotonic() - started
@@ -171,12 +178,17 @@ class _Loop:
         for label, step in self.plan.steps.items():
             if isinstance(step, Cached):
                 self._cached(label, step)
-            elif not self.waiting[label]:
+            elif self.waiting[label]:
+                self.prefetch.later(self.graph.recipes[label], self.ranks[label])
+            else:
                 self.settled.append(label)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit_regularly)
+            nursery.start_soon(self._commit_regularly, nursery.cancel_scope)
             await nursery.start(self._watch_signals, nursery.cancel_scope)
-            await self._decide(nursery)
+            try:
+                await self._decide(nursery)
+            except BnError as error:
+                self.error = error
             nursery.cancel_scope.cancel()
         if self.error:
             raise self.error
@@ -188,7 +200,7 @@ class _Loop:
                 self._look_at(self.settled.popleft())
             if self.first_failure is None or self.options.keep_going:
                 self._place(nursery)
-            self._report_incidents()
+            self._report_tiers()
             if self.settled:
                 continue
             if not self.running:
@@ -211,8 +223,10 @@ class _Loop:
                 ended.append(self.reports[1].receive_nowait())
         return sorted(ended, key=lambda one: self.running[one[0]].labels[0])
 
-    def _report_incidents(self) -> None:
-        """Tell of the tiers that dropped out since the last look."""
+    def _report_tiers(self) -> None:
+        """Tell of the tiers that dropped out, and of what was promoted, since the last look."""
+        for promoted in self.prefetch.take():
+            self.emit(promoted)
         for incident in self.store.cas.incidents():
             self.emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
 
@@ -279,24 +293,30 @@ class _Loop:
         )
         outcome: Outcome | Exception
         while True:
+            primary = self.store.cas.primary
             try:
                 outcome = await self.executor.execute(request)
-            except HostError as error:
-                if self.store.cas.reconsider():
-                    continue  # another tier takes the place of the one that failed
-                outcome = error
+            except OSError as error:
+                outcome = host_error(error, "cannot run an action")
             except Exception as error:
                 outcome = error
-            break
+            well = isinstance(outcome, Outcome) and outcome.outputs is not None
+            replaced = not well and self.store.cas.reconsider()
+            if not replaced and (well or self.store.cas.primary is primary):
+                break  # else another tier takes the place of the one that failed
         self.reports[0].send_nowait((resolved.digest, outcome))
 
-    async def _commit_regularly(self) -> None:
+    async def _commit_regularly(self, scope: trio.CancelScope) -> None:
         while True:
             await trio.sleep(COMMIT_SECONDS)
             writes = self.store.actions.take()
             if writes:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self.store.actions.write, writes)
+                try:
+                    with trio.CancelScope(shield=True):
+                        await trio.to_thread.run_sync(self.store.actions.write, writes)
+                except BnError as error:
+                    self.error = error
+                    scope.cancel()
 
     # steps that end
 
@@ -381,6 +401,8 @@ class _Loop:
         """Note that a step has outputs and look at those that waited for it."""
         self.ended[label] = step
         self.outputs[label] = step.outputs
+        if self.dependents.get(label) and isinstance(step, Cached):
+            self.prefetch.needed(label, self.ranks[label], step.outputs)
         for dependent in self.dependents.get(label, ()):
             waits = self.waiting[dependent]
             waits.discard(label)
@@ -393,7 +415,7 @@ class _Loop:
             return
         planned = self.plan.steps[label]
         if isinstance(planned, Run) and planned.resolved is not None:
-            self.ready[label] = (planned.resolved, planned.reason)
+            self._make_ready(label, planned.resolved, planned.reason)
             return
         recipe = self.graph.recipes[label]
         try:
@@ -406,7 +428,11 @@ class _Loop:
             self._realised(label, step.action, step.outputs)
             self._cached(label, step)
         else:
-            self.ready[label] = (resolved, step.reason)
+            self._make_ready(label, resolved, step.reason)
+
+    def _make_ready(self, label: str, resolved: Resolved, reason: str) -> None:
+        self.ready[label] = (resolved, reason)
+        self.prefetch.ready(label, self.ranks[label], resolved.action)
 
     def _fail(self, label: str, step: Failed) -> None:
         self.ended[label] = step

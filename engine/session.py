@@ -20,10 +20,11 @@ from engine.result import BuildStatus, Result
 from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
+from engine.upkeep import look_after
 from executors.base import HERMETIC, NATIVE, Executor
 from store.cas import MissingBlob, empty_tree
 from store.digest import Digest
-from store.errors import InputError
+from store.errors import HostError, InputError
 from store.ingest import RACY_NS
 from store.materialise import materialise, materialised
 from store.roots import artifact_root, link_root
@@ -107,12 +108,26 @@ def build(
     Raises InputError, HostError and IntegrityError; a failed action is part of the report.
     """
     with store.lease("build"):
-        for attempt in range(ATTEMPTS):
-            try:
-                return trio.run(_build, store, request, watchers)
-            except MissingBlob:
-                if attempt == ATTEMPTS - 1:
-                    raise
+        report = _build_at_last(store, request, watchers)
+    look_after(store)
+    return report
+
+
+def _build_at_last(
+    store: Store, request: Request, watchers: Sequence[Callable[[Event], None]]
+) -> Report:
+    """Build, again where blobs turn out to be missing or another tier took a failed one's place."""
+    for attempt in range(ATTEMPTS):
+        primary = store.cas.primary
+        try:
+            return trio.run(_build, store, request, watchers)
+        except MissingBlob:
+            if attempt == ATTEMPTS - 1:
+                raise
+        except HostError:
+            replaced = store.cas.reconsider() or store.cas.primary is not primary
+            if attempt == ATTEMPTS - 1 or not replaced:
+                raise
     raise AssertionError
 
 

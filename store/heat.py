@@ -87,8 +87,10 @@ def warm(cas: Cas, hot: Iterable[Digest], seconds: float = WARM_SECONDS) -> int:
     try:
         cas.tier_set.open(ram)
         room = _make_room(ram, sum(_size(tier, digest) for digest, tier in wanted.items()))
+        before = ram.added
         for digest, source in wanted.items():
-            if ram.added >= room or time.monotonic() > end:
+            size = ram.added - before + _size(source, digest)
+            if size > room or time.monotonic() > end:
                 break
             copied += _copy(cas, source, ram, digest)
     except OSError as error:
@@ -114,10 +116,7 @@ def _size(tier: Tier, digest: Digest) -> int:
 
 
 def _make_room(ram: Tier, size: int) -> int:
-    """Make room for `size` bytes, at most for all that the tier may hold; return how much there is.
-
-    The tier's count of what was added begins anew.
-    """
+    """Make room for `size` bytes, as far as the tier may hold that; return how much there is."""
     held = sorted(ram.held(), key=lambda one: one.used)
     used = sum(one.size for one in held)
     limit = ram.limit()
@@ -127,7 +126,6 @@ def _make_room(ram: Tier, size: int) -> int:
             if used + size <= limit * ROOM:
                 break
             used -= ram.remove(one.digest)
-    ram.added = 0
     return max(0, limit - used)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
-from store.errors import host_error
+from store.errors import HostError, host_error
 from store.objects import Directory, File, Link
 
 
@@ -37,19 +38,44 @@ def materialise(cas: Cas, tree: Digest, target: str, copy: bool = False) -> None
 
 
 def materialised(cas: Cas, tree: Digest) -> Path:
-    """Return the shared directory under the store that shows `tree`, made on first use."""
-    target = cas.root / "trees" / tree
-    try:
-        os.utime(target, ns=EPOCH_NS)  # its change time tells the collector when it was used
-    except FileNotFoundError:
-        target.parent.mkdir(exist_ok=True)
-        temporary = cas.temporary()
+    """Return the shared directory under the store that shows `tree`, made on first use.
+
+    Where a tier fails meanwhile it is made in the next one. Raises HostError and MissingBlob.
+    """
+    while True:
+        found = _shown(cas, tree)
+        if found is not None:
+            return found
         try:
-            materialise(cas, tree, temporary)
-            os.rename(temporary, target)
+            return _show(cas, tree)
+        except HostError:
+            if not cas.reconsider():
+                raise
+
+
+def _shown(cas: Cas, tree: Digest) -> Path | None:
+    """Return the directory that shows `tree` already, in whatever tier."""
+    for tier in cas.tier_set.readable():
+        shown = tier.root / "trees" / tree
+        try:
+            os.utime(shown, ns=EPOCH_NS)  # its change time tells the collector when it was used
         except OSError as error:
-            if not target.exists():
-                raise host_error(error, "cannot materialise") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if error.errno != errno.EROFS or not shown.is_dir():
+                continue
+        return shown
+    return None
+
+
+def _show(cas: Cas, tree: Digest) -> Path:
+    target = cas.root / "trees" / tree
+    temporary = cas.temporary()
+    try:
+        target.parent.mkdir(exist_ok=True)
+        materialise(cas, tree, temporary)
+        os.rename(temporary, target)
+    except OSError as error:
+        if not target.exists():
+            raise host_error(error, "cannot materialise") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return target

@@ -72,6 +72,15 @@ class TierDropped:
 
 
 @frozen(kw_only=True)
+class BlobsPromoted:
+    """Blobs that a step needs soon were brought from slower tiers to the fastest one."""
+
+    label: str
+    blobs: int
+    bytes: int
+
+
+@frozen(kw_only=True)
 class BuildFinished:
     """A build ended; counts of steps by how they ended, and its duration in seconds."""
 
@@ -88,6 +97,7 @@ Event: TypeAlias = (
     | StepFinished
     | StepSkipped
     | TierDropped
+    | BlobsPromoted
     | BuildFinished
 )
 
