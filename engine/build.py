@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import math
 import signal
 import time
@@ -108,6 +109,8 @@ class _Loop:
     waiting: dict[str, set[str]] = field(factory=dict)
     dependents: dict[str, list[str]] = field(factory=dict)
     ready: dict[str, tuple[Resolved, str]] = field(factory=dict)
+    queue: list[tuple[float, str]] = field(factory=list)
+    """The ready steps as a heap: negative rank, label."""
     running: dict[Digest, _Running] = field(factory=dict)
     settled: deque[str] = field(factory=deque)
     finished: dict[Digest, Digest] = field(factory=dict)
@@ -246,16 +249,26 @@ class _Loop:
             pass
 
     def _placements(self) -> list[Placement]:
+        """Return the placements of the first steps in the queue: no more can start than there are
+        free processors, so the rest need not be looked at."""
+        first: list[tuple[float, str]] = []
+        while self.queue and len(first) < max(1, self.node.free_cpus):
+            first.append(heapq.heappop(self.queue))
         candidates = [
             Ready(
                 label=label,
-                rank=self.ranks[label],
+                rank=-rank,
                 cpus=self.graph.recipes[label].resources.cpus,
                 memory=self.graph.recipes[label].resources.memory or 0,
             )
-            for label in self.ready
+            for rank, label in first
         ]
-        return place(candidates, self.node)
+        placements = place(candidates, self.node)
+        placed = {placement.label for placement in placements}
+        for one in first:
+            if one[1] not in placed:
+                heapq.heappush(self.queue, one)
+        return placements
 
     def _start(self, placement: Placement, nursery: trio.Nursery) -> bool:
         """Start a step; say whether it needs to run, and no identical one runs or ran already."""
@@ -432,6 +445,7 @@ class _Loop:
 
     def _make_ready(self, label: str, resolved: Resolved, reason: str) -> None:
         self.ready[label] = (resolved, reason)
+        heapq.heappush(self.queue, (-self.ranks[label], label))
         self.prefetch.ready(label, self.ranks[label], resolved.action)
 
     def _fail(self, label: str, step: Failed) -> None:
