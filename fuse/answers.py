@@ -67,6 +67,7 @@ class Answers:
         self._inodes = Inodes(top)
         self._statfs_of = statfs_of
         self._owner = (os.getuid(), os.getgid())
+        self._files: set[int] = set()
         self._reading: dict[int, _Reading] = {}
         self._last_handle = 0
         self._buffer = memoryview(bytearray(LARGEST_READ))
@@ -166,17 +167,25 @@ class Answers:
         node = cast(OpenNode, self._inodes[request.inode])
         allowed = Opened.NOTHING if isinstance(node, LiveFile) else Opened.KEEP_CACHE
         if not node.near():
-            return Later(node.open, partial(wire.opened, allowed=allowed))
-        return wire.opened(node.open(), allowed)
+            return Later(node.open, partial(self._opened, allowed))
+        return self._opened(allowed, node.open())
+
+    def _opened(self, allowed: Opened, handle: int) -> Payload:
+        self._files.add(handle)
+        return wire.opened(handle, allowed)
 
     def _read(self, request: Request) -> Answer:
         handle, offset, size = wire.READ.unpack_from(request.body)
+        if handle not in self._files:
+            raise RefusedError(errno.EBADF)
         if size > len(self._buffer):
             self._buffer = memoryview(bytearray(size))
         return self._buffer[: os.preadv(handle, [self._buffer[:size]], offset)]
 
     def _release(self, request: Request) -> Answer:
-        os.close(*wire.HANDLE.unpack_from(request.body))
+        (handle,) = wire.HANDLE.unpack_from(request.body)
+        self._files.remove(handle)
+        os.close(handle)
         return b""
 
     # directories

@@ -154,8 +154,9 @@ class DocumentFile:
     def open(self) -> int:
         """Return a descriptor on the bytes in memory."""
         handle = os.memfd_create("bn-document", os.MFD_CLOEXEC)
-        with os.fdopen(os.dup(handle), "wb") as file:
+        with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(self.data)
+        os.lseek(handle, 0, os.SEEK_SET)
         return handle
 
 
