@@ -314,7 +314,8 @@ class _Loop:
             except Exception as error:
                 outcome = error
             well = isinstance(outcome, Outcome) and outcome.outputs is not None
-            replaced = not well and self.store.cas.reconsider()
+            error = outcome if isinstance(outcome, Exception) else None
+            replaced = not well and self.store.cas.reconsider(error)
             if not replaced and (well or self.store.cas.primary is primary):
                 break  # else another tier takes the place of the one that failed
         self.reports[0].send_nowait((resolved.digest, outcome))
