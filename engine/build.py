@@ -178,13 +178,14 @@ class _Loop:
                     self.dependents.setdefault(needed, []).append(label)
 
     async def _run_all(self) -> None:
-        for label, step in self.plan.steps.items():
-            if isinstance(step, Cached):
-                self._cached(label, step)
-            elif self.waiting[label]:
+        for label, needs in self.waiting.items():
+            if needs:
                 self.prefetch.later(self.graph.recipes[label], self.ranks[label])
             else:
                 self.settled.append(label)
+        for label, step in self.plan.steps.items():
+            if isinstance(step, Cached):
+                self._cached(label, step)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._commit_regularly, nursery.cancel_scope)
             await nursery.start(self._watch_signals, nursery.cancel_scope)
@@ -313,11 +314,11 @@ class _Loop:
                 outcome = host_error(error, "cannot run an action")
             except Exception as error:
                 outcome = error
-            well = isinstance(outcome, Outcome) and outcome.outputs is not None
-            error = outcome if isinstance(outcome, Exception) else None
-            replaced = not well and self.store.cas.reconsider(error)
-            if not replaced and (well or self.store.cas.primary is primary):
-                break  # else another tier takes the place of the one that failed
+            if isinstance(outcome, Outcome) and outcome.outputs is not None:
+                break
+            problem = outcome if isinstance(outcome, Exception) else None
+            if self.store.cas.primary is primary and not self.store.cas.reconsider(problem):
+                break  # else another tier has taken the place of one that failed
         self.reports[0].send_nowait((resolved.digest, outcome))
 
     async def _commit_regularly(self, scope: trio.CancelScope) -> None:
