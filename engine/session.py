@@ -124,8 +124,8 @@ def _build_at_last(
         except MissingBlob:
             if attempt == ATTEMPTS - 1:
                 raise
-        except HostError:
-            replaced = store.cas.reconsider() or store.cas.primary is not primary
+        except HostError as error:
+            replaced = store.cas.primary is not primary or store.cas.reconsider(error)
             if attempt == ATTEMPTS - 1 or not replaced:
                 raise
     raise AssertionError

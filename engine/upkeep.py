@@ -7,7 +7,6 @@ from typing import Final
 from store.action_cache import USED
 from store.errors import BnError
 from store.heat import take_heat, warm
-from store.index import Table
 from store.migrate import Moved, migrate, plan_migration
 from store.store import Store
 from store.tiers import Tier
@@ -27,6 +26,7 @@ def look_after(store: Store) -> None:
             store.index.write(writes)
         warm(store.cas, hot)
         relieve(store)
+        count(store)
     except (BnError, OSError):
         return  # the next build, or `bn store gc`, comes to it
 
@@ -43,8 +43,11 @@ def _is_over(store: Store, tier: Tier) -> bool:
     """Say whether a tier holds more than it may, by the index's count."""
     if tier.spec.max_size is None or not tier.readable:
         return False
-    held = store.index.get(Table.META, f"{USED}{tier.name}")
-    try:
-        return int(held or b"0") > tier.spec.max_size
-    except ValueError:
-        return False
+    return (store.index.number(f"{USED}{tier.name}") or 0) > tier.spec.max_size
+
+
+def count(store: Store) -> None:
+    """Note how many bytes this process added to each tier."""
+    added = {f"{USED}{name}": size for name, size in store.cas.take_added().items()}
+    if added:
+        store.index.write([], added)

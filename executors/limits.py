@@ -13,7 +13,7 @@ from executors import descendants
 from executors.base import Limits
 from executors.cgroups import Controllers, Group, find_controllers
 from executors.kernel import fix_addresses
-from store.errors import HostError, host_error
+from store.errors import NoSpace, host_error
 
 
 class Limiter:
@@ -156,13 +156,13 @@ def _over_memory(limits: Limits) -> str:
 
 
 def require_space(directory: Path) -> None:
-    """Raise HostError where the file system of `directory` is full: then an action that failed is
+    """Raise NoSpace where the file system of `directory` is full: then an action that failed is
     not to blame."""
     status = os.statvfs(directory)
     blocks = status.f_bfree if os.getuid() == 0 else status.f_bavail
     no_inodes = status.f_files > 0 and status.f_ffree == 0
     if blocks * status.f_frsize < 1 << 20 or no_inodes:
-        raise HostError(
+        raise NoSpace(
             f"{directory}: no space left while an action ran",
             "free some space, or put the store elsewhere with BN_STORE",
         )

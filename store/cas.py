@@ -303,10 +303,10 @@ class Cas:
         """Set a blob of the primary tier aside that is not what its name says."""
         self._quarantine(self.primary, digest, form_of(executable))
 
-    def reconsider(self) -> bool:
-        """Look at the primary tier again after something failed; say whether another one takes its
-        place now, so that trying again makes sense."""
-        return self.tier_set.reconsider()
+    def reconsider(self, error: Exception | None = None) -> bool:
+        """Look at the primary tier again after `error`; say whether another one takes its place
+        now, so that trying again makes sense."""
+        return self.tier_set.reconsider(error)
 
     # inside
 

@@ -53,6 +53,10 @@ class HostError(BnError):
     exit_code = 4
 
 
+class NoSpace(HostError):
+    """A file system is full, or was until what was half-written there was removed again."""
+
+
 class IntegrityError(BnError):
     """Bytes are not what their digest says."""
 
@@ -79,4 +83,5 @@ def host_error(error: OSError, what: str) -> HostError:
     """Turn an operating system error into a `HostError` that says what bn was doing."""
     place = f"{error.filename}: " if error.filename else ""
     reason = (error.strerror or str(error)).lower()
-    return HostError(f"{place}{what}: {reason}", _HINTS.get(error.errno or 0, ""))
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostError
+    return kind(f"{place}{what}: {reason}", _HINTS.get(error.errno or 0, ""))

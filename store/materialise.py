@@ -48,8 +48,8 @@ def materialised(cas: Cas, tree: Digest) -> Path:
             return found
         try:
             return _show(cas, tree)
-        except HostError:
-            if not cas.reconsider():
+        except HostError as error:
+            if not cas.reconsider(error):
                 raise
 
 
@@ -58,7 +58,8 @@ def _shown(cas: Cas, tree: Digest) -> Path | None:
     for tier in cas.tier_set.readable():
         shown = tier.root / "trees" / tree
         try:
-            os.utime(shown, ns=EPOCH_NS)  # its change time tells the collector when it was used
+            with cas.gate.passing():
+                os.utime(shown, ns=EPOCH_NS)  # its change time tells the collector of the use
         except OSError as error:
             if error.errno != errno.EROFS or not shown.is_dir():
                 continue

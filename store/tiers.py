@@ -158,6 +158,18 @@ class Tier:
             return False
         return same and os.path.isdir(f"{self._blobs}/ff")
 
+    def try_out(self) -> None:
+        """Write something and remove it again. Raises OSError where that fails: a file system that
+        turned read-only on an error does not say so otherwise."""
+        if not self.in_place():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.root))
+        temporary = self.temporary()
+        try:
+            with open(temporary, "xb") as file:
+                file.write(bytes(4096))
+        finally:
+            discard(temporary)
+
     def temporary(self) -> str:
         """Return a path in this tier that nobody else uses."""
         return f"{self.tmp}/{os.getpid()}-{next(_names)}"

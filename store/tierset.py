@@ -9,7 +9,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from store.digest import Digest
 from store.durability import sync_file_system
-from store.errors import HostError, host_error
+from store.errors import HostError, NoSpace, host_error
 from store.packing import SourceFailed
 from store.tiers import HDD, RAM, Incident, State, Tier, TierSpec, trouble
 
@@ -172,22 +172,21 @@ class TierSet:
                 raise host_error(error, "cannot make the store durable")
         return whole
 
-    def reconsider(self) -> bool:
-        """Look at the primary tier again after something failed; say whether another one takes its
-        place now, so that trying again makes sense."""
+    def reconsider(self, error: Exception | None = None) -> bool:
+        """Look at the primary tier again after something failed with `error`; say whether another
+        one takes its place now, so that trying again makes sense."""
         tier = self.primary
+        if isinstance(error, NoSpace):  # there may be room again already, but too little
+            self.drop(tier, State.FULL, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            return self.primary is not tier
         try:
+            tier.try_out()
             status = os.statvfs(tier.root)
-            if not tier.in_place():
-                self.drop(tier, State.GONE, OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
-            elif status.f_flag & os.ST_RDONLY:
-                self.drop(tier, State.READ_ONLY, OSError(errno.EROFS, os.strerror(errno.EROFS)))
-            elif status.f_bavail * status.f_frsize < LEAST_FREE or (
-                status.f_files and not status.f_favail
-            ):
+            no_files = status.f_files and not status.f_favail
+            if status.f_bavail * status.f_frsize < LEAST_FREE or no_files:
                 self.drop(tier, State.FULL, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        except OSError as error:
-            self.drop(tier, State.GONE, error)
+        except OSError as problem:
+            self.drop(tier, trouble(tier, problem) or State.GONE, problem)
         return self.primary is not tier
 
     def drop(self, tier: Tier, state: State, error: OSError) -> None:
