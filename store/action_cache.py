@@ -80,7 +80,7 @@ class ActionCache:
             return None
         try:
             found = Realisation.decode(self._cas.get_bytes(Digest(reference.decode())))
-        except BnError:
+        except (BnError, UnicodeDecodeError):
             return None
         if found.recipe == recipe and self._cas.complete(Directory(found.outputs)):
             return found

@@ -122,6 +122,7 @@ class _Walker:
             target = os.readlink(item.path)
             if self.cas.is_inside(target):
                 return None
+            _check_utf8(target, item.path)
             if not stays_inside(name, target):
                 raise InputError(
                     f"{item.path}: a symbolic link that leaves its source: {target}",
