@@ -16,8 +16,6 @@ from store.objects import Action, ActionResult, Directory, Entry, File, Link, Re
 PATH_SETS_KEPT: Final = 16
 """Sets of observed paths that are remembered for one observed base, newest first."""
 
-_NAME_BLOBS: Final = (Table.ACTION_CACHE, Table.REALISATIONS, Table.ROOTS, Table.DERIVED)
-
 PathSet = tuple[Digest, tuple[str, ...]]
 """The digest of a result and the input paths that its action was seen to read."""
 
@@ -76,15 +74,8 @@ class ActionCache:
     def realisation(self, recipe: Digest) -> Realisation | None:
         """Return what this recipe came to before, if its outputs and its result are all there."""
         reference = self._get(Table.REALISATIONS, recipe)
-        if reference is None:
-            return None
-        try:
-            found = Realisation.decode(self._cas.get_bytes(Digest(reference.decode())))
-        except (BnError, UnicodeDecodeError):
-            return None
-        if found.recipe == recipe and self._cas.complete(Directory(found.outputs)):
-            return found
-        return None
+        found = None if reference is None else self._realisation_at(reference)
+        return found if found and found.recipe == recipe else None
 
     def record_realisation(self, realisation: Realisation) -> None:
         """Keep a realisation."""
@@ -117,18 +108,33 @@ class ActionCache:
         """Make `writes` durable: first the blobs, then the entries that name them. The one method
         here that may run in another thread.
 
-        Entries are left out where a tier failed before their blobs were safe: they run again.
+        Where a tier failed before all was safe, entries whose blobs it took along are left out.
         """
         if writes:
             if not self._cas.sync():
-                writes = [one for one in writes if one[0] not in _NAME_BLOBS]
+                writes = [one for one in writes if self._is_whole(one)]
             added = self._cas.take_added()
             self._index.write(writes, {f"{USED}{name}": size for name, size in added.items()})
 
     def _result(self, key: Digest) -> ActionResult | None:
         reference = self._get(Table.ACTION_CACHE, key)
-        if reference is None:
+        return None if reference is None else self._result_at(reference)
+
+    def _is_whole(self, write: Write) -> bool:
+        """Say whether all that an entry names is there."""
+        table, _, value = write
+        if table is Table.ACTION_CACHE:
+            return self._result_at(value) is not None
+        return table is not Table.REALISATIONS or self._realisation_at(value) is not None
+
+    def _realisation_at(self, reference: bytes) -> Realisation | None:
+        try:
+            found = Realisation.decode(self._cas.get_bytes(Digest(reference.decode())))
+        except (BnError, UnicodeDecodeError):
             return None
+        return found if self._cas.complete(Directory(found.outputs)) else None
+
+    def _result_at(self, reference: bytes) -> ActionResult | None:
         try:
             digest = Digest(reference.decode())
             result = ActionResult.decode(self._cas.get_bytes(digest))
