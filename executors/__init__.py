@@ -1,1 +1,1 @@
-"""How an action runs: hermetic sandbox, unisolated, later simulated and remote."""
+"""How an action runs: hermetic sandbox, unisolated, simulated, later remote."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 from attrs import evolve
+from hypothesis import HealthCheck, settings
 
 from executors.base import BASE_ENV, ExecutionRequest, Limits, Outcome
 from executors.native import Native
@@ -21,6 +22,9 @@ from store.digest import Digest
 from store.objects import Action, Entry, File, Link
 from store.store import Store
 from store.trees import build_tree, find
+
+settings.register_profile("bn", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bn")  # a busy machine fails no test
 
 COMMANDS: Final = (
     *("sh", "perl", "cat", "chmod", "cp", "dd", "env", "hostname", "id", "ln", "ls", "mkdir"),

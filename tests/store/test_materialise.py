@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from store.cas import EPOCH, MissingBlob
@@ -59,7 +59,6 @@ def tree_of(store: Store, content: Mapping[str, object]) -> Digest:
     return build_tree(store.cas, entries)
 
 
-@settings(deadline=None)
 @given(directories, st.booleans())
 def test_what_was_materialised_is_ingested_again(
     shared: Store, content: dict[str, object], copy: bool
