@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from engine.retention import bound
 from store.action_cache import USED
 from store.errors import BnError
 from store.heat import take_heat, warm
@@ -16,7 +17,8 @@ DEMOTION_SECONDS: Final = 2.0
 
 
 def look_after(store: Store) -> None:
-    """Note what was used, copy hot blobs to the RAM disk, make room in tiers over their limit.
+    """Note what was used, copy hot blobs to the RAM disk, make room in tiers over their limit,
+    collect where the whole store is over its own.
 
     Nothing here makes a build fail.
     """
@@ -27,6 +29,7 @@ def look_after(store: Store) -> None:
         warm(store.cas, hot)
         relieve(store)
         count(store)
+        bound(store)
     except (BnError, OSError):
         return  # the next build, or `bn store gc`, comes to it
 

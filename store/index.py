@@ -65,7 +65,6 @@ class Table(StrEnum):
 
 
 Write = tuple[Table, str, bytes]
-Entry = tuple[Table, str]
 
 
 class Index:
@@ -150,20 +149,26 @@ class Index:
         data = self.get(Table.META, key)
         return None if data is None else _number(data)
 
-    def prune(self, entries: Iterable[Entry], still: Callable[[Table, bytes], bool]) -> int:
-        """Remove those of `entries` whose value `still` is to go, asked within the transaction that
-        removes them, and return how many that were."""
-        rows = list(entries)
+    def edit(
+        self, table: Table, keys: Iterable[str], new: Callable[[str, bytes], bytes | None]
+    ) -> int:
+        """Give entries the value that `new` makes of key and value, or remove them where it gives
+        None, and return how many were removed. It is asked within the transaction."""
+        names = list(keys)
         gone = 0
 
         def change(transaction: Any) -> None:
             nonlocal gone
             gone = 0
-            for table, key in rows:
-                handle, name = self._tables[table], key.encode()
+            handle = self._tables[table]
+            for key in names:
+                name = key.encode()
                 value = transaction.get(name, db=handle)
-                if value is not None and still(table, bytes(value)):
+                made = None if value is None else new(key, bytes(value))
+                if made is None:
                     gone += transaction.delete(name, db=handle)
+                elif made != bytes(value):
+                    transaction.put(name, made, db=handle)
 
         self._change(change)
         return gone

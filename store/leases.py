@@ -48,7 +48,9 @@ class Lease:
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(exist_ok=True)
-            with Gate(self._root).passing():
+            gate = Gate(self._root)
+            with gate.passing():
+                gate.mark()
                 while not self._taken():
                     os.close(self._handle)
                 os.write(self._handle, f"{time.time():.3f}\n".encode())

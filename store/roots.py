@@ -11,28 +11,34 @@ from typing import Final
 
 from attrs import frozen
 
-from store.digest import Digest, is_digest
+from store.digest import Digest, digest_bytes, is_digest
 from store.index import Index, Table, Write, to_json
 
 ARTIFACT: Final = "artifact/"
 LINK: Final = "link/"
+IMPORT: Final = "import/"
+LONGEST: Final = 500
+"""Bytes of a path that fit into a key."""
 
 
 @frozen
 class Root:
-    """A root: `artifact/NAME` (what a build called it last) or `link/PATH` (a link to a result).
+    """A root: `artifact/NAME` (what a build called it last), `link/PATH` (a link to a result) or
+    `import/NAME` (what came out of an archive).
 
-    `time` is in seconds since 1970. A link is a root while it still leads to the tree.
+    `time` is in seconds since 1970. A link is a root while it still leads to the tree; `path` is
+    there where it does not fit into a key.
     """
 
     key: str
     tree: Digest
     time: float
+    path: str | None = None
 
     @property
     def name(self) -> str:
         """The artifact's name, or the link's path."""
-        return self.key.partition("/")[2]
+        return self.path or self.key.partition("/")[2]
 
     @property
     def live(self) -> bool:
@@ -53,19 +59,39 @@ def artifact_root(package: str, artifact: str, tree: Digest) -> Write:
 
 def link_root(link: Path, tree: Digest) -> Write:
     """Return the write that makes the link at the absolute path `link` a root."""
-    return _write(f"{LINK}{link}"[:500], tree)
+    path = str(link)
+    try:
+        if len(path.encode()) <= LONGEST:
+            return _write(f"{LINK}{path}", tree)
+    except UnicodeEncodeError:
+        pass
+    return _write(f"{LINK}{digest_bytes(os.fsencode(path))}", tree, path)
+
+
+def import_root(name: str, tree: Digest) -> Write:
+    """Return the write that makes what was imported under `name` a root."""
+    return _write(f"{IMPORT}{name}", tree)
 
 
 def roots(index: Index) -> Iterator[Root]:
     """Yield all roots, live or not, by key."""
     for key, data in index.items(Table.ROOTS):
-        try:
-            row = json.loads(data)
-            if is_digest(row["tree"]):
-                yield Root(key, Digest(row["tree"]), float(row["time"]))
-        except (ValueError, KeyError, TypeError):
-            continue
+        root = root_of(key, data)
+        if root is not None:
+            yield root
 
 
-def _write(key: str, tree: Digest) -> Write:
-    return (Table.ROOTS, key, to_json({"time": round(time.time(), 3), "tree": tree}))
+def root_of(key: str, data: bytes) -> Root | None:
+    """Return the root in an entry of the table of roots; None where it is damaged."""
+    try:
+        row = json.loads(data)
+        if is_digest(row["tree"]):
+            return Root(key, Digest(row["tree"]), float(row["time"]), row.get("path"))
+    except (ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _write(key: str, tree: Digest, path: str | None = None) -> Write:
+    row = {"time": round(time.time(), 3), "tree": tree}
+    return (Table.ROOTS, key, to_json(row | {"path": path} if path else row))
