@@ -10,7 +10,7 @@ from executors.base import BASE_ENV, HERMETIC
 from store.action_cache import observed_base, observed_key
 from store.digest import digest_bytes
 from store.encoding import encode
-from store.objects import Action, ActionResult, Directory, File, Link, Realisation, Tree
+from store.objects import Action, ActionResult, Directory, Entry, File, Link, Realisation, Tree
 
 GOLDEN = Path(__file__).with_name("digests.json")
 
@@ -33,7 +33,7 @@ def digests() -> dict[str, str]:
     result = ActionResult(
         action=action.digest(), outputs=tree.digest(), log=blob, observed=("src/main.c",)
     )
-    inputs = {"src/main.c": file, "src/é": Link("main.c")}
+    inputs: dict[str, Entry] = {"src/main.c": file, "src/é": Link("main.c")}
     base = observed_base(action, inputs)
     selection = make_selection("src", inputs, None)
     recipe = recipe_digest({"command": ["true"]}, (selection,), (), {})
