@@ -40,6 +40,9 @@ NAME: Final = "bn.toml"
 TYPES: Final = {"ram": 0, "nvme": 1, "ssd": 2, "hdd": 3, "network": 4}
 CLEANUP: Final = ("lru", "age", "none")
 
+DEFAULT_TIER: Final = "store"
+"""The tier in the store's own directory, if no other is configured."""
+
 RAM_SHARE: Final = 0.25
 """The share of the room on the RAM disk that the store takes when nothing is configured."""
 
@@ -80,11 +83,13 @@ class ConfigFile:
 
 @frozen
 class Config:
-    """The settled configuration; `files` are those that it was read from."""
+    """The settled configuration; `files` are those that it was read from, `configured` the tiers
+    that stand there."""
 
     policy: Policy
     tiers: tuple[TierSpec, ...]
     files: tuple[Path, ...]
+    configured: tuple[str, ...] = ()
 
 
 def user_file() -> Path:
@@ -122,7 +127,7 @@ def load_config(root: Path, start: Path | None = None, latency: Latency | None =
             if "path" in given:
                 given["path"] = str(path.parent / Path(given["path"]).expanduser())
             tiers[name] = tiers.get(name, {}) | given
-    return Config(_policy(store, root), _tiers(tiers, root, latency), tuple(paths))
+    return Config(_policy(store, root), _tiers(tiers, root, latency), tuple(paths), tuple(tiers))
 
 
 def _given(table: AttrsInstance) -> dict[str, Any]:
@@ -193,8 +198,12 @@ def _tiers(
                 retention_days=table.get("retention_days"),
             )
         )
-    if not any(spec.level != RAM for spec in made):
-        made.append(TierSpec(name="store", path=root, level=NVME))
+    slowest = max((spec.level for spec in made), default=RAM)
+    here = any(spec.path == root for spec in made)
+    if slowest == RAM or (not here and (root / "blobs").is_dir()):
+        # what was kept before tiers were configured is not lost
+        name = DEFAULT_TIER if DEFAULT_TIER not in tables else f"{DEFAULT_TIER}-root"
+        made.append(TierSpec(name=name, path=root, level=max(slowest, NVME)))
     if not tables:
         made += _ram_disk(root)
     return tuple(made)

@@ -39,7 +39,7 @@ def relieve(store: Store, seconds: float = DEMOTION_SECONDS) -> Moved:
     durable = [tier for tier in store.cas.tiers if tier.durable]
     if not any(_is_over(store, tier) for tier in durable[:-1]):
         return Moved()
-    return migrate(store, plan_migration(store), seconds)
+    return migrate(store, plan_migration(store), seconds, wait=False)
 
 
 def _is_over(store: Store, tier: Tier) -> bool:

@@ -16,9 +16,10 @@ from typing import Final
 
 from attrs import define, frozen
 
+from store.alone import alone
 from store.cas import TOUCH_SECONDS, Cas
 from store.digest import Digest
-from store.errors import BnError
+from store.errors import BnError, HostError
 from store.leases import holders
 from store.packing import SourceFailed, digest_of
 from store.policy import Policy
@@ -28,6 +29,9 @@ from store.tiers import Held, State, Tier, trouble
 BATCH_FILES: Final = 512
 BATCH_BYTES: Final = 64 * 2**20
 """What is copied before a sync and the removals that it allows."""
+
+LEAVES: Final = "its tier is removed"
+"""The reason of a move that does not ask whether somebody just used the blob."""
 
 ROOM: Final = 0.9
 """The share of its limit down to which a tier that is over it is emptied."""
@@ -66,9 +70,30 @@ def plan_migration(store: Store, now: float | None = None) -> list[Move]:
     tiers = [tier for tier in store.cas.tiers if tier.durable and tier.readable]
     moves: list[Move] = []
     for number, source in enumerate(tiers):
-        target = next((tier for tier in tiers[number + 1 :] if tier.writable), None)
+        slower = (tier for tier in tiers[number + 1 :] if tier.level > source.level)
+        target = next((tier for tier in slower if tier.writable), None)
         if target is not None and source.spec.cleanup_policy != "none":
             moves += _fitting(_cold(source, target, store.policy, now, safe), target)
+    return moves
+
+
+def plan_departure(store: Store, source: Tier) -> list[Move]:
+    """Return the moves that leave nothing in a tier that others do not have.
+
+    Raises HostError where no other durable tier can take them.
+    """
+    others = [t for t in store.cas.tier_set.readable() if t.durable and t is not source]
+    target = next((tier for tier in others if tier.writable), None)
+    moves = []
+    for digest in dict.fromkeys(held.digest for held in source.held()):
+        if any(tier.find(digest) for tier in others):
+            continue
+        if target is None:
+            raise HostError(
+                f"tier {source.name} has blobs that no other tier can take",
+                "add a tier with bn store add NAME PATH first",
+            )
+        moves.append(Move(digest, source, target, 0, 0.0, LEAVES))
     return moves
 
 
@@ -112,23 +137,33 @@ def _fitting(moves: Iterable[Move], target: Tier) -> Iterator[Move]:
         yield move
 
 
-def migrate(store: Store, moves: Iterable[Move], seconds: float = float("inf")) -> Moved:
-    """Make the moves, for at most about `seconds`; a tier that fails ends those to it."""
+def migrate(
+    store: Store, moves: Iterable[Move], seconds: float = float("inf"), *, wait: bool = True
+) -> Moved:
+    """Make the moves, for at most about `seconds`; a tier that fails ends those to it.
+
+    Without `wait` nothing moves while a collector or another migration is at work.
+    """
     moved = Moved()
-    end = time.monotonic() + seconds
+    with alone(store.root, "migrate", wait=wait) as is_alone:
+        if is_alone:
+            _migrate(store.cas, moves, time.monotonic() + seconds, moved)
+    return moved
+
+
+def _migrate(cas: Cas, moves: Iterable[Move], end: float, moved: Moved) -> None:
     batch: list[Move] = []
     for move in moves:
         if time.monotonic() > end:
             break
         if batch and (batch[0].target is not move.target or _is_full(batch)):
-            _finish(store.cas, batch, moved)
+            _finish(cas, batch, moved)
             batch = []
-        if _copied(store.cas, move):
+        if _copied(cas, move):
             batch.append(move)
         else:
             moved.kept += 1
-    _finish(store.cas, batch, moved)
-    return moved
+    _finish(cas, batch, moved)
 
 
 def _is_full(batch: list[Move]) -> bool:
@@ -167,7 +202,7 @@ def _finish(cas: Cas, batch: list[Move], moved: Moved) -> None:
         return
     arrived = [move for move in batch if _arrived(cas, move)]
     with cas.gate.closed():  # whoever begins to use one of them finds it where it is then
-        gone = [move for move in arrived if not _used_since(move)]
+        gone = [move for move in arrived if move.why == LEAVES or not _used_since(move)]
         for move in gone:
             freed = cas.tier_set.attempt(move.source, move.source.remove, move.digest)
             moved.bytes += freed or 0
