@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import math
 import signal
 import time
@@ -22,9 +21,10 @@ from attrs import define, evolve, field, frozen
 
 from engine.graph import Graph, Recipe
 from engine.history import History, Past
-from engine.placement import Node, Placement, Ready, place, release, take, upward_ranks
+from engine.placement import Node, Placement, release, take, upward_ranks
 from engine.plan import Cached, Plan, Run, look_up
 from engine.prefetch import Prefetch
+from engine.ready import ReadyQueue
 from engine.resolve import NothingMatchesError, Resolved, resolve
 from engine.result import BuildStatus, Built, Cancelled, Ended, Failed, Result, Skipped
 from engine.timeline.events import (
@@ -108,9 +108,7 @@ class _Loop:
     outputs: dict[str, Digest] = field(factory=dict)
     waiting: dict[str, set[str]] = field(factory=dict)
     dependents: dict[str, list[str]] = field(factory=dict)
-    ready: dict[str, tuple[Resolved, str]] = field(factory=dict)
-    queue: list[tuple[float, str]] = field(factory=list)
-    """The ready steps as a heap: negative rank, label."""
+    ready: ReadyQueue = field(factory=ReadyQueue)
     running: dict[Digest, _Running] = field(factory=dict)
     settled: deque[str] = field(factory=deque)
     finished: dict[Digest, Digest] = field(factory=dict)
@@ -246,34 +244,13 @@ class _Loop:
 
     def _place(self, nursery: trio.Nursery) -> None:
         """Start what fits; a step that is identical to another one leaves its room to the next."""
-        while False in {self._start(one, nursery) for one in self._placements()}:
+        while False in {self._start(*one, nursery) for one in self.ready.take(self.node)}:
             pass
 
-    def _placements(self) -> list[Placement]:
-        """Return the placements of the first steps in the queue: no more can start than there are
-        free processors, so the rest need not be looked at."""
-        first: list[tuple[float, str]] = []
-        while self.queue and len(first) < max(1, self.node.free_cpus):
-            first.append(heapq.heappop(self.queue))
-        candidates = [
-            Ready(
-                label=label,
-                rank=-rank,
-                cpus=self.graph.recipes[label].resources.cpus,
-                memory=self.graph.recipes[label].resources.memory or 0,
-            )
-            for rank, label in first
-        ]
-        placements = place(candidates, self.node)
-        placed = {placement.label for placement in placements}
-        for one in first:
-            if one[1] not in placed:
-                heapq.heappush(self.queue, one)
-        return placements
-
-    def _start(self, placement: Placement, nursery: trio.Nursery) -> bool:
+    def _start(
+        self, placement: Placement, resolved: Resolved, reason: str, nursery: trio.Nursery
+    ) -> bool:
         """Start a step; say whether it needs to run, and no identical one runs or ran already."""
-        resolved, reason = self.ready.pop(placement.label)
         if resolved.digest in self.finished:
             outputs = self.finished[resolved.digest]
             self._realised(placement.label, resolved.digest, outputs)
@@ -446,8 +423,8 @@ class _Loop:
             self._make_ready(label, resolved, step.reason)
 
     def _make_ready(self, label: str, resolved: Resolved, reason: str) -> None:
-        self.ready[label] = (resolved, reason)
-        heapq.heappush(self.queue, (-self.ranks[label], label))
+        recipe = self.graph.recipes[label]
+        self.ready.add(label, self.ranks[label], recipe.resources, resolved, reason)
         self.prefetch.ready(label, self.ranks[label], resolved.action)
 
     def _fail(self, label: str, step: Failed) -> None:
@@ -467,3 +444,4 @@ class _Loop:
             if label not in self.ended:
                 failed = None if self.interrupted else self.first_failure
                 self.ended[label] = Skipped(failed) if failed else Cancelled()
+                self.emit(StepSkipped(label=label, because=failed or "interrupted"))

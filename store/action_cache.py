@@ -169,13 +169,13 @@ def path_sets(data: bytes | None) -> list[PathSet]:
 
 
 def observed_base(action: Action, inputs: Mapping[str, Entry]) -> Digest:
-    """Return the digest of all of `action` but its inputs' contents: their names are part of it, so
-    that a file that comes or goes (a header that shadows another) is never missed."""
+    """Return the digest of all of `action` but its inputs' contents: their names and kinds are part
+    of it, so that a file that comes or goes (a header that shadows another) is never missed."""
     document = action.document()
     del document["input_root"]
-    document[TYPE_KEY] = "observed-base.1"
+    document[TYPE_KEY] = "observed-base.2"
     document["names"] = [
-        [path, entry.target] if isinstance(entry, Link) else path
+        [path, entry.target] if isinstance(entry, Link) else [path, isinstance(entry, File)]
         for path, entry in sorted(inputs.items())
     ]
     return digest_bytes(encode(document))

@@ -56,7 +56,8 @@ class StepFinished:
 
 @frozen(kw_only=True)
 class StepSkipped:
-    """A step was not tried because `because` did not succeed."""
+    """A step was not tried, or not to its end, because `because` (another step) did not succeed or
+    the build was interrupted."""
 
     label: str
     because: str
