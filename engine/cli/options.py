@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from engine.config import load_config
+from engine.config import Config, load_config
+from engine.healing import open_healed
 from engine.session import ISOLATION, Request
 from store.measure import Latencies
 from store.store import Store
@@ -80,11 +81,21 @@ def split_spec(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
     return Path(SPEC_NAME), tuple(names)
 
 
-def open_store() -> Store:
-    """Open the user's store, with the tiers and the policy that are configured."""
-    root = default_store()
-    config = load_config(root, latency=Latencies(root))
+def open_store(*, heal: bool = True) -> Store:
+    """Open the user's store, with the tiers and the policy that are configured.
+
+    An index that is damaged or lost is made again, and that is said, unless not to `heal` it.
+    """
+    root, config = configured()
+    if heal:
+        return open_healed(root, config, lambda text: note(f"store: {text}"))
     return Store(root, config.tiers, config.policy)
+
+
+def configured() -> tuple[Path, Config]:
+    """Return where the user's store is, and the configuration for it."""
+    root = default_store()
+    return root, load_config(root, latency=Latencies(root))
 
 
 def print_json(value: Any) -> None:
