@@ -26,12 +26,13 @@ class Count:
 class Census:
     """Every file that holds a blob, as one pass over all tiers finds them."""
 
-    def __init__(self, cas: Cas) -> None:
+    def __init__(self, cas: Cas, prefix: str = "") -> None:
+        """Look at all of them, or at those whose digest begins with `prefix`."""
         self.tiers = [tier for tier in cas.tiers if tier.readable]
         self.files: dict[Digest, list[tuple[Tier, Held]]] = {}
         self.used = dict.fromkeys((tier.name for tier in self.tiers), 0)
         for tier in self.tiers:
-            for held in cas.tier_set.attempt(tier, _all, tier) or ():
+            for held in cas.tier_set.attempt(tier, _all, tier, prefix) or ():
                 self.files.setdefault(held.digest, []).append((tier, held))
                 self.used[tier.name] += held.size
 
@@ -55,5 +56,5 @@ class Census:
             yield from files
 
 
-def _all(tier: Tier) -> list[Held]:
-    return list(tier.held())
+def _all(tier: Tier, prefix: str) -> list[Held]:
+    return list(tier.held(prefix))

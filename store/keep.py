@@ -84,9 +84,7 @@ def make_plan(store: Store, claims: Iterable[Claim] = (), max_size: int | None =
     named = list(roots(store.index))
     pinned = closure.mark((Kind.TREE, root.tree) for root in named if root.live)
     kept = {"roots": Count(len(pinned.live), census.size(pinned.live))}
-    everything = sorted(
-        [*claims, *_downloads(store, census), *_shown(store)], key=lambda c: c.time, reverse=True
-    )
+    everything = sorted([*claims, *lately_used(store, census)], key=lambda c: c.time, reverse=True)
     evicted = _mark_claims(store, census, closure, everything, max_size, kept)
     _check_tiers(store, closure)
     _mark_realised(store, closure)
@@ -99,6 +97,12 @@ def make_plan(store: Store, claims: Iterable[Claim] = (), max_size: int | None =
     pinned_trees = {root.tree for root in named if root.live}
     dead = tuple(root for root in named if not root.live)
     return Plan(users, census, closure, dead, shown | pinned_trees, kept, tuple(evicted))
+
+
+def lately_used(store: Store, census: Census) -> Iterator[Claim]:
+    """Yield what the store itself knows to be used lately: downloads and shown trees."""
+    yield from _downloads(store, census)
+    yield from _shown(store)
 
 
 def _downloads(store: Store, census: Census) -> Iterator[Claim]:

@@ -131,6 +131,14 @@ def _head(tier: Tier, held: Held) -> bytes:
         return b""
 
 
+def kind_of(tier: Tier, held: Held) -> str:
+    """Return what a blob looks like: tree, action, result, realisation, or blob."""
+    head = _head(tier, held)
+    kind = head.removeprefix(HEAD).partition(b".")[0].decode(errors="replace")
+    known = head.startswith(HEAD) and kind in ("tree", "action", "result", "realisation")
+    return kind if known else "blob"
+
+
 def _newest(
     found: Iterable[_Found],
     kind: str,

@@ -1,0 +1,366 @@
+"""Archives: a closure as one file, tar in zstd, the same bytes every time.
+
+::
+
+    closure.json        roots, entries of the action cache, every blob with its size
+    blobs/<digest>      in the order of their digests; mode 0444, times 1980-01-01, owner 0
+
+Import takes a file only if it is exactly what an export writes: names, sizes, order and headers
+are those that follow from `closure.json`, every digest is right, and the closure is whole. Blobs
+wait in a temporary directory until all of that is known.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+import blake3
+from attrs import field, frozen
+
+from store.action_cache import path_sets
+from store.cas import Cas, MissingBlob
+from store.closure import Closure, Kind, parse, read
+from store.digest import Digest, is_digest
+from store.encoding import TYPE_KEY, decode, encode
+from store.errors import BnError, HostError, InputError, IntegrityError, host_error
+from store.index import Table, Write, to_json
+from store.objects import ActionResult, Directory, File, Realisation, Tree
+from store.roots import import_root
+from store.store import Store
+from store.tiers import EPOCH
+
+KIND: Final = "closure.1"
+NAME: Final = "closure.json"
+LEVEL: Final = 9
+CHUNK: Final = 1 << 20
+LONGEST_LIST: Final = 1 << 30
+"""Bytes above which a list of contents is not believed."""
+
+LONGEST: Final = 400
+"""Bytes that the name of a root may have."""
+
+PACKED: Final = 1 << 14
+"""Bytes that are unpacked at a time: even the densest archive cannot fill the memory."""
+
+_PARTS: Final = ("actions", "blobs", "observed", "realisations", "roots")
+_ENTRIES: Final = {"actions": Table.ACTION_CACHE, "realisations": Table.REALISATIONS}
+
+
+@frozen(kw_only=True)
+class Contents:
+    """What is in an archive: `roots` by name, entries by key, the size in bytes of each blob."""
+
+    roots: Mapping[str, Digest]
+    blobs: Mapping[Digest, int]
+    actions: Mapping[str, Digest] = field(factory=dict)
+    realisations: Mapping[str, Digest] = field(factory=dict)
+    observed: Mapping[str, list[Any]] = field(factory=dict)
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        return encode(
+            {
+                TYPE_KEY: KIND,
+                "actions": dict(self.actions),
+                "blobs": dict(self.blobs),
+                "observed": dict(self.observed),
+                "realisations": dict(self.realisations),
+                "roots": dict(self.roots),
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Contents:
+        """Return the contents in `data`; raises IntegrityError where they are malformed."""
+        plain = decode(data, KIND)
+        plain.pop(TYPE_KEY)
+        if set(plain) != set(_PARTS) or not all(isinstance(part, dict) for part in plain.values()):
+            raise IntegrityError("its list of contents is malformed")
+        digests = [*plain["blobs"], *plain["actions"], *plain["realisations"], *plain["observed"]]
+        for part in ("roots", "actions", "realisations"):
+            digests += plain[part].values()
+        sizes = plain["blobs"].values()
+        if (
+            not all(isinstance(digest, str) and is_digest(digest) for digest in digests)
+            or not all(type(size) is int and size >= 0 for size in sizes)
+            or any(len(name.encode(errors="replace")) > LONGEST for name in plain["roots"])
+        ):
+            raise IntegrityError("its list of contents is malformed")
+        return cls(**plain)
+
+
+def closure_of(
+    store: Store, roots: Mapping[str, Digest], results: Iterable[Digest] = (), all_: bool = False
+) -> Contents:
+    """Return the contents of an archive of the trees `roots`.
+
+    `results` are actions whose results go with it; `all_` takes every result whose outputs are in
+    the closure. Raises MissingBlob where something is not there.
+    """
+    closure = Closure(store.cas, store.index)
+    closure.mark((Kind.TREE, tree) for tree in roots.values())
+    taken, actions, realisations = set(results), {}, {}
+    for key, value in store.index.items(Table.ACTION_CACHE):
+        digest, result = Digest(value.decode(errors="replace")), None
+        if key in taken or all_:
+            result = _result(store.cas, digest)
+        if result is not None and (key in taken or closure.has_whole(result.outputs)):
+            closure.mark([(Kind.RESULT, digest), (Kind.BLOB, result.action)])
+    for key, value in store.index.items(Table.ACTION_CACHE):
+        if closure.has_whole(Digest(value.decode(errors="replace"))):
+            actions[key] = Digest(value.decode())
+    for key, value in store.index.items(Table.REALISATIONS) if actions else ():
+        digest = Digest(value.decode(errors="replace"))
+        document = parse(read(store.cas, digest) or b"") or {}
+        if closure.has_whole(document.get("outputs", "")):
+            closure.mark([(Kind.BLOB, digest)])
+            realisations[key] = digest
+    observed = {}
+    for key, value in store.index.items(Table.OBSERVED) if actions else ():
+        rows = [[row[0], list(row[1])] for row in path_sets(value) if closure.has_whole(row[0])]
+        if rows:
+            observed[key] = rows
+    for missing in closure.missing:
+        raise MissingBlob(missing)
+    blobs = {digest: _size(store.cas, digest) for digest in sorted(closure.live)}
+    return Contents(
+        roots=roots, blobs=blobs, actions=actions, realisations=realisations, observed=observed
+    )
+
+
+def _result(cas: Cas, digest: Digest) -> ActionResult | None:
+    try:
+        return ActionResult.decode(read(cas, digest) or b"")
+    except BnError:
+        return None
+
+
+def _size(cas: Cas, digest: Digest) -> int:
+    handle = cas.open(digest)
+    try:
+        return os.fstat(handle).st_size
+    finally:
+        os.close(handle)
+
+
+# export
+
+
+def export(store: Store, contents: Contents, target: Path) -> int:
+    """Write the archive to `target` and return its size in bytes; it appears when it is whole.
+
+    Raises HostError, and MissingBlob where a blob is gone or not what its name says.
+    """
+    import zstandard
+
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(temporary, "xb") as file:
+            packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+            with packer.stream_writer(file, closefd=False) as writing:
+                listed = contents.encode()
+                writing.write(header(NAME, len(listed)) + listed + _padding(len(listed)))
+                for digest, size in contents.blobs.items():
+                    writing.write(header(f"blobs/{digest}", size))
+                    _copy(store.cas, digest, size, writing)
+                    writing.write(_padding(size))
+                writing.write(bytes(2 * tarfile.BLOCKSIZE))
+            file.flush()
+            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
+        os.replace(temporary, target)
+    except OSError as error:
+        raise host_error(error, "cannot write the archive") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size
+
+
+def _copy(cas: Cas, digest: Digest, size: int, writing: Any) -> None:
+    hasher, left = blake3.blake3(), size
+    with os.fdopen(cas.open(digest), "rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            left -= len(chunk)
+            hasher.update(chunk)
+            writing.write(chunk)
+    if left or hasher.hexdigest() != digest:
+        raise MissingBlob(digest, "is not what its name says")
+
+
+def header(name: str, size: int) -> bytes:
+    """Return the one header that a file of that name and size has in an archive."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.mtime = size, 0o444, EPOCH
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+# import
+
+
+def import_(store: Store, source: Path) -> Contents:
+    """Take in the archive at `source` and return what was in it; its roots are roots from now on.
+
+    Raises InputError where there is no such file, IntegrityError where it is not exactly what an
+    export writes: then nothing of it is kept.
+    """
+    import zstandard
+
+    if store.read_only:
+        raise HostError(f"{store.root}: the store is read-only", "make it writable to import")
+    staging = Path(store.cas.temporary())
+    try:
+        staging.mkdir()
+        with open(source, "rb") as file:
+            reading = _Unpacking(file)
+            contents = _take(reading, staging)
+            reading.check_end()
+        _check_closure(contents, staging)
+        return _keep(store, contents, staging)
+    except FileNotFoundError as error:
+        if error.filename != str(source):
+            raise host_error(error, "cannot import") from error
+        raise InputError(f"{source}: there is no such file") from error
+    except zstandard.ZstdError as error:
+        raise _refused(source, f"it is damaged: {error}") from error
+    except OSError as error:
+        raise host_error(error, "cannot import") from error
+    except IntegrityError as error:
+        raise _refused(source, error.message) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _refused(source: Path, why: str) -> IntegrityError:
+    return IntegrityError(f"{source}: not imported: {why}", "export it again, and copy it whole")
+
+
+class _Unpacking:
+    """The bytes of one zstd frame, which must be the whole file."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        import zstandard
+
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        while not self._ready and not self._frame.eof:
+            packed = self._file.read(PACKED)
+            if not packed:
+                break
+            self._ready = memoryview(self._frame.decompress(packed))
+        part, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(part)
+
+    def check_end(self) -> None:
+        """Raise IntegrityError where it does not end here."""
+        if self.read(1) or self._frame.unused_data or self._file.read(1):
+            raise IntegrityError("something stands behind its end")
+        if not self._frame.eof:
+            raise IntegrityError("it is cut off")
+
+
+def _take(reading: _Unpacking, staging: Path) -> Contents:
+    """Read the archive into `staging`, every blob under its digest."""
+    first = _exactly(reading, tarfile.BLOCKSIZE)
+    try:
+        size = tarfile.TarInfo.frombuf(first, "utf-8", "strict").size
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise IntegrityError("it is no archive of bn") from error
+    if not 0 <= size <= LONGEST_LIST or first != header(NAME, size):
+        raise IntegrityError("it does not begin with its list of contents")
+    contents = Contents.decode(_exactly(reading, size))
+    _expect(reading, _padding(size))
+    for digest in sorted(contents.blobs):
+        size = contents.blobs[digest]
+        _expect(reading, header(f"blobs/{digest}", size))
+        _take_blob(reading, digest, size, staging / digest)
+        _expect(reading, _padding(size))
+    _expect(reading, bytes(2 * tarfile.BLOCKSIZE))
+    return contents
+
+
+def _take_blob(reading: _Unpacking, digest: Digest, size: int, target: Path) -> None:
+    hasher = blake3.blake3()
+    with open(target, "xb") as file:
+        while size:
+            chunk = _exactly(reading, min(CHUNK, size))
+            size -= len(chunk)
+            hasher.update(chunk)
+            file.write(chunk)
+    if hasher.hexdigest() != digest:
+        raise IntegrityError(f"blob {digest} is not what its name says")
+
+
+def _exactly(reading: _Unpacking, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size:
+        part = reading.read(min(CHUNK, size))
+        if not part:
+            raise IntegrityError("it is cut off")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _expect(reading: _Unpacking, wanted: bytes) -> None:
+    if wanted and _exactly(reading, len(wanted)) != wanted:
+        raise IntegrityError("it holds something that its list of contents does not say")
+
+
+def _check_closure(contents: Contents, staging: Path) -> None:
+    """Check that whatever is named is there, and that objects are what they are named as."""
+    checked: set[Digest] = set()
+    realised = (_object(contents, staging, one) for one in contents.realisations.values())
+    trees = [*contents.roots.values(), *(Realisation.decode(one).outputs for one in realised)]
+    for digest in contents.actions.values():
+        result = ActionResult.decode(_object(contents, staging, digest))
+        _object(contents, staging, result.log)
+        trees.append(result.outputs)
+    for rows in contents.observed.values():
+        if not path_sets(to_json(rows)) or any(row[0] not in contents.blobs for row in rows):
+            raise IntegrityError("its list of contents is malformed")
+    while trees:
+        digest = trees.pop()
+        if digest not in checked:
+            checked.add(digest)
+            for entry in Tree.decode(_object(contents, staging, digest)).entries.values():
+                match entry:
+                    case File(blob, size) if contents.blobs.get(blob) != size:
+                        raise IntegrityError(f"blob {blob} is missing in it, or of another size")
+                    case Directory(below):
+                        trees.append(below)
+
+
+def _object(contents: Contents, staging: Path, digest: Digest) -> bytes:
+    if digest not in contents.blobs:
+        raise IntegrityError(f"blob {digest} is missing in it")
+    return (staging / digest).read_bytes()
+
+
+def _keep(store: Store, contents: Contents, staging: Path) -> Contents:
+    """Move the blobs into the store, and only then write the entries that name them."""
+    with store.lease("import"):
+        for digest in contents.blobs:
+            store.cas.adopt(str(staging / digest), executable=False)
+        writes: list[Write] = [import_root(name, tree) for name, tree in contents.roots.items()]
+        for name, table in _ENTRIES.items():
+            entries: Mapping[str, Digest] = getattr(contents, name)
+            writes += [(table, key, digest.encode()) for key, digest in entries.items()]
+        for key, rows in contents.observed.items():
+            mine = [list(row) for row in path_sets(store.index.get(Table.OBSERVED, key))]
+            new = [row for row in rows if row not in mine]
+            writes.append((Table.OBSERVED, key, to_json([*new, *mine])))
+        store.actions.commit_with(writes)
+    return contents
