@@ -41,7 +41,7 @@ def take_heat(cas: Cas, index: Index, policy: Policy) -> tuple[list[Write], list
         before, since = _row(index.get_json(Table.HEAT, digest))
         if now - since > policy.hot_hours * 3600 or since > now:
             before, since = 0, now
-        writes.append((Table.HEAT, digest, to_json([before + count, round(since)])))
+        writes.append((Table.HEAT, digest, to_json([before + count, int(since)])))
         if before + count >= policy.hot_accesses:
             hot.append((before + count, digest))
     hot.sort(reverse=True)
