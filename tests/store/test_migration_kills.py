@@ -1,0 +1,69 @@
+"""Migrations that are killed at random moments lose nothing."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from store.digest import Digest
+from store.store import Store
+from store.tiers import HDD, NVME, TierSpec
+
+KILLS = 20
+BLOBS = 400
+
+MIGRATE = """
+import sys, time
+from pathlib import Path
+from store.migrate import migrate, plan_migration
+from store.store import Store
+from store.tiers import TierSpec
+root = Path(sys.argv[1])
+tiers = [TierSpec(name="fast", path=root / "fast", level=1),
+         TierSpec(name="slow", path=root / "slow", level=3)]
+with Store(root / "store", tiers) as store:
+    print("go", flush=True)
+    migrate(store, plan_migration(store, time.time() + 10**9))
+"""
+
+
+def opened(root: Path) -> Store:
+    """Open the store of the test, which sweeps what killed processes left."""
+    fast = TierSpec(name="fast", path=root / "fast", level=NVME)
+    slow = TierSpec(name="slow", path=root / "slow", level=HDD)
+    return Store(root / "store", [fast, slow])
+
+
+def test_killed_migrations_lose_nothing(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    with opened(tmp_path) as store:
+        blobs = [
+            store.cas.put_bytes(chance.randbytes(chance.choice([10, 5000, 60_000])), bool(n % 2))
+            for n in range(BLOBS)
+        ]
+    moved = set()
+    for _ in range(KILLS):
+        command = [sys.executable, "-I", "-c", MIGRATE, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline() == b"go\n"
+            time.sleep(chance.uniform(0, 0.15))
+            process.kill()
+        with opened(tmp_path) as store:
+            fast, slow = store.cas.tiers
+            moved.add(sum(fast.find(digest) is None for digest in blobs))
+            assert not list(fast.tmp.iterdir()) + list(slow.tmp.iterdir())
+            for digest in blobs:
+                check(store, digest)
+                if chance.random() < 0.3:
+                    store.cas.promote(digest, executable=chance.random() < 0.5)
+    assert len(moved) > 3, "the kills came at too few moments"
+
+
+def check(store: Store, digest: Digest) -> None:
+    """Read a blob, which checks it, and see that no tier had anything wrong."""
+    store.cas.get_bytes(digest)
+    assert not any((tier.root / "quarantine").exists() for tier in store.cas.tiers)
