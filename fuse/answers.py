@@ -14,7 +14,8 @@ from attrs import define, frozen
 
 from fuse import wire
 from fuse.inodes import Inodes
-from fuse.nodes import DIRECTORY_MODE, DirectoryNode, LinkNode, LiveFile, Node, OpenNode
+from fuse.nodes import DIRECTORY_MODE, DirectoryNode, LinkNode, Node, OpenNode
+from fuse.opened import OpenFiles
 from fuse.wire import Op, Opened, Request
 from store.errors import BnError
 
@@ -67,7 +68,8 @@ class Answers:
         self._inodes = Inodes(top)
         self._statfs_of = statfs_of
         self._owner = (os.getuid(), os.getgid())
-        self._files: set[int] = set()
+        self.files = OpenFiles()
+        self.agreed = wire.Wish(0)
         self._reading: dict[int, _Reading] = {}
         self._last_handle = 0
         self._buffer = memoryview(bytearray(LARGEST_READ))
@@ -80,6 +82,7 @@ class Answers:
             Op.READ: self._read,
             Op.STATFS: self._statfs,
             Op.RELEASE: self._release,
+            Op.INIT: self._greet,
             Op.OPENDIR: self._opendir,
             Op.READDIR: partial(self._readdir, plus=False),
             Op.RELEASEDIR: self._releasedir,
@@ -98,6 +101,10 @@ class Answers:
         if request.op in wire.SILENT:
             return None
         raise RefusedError(errno.EROFS if request.op in wire.WRITES else errno.ENOSYS)
+
+    def _greet(self, request: Request) -> Answer:
+        reply, self.agreed = wire.greeting(request.body)
+        return reply
 
     # names and attributes
 
@@ -165,27 +172,22 @@ class Answers:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise RefusedError(errno.EROFS)
         node = cast(OpenNode, self._inodes[request.inode])
-        allowed = Opened.NOTHING if isinstance(node, LiveFile) else Opened.KEEP_CACHE
         if not node.near():
-            return Later(node.open, partial(self._opened, allowed))
-        return self._opened(allowed, node.open())
+            return Later(node.open, partial(self._opened, request.inode, node))
+        return self._opened(request.inode, node, node.open())
 
-    def _opened(self, allowed: Opened, handle: int) -> Payload:
-        self._files.add(handle)
-        return wire.opened(handle, allowed)
+    def _opened(self, inode: int, node: OpenNode, descriptor: int) -> Payload:
+        return wire.opened(*self.files.add(inode, node, descriptor))
 
     def _read(self, request: Request) -> Answer:
         handle, offset, size = wire.READ.unpack_from(request.body)
-        if handle not in self._files:
-            raise RefusedError(errno.EBADF)
+        descriptor = self.files.descriptor(handle)
         if size > len(self._buffer):
             self._buffer = memoryview(bytearray(size))
-        return self._buffer[: os.preadv(handle, [self._buffer[:size]], offset)]
+        return self._buffer[: os.preadv(descriptor, [self._buffer[:size]], offset)]
 
     def _release(self, request: Request) -> Answer:
-        (handle,) = wire.HANDLE.unpack_from(request.body)
-        self._files.remove(handle)
-        os.close(handle)
+        self.files.release(*wire.HANDLE.unpack_from(request.body))
         return b""
 
     # directories

@@ -1,15 +1,16 @@
 """The adapter between the view and the kernel: the only importer of pyfuse3.
 
-pyfuse3 mounts, agrees with the kernel on the protocol, and unmounts; the requests that follow are
-read and answered here, in the place where pyfuse3 would wait for the next one. Its own handlers are
-told neither which file a READ is of nor how to let the kernel cache directories, and cost a request
-four system calls and three passes of trio's scheduler (README.md has the figures).
+pyfuse3 mounts and unmounts; the requests in between are read and answered here, in the place where
+pyfuse3 would wait for one. Its own handlers are told neither which file a READ is of nor how to let
+the kernel cache directories or read blobs by itself, and cost a request four system calls and three
+passes of trio's scheduler (README.md has the figures).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import resource
@@ -27,7 +28,9 @@ import trio
 from fuse import wire
 from fuse.answers import Answers, Later, Payload, error_number
 from fuse.nodes import DirectoryNode
+from fuse.opened import Backings
 from fuse.points import device_of
+from fuse.wire import Op
 from store.errors import HostError
 
 READ_AHEAD_KB: Final = 1024
@@ -35,32 +38,24 @@ LINGER_MS: Final = 1
 """Milliseconds for which everything else in the process is held up, at most, to wait for the next
 request: that of a busy client comes sooner than trio's scheduler could wait for it."""
 
+SPIN_SECONDS: Final = 0.00005
+"""Before that it looks without sleeping for so long: to wake a processor that has nothing else to
+do takes longer than to answer, above all in a virtual machine."""
+
 FAIR_SECONDS: Final = 0.005
 """Under steady load everything else in the process has its turn this often."""
 
-_LARGEST_REQUEST: Final = 256 * os.sysconf("SC_PAGE_SIZE") + 65536
-
 log = logging.getLogger(__name__)
-
-
-class _Handshake(pyfuse3.Operations):
-    """Knows when the protocol is agreed upon."""
-
-    supports_dot_lookup = False
-    done = False
-
-    def init(self) -> None:
-        self.done = True
 
 
 class _Server:
     """Serves one mount: reads requests, has them answered, sends the replies."""
 
-    def __init__(self, answers: Answers, handshake: _Handshake) -> None:
+    def __init__(self, answers: Answers) -> None:
         self._answers = answers
-        self._handshake = handshake
         self._fetching = 0
-        self._request = memoryview(bytearray(_LARGEST_REQUEST))
+        self._spins = len(os.sched_getaffinity(0)) > 1
+        self._request = memoryview(bytearray(wire.SMALLEST_BUFFER))
 
     def as_trio(self) -> SimpleNamespace:
         """Return what stands in for the module trio in pyfuse3, which its own support of asyncio
@@ -79,13 +74,10 @@ class _Server:
         )
 
     async def _wait_readable(self, device: int) -> None:
-        """Wait until pyfuse3 has something to read: the handshake, or the end of the mount.
+        """Serve until pyfuse3 has something to read: that the mount is gone.
 
         Raises ClosedResourceError when pyfuse3 was told to end it.
         """
-        if not self._handshake.done:
-            await trio.lowlevel.wait_readable(device)
-            return
         os.set_blocking(device, False)
         ended = False
         async with trio.open_nursery() as nursery:
@@ -106,7 +98,7 @@ class _Server:
             try:
                 size = os.readv(device, [self._request])
             except BlockingIOError:
-                if not poll.poll(0 if self._fetching else LINGER_MS):
+                if not self._linger(poll):
                     await trio.lowlevel.wait_readable(device)
                     paused = time.monotonic()
                 continue
@@ -116,20 +108,35 @@ class _Server:
                 if error.errno not in (errno.ENOENT, errno.EINTR):  # the client gave up
                     raise
                 continue
-            request = wire.parse(self._request[:size])
-            try:
-                answer = self._answers.answer(request)
-            except Exception as error:
-                self._send(device, request.unique, error=error_number(error))
-            else:
-                if isinstance(answer, Later):
-                    self._fetching += 1
-                    nursery.start_soon(self._fetch, device, request.unique, answer)
-                elif answer is not None:
-                    self._send(device, request.unique, answer)
+            self._answer(device, wire.parse(self._request[:size]), nursery)
             if time.monotonic() - paused > FAIR_SECONDS:
                 await trio.lowlevel.checkpoint()
                 paused = time.monotonic()
+
+    def _linger(self, poll: select.poll) -> bool:
+        """Wait for the next request for a moment; say whether it is there."""
+        if self._fetching:
+            return bool(poll.poll(0))
+        if self._spins:
+            until = time.perf_counter() + SPIN_SECONDS
+            while time.perf_counter() < until:
+                if poll.poll(0):
+                    return True
+        return bool(poll.poll(LINGER_MS))
+
+    def _answer(self, device: int, request: wire.Request, nursery: trio.Nursery) -> None:
+        try:
+            answer = self._answers.answer(request)
+        except Exception as error:
+            self._send(device, request.unique, error=error_number(error))
+            return
+        if isinstance(answer, Later):
+            self._fetching += 1
+            nursery.start_soon(self._fetch, device, request.unique, answer)
+        elif answer is not None:
+            self._send(device, request.unique, answer)
+        if request.op == Op.INIT and wire.Wish.PASSTHROUGH in self._answers.agreed:
+            self._answers.files.backings = _backings(device)
 
     async def _fetch(self, device: int, unique: int, later: Later) -> None:
         """Answer a request for something on a slow tier while others are served."""
@@ -150,6 +157,21 @@ class _Server:
                 log.warning("cannot reply: %s", failure)
 
 
+def _backings(device: int) -> Backings:
+    """Return how the kernel is handed files to read by itself; only root may."""
+
+    def open_backing(descriptor: int) -> int:
+        # from a mutable buffer ioctl gives what the call returned, not the buffer
+        given = bytearray(wire.BACKING.pack(descriptor, 0))
+        number: int = fcntl.ioctl(device, wire.BACKING_OPEN, given)
+        return number
+
+    def close_backing(backing: int) -> None:
+        fcntl.ioctl(device, wire.BACKING_CLOSE, wire.BACKING_ID.pack(backing))
+
+    return Backings(open_backing, close_backing)
+
+
 def serve(
     top: DirectoryNode,
     directory: Path,
@@ -164,14 +186,13 @@ def serve(
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    handshake = _Handshake()
-    server = _Server(Answers(top, statfs_of), handshake)
+    server = _Server(Answers(top, statfs_of))
     options = {"default_permissions", f"fsname=bn-{os.getpid()}", "ro", "subtype=bn"}
     if allow_other:
         options.add("allow_other")
     pyfuse3.trio = server.as_trio()  # type: ignore[attr-defined]
     try:
-        pyfuse3.init(handshake, str(directory), options)
+        pyfuse3.init(pyfuse3.Operations(), str(directory), options)
     except RuntimeError as error:
         hint = "see bn doctor; only root may use --allow-other unless user_allow_other is set"
         raise HostError(f"{directory}: cannot mount: {error}", hint) from error

@@ -17,8 +17,9 @@ from fuse import wire
 from fuse.answers import Answers, Later, RefusedError, error_number
 from fuse.inodes import Inodes
 from fuse.nodes import ROOT_INODE, DirectoryNode, LinkNode
+from fuse.opened import Backings
 from fuse.tree_view import view
-from fuse.wire import Op, Request
+from fuse.wire import Op, Opened, Request, Wish
 from store.objects import File
 from store.store import Store
 from store.trees import build_tree
@@ -102,15 +103,88 @@ def test_lookups_are_counted_and_forgotten(client: Client) -> None:
     assert client.ask(Op.GETATTR, ROOT_INODE, bytes(16))
 
 
+def opened(client: Client, path: str) -> tuple[int, int, Opened, int]:
+    """Open a file and return inode, handle, flags and backing."""
+    inode = client.walk(path)
+    handle, flags, backing = struct.unpack("=QII", client.ask(Op.OPEN, inode, bytes(8)))
+    return inode, handle, Opened(flags), backing
+
+
+def release(client: Client, inode: int, handle: int) -> None:
+    client.ask(Op.RELEASE, inode, struct.pack("=QIIQ", handle, 0, 0, 0))
+
+
 def test_reading_a_file(client: Client) -> None:
-    file = client.walk("artifacts/it/d/042")
-    handle, flags = struct.unpack_from("=QI", client.ask(Op.OPEN, file, bytes(8)))
-    assert flags == wire.Opened.KEEP_CACHE
-    assert client.ask(Op.READ, file, struct.pack("=QQI20x", handle, 0, 4096)) == b"42"
-    assert client.ask(Op.READ, file, struct.pack("=QQI20x", handle, 1, 2 << 20)) == b"2"
-    client.ask(Op.RELEASE, file, struct.pack("=QIIQ", handle, 0, 0, 0))
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(handle)
+    before = open_descriptors()
+    inode, handle, flags, backing = opened(client, "artifacts/it/d/042")
+    assert (flags, backing) == (Opened.KEEP_CACHE | Opened.NO_FLUSH, 0)
+    assert client.ask(Op.READ, inode, struct.pack("=QQI20x", handle, 0, 4096)) == b"42"
+    assert client.ask(Op.READ, inode, struct.pack("=QQI20x", handle, 1, 2 << 20)) == b"2"
+    release(client, inode, handle)
+    assert open_descriptors() == before
+    with pytest.raises(KeyError):
+        client.ask(Op.READ, inode, struct.pack("=QQI20x", handle, 0, 4096))
+
+
+def open_descriptors() -> list[str]:
+    """Return the open descriptors of this process, but for the one that lists them."""
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def test_all_who_open_a_file_share_its_backing(client: Client) -> None:
+    handed: list[int] = []
+    taken_back: list[int] = []
+
+    def hand(descriptor: int) -> int:
+        handed.append(os.fstat(descriptor).st_ino)
+        return len(handed)
+
+    client.answers.files.backings = Backings(hand, taken_back.append)
+    before = open_descriptors()
+    one = opened(client, "artifacts/it/d/042")
+    two = opened(client, "artifacts/it/d/042")
+    other = opened(client, "artifacts/it/d/043")
+    assert [flags for _, _, flags, _ in (one, two)] == [Opened.PASSTHROUGH | Opened.NO_FLUSH] * 2
+    assert [backing for *_, backing in (one, two, other)] == [1, 1, 2]
+    assert open_descriptors() == before
+    release(client, *one[:2])
+    assert opened(client, "artifacts/it/d/042")[3] == 1
+    assert taken_back == []
+    release(client, *two[:2])
+    release(client, *other[:2])
+    assert taken_back == [2]
+
+
+@pytest.mark.parametrize(("number", "asked"), [(errno.EPERM, 1), (errno.ELOOP, 2)])
+def test_without_backings_the_descriptor_is_kept(client: Client, number: int, asked: int) -> None:
+    tries: list[int] = []
+
+    def refuse(descriptor: int) -> int:
+        tries.append(descriptor)
+        raise OSError(number, "no")
+
+    client.answers.files.backings = Backings(refuse, tries.append)
+    for name in ("042", "043"):
+        inode, handle, flags, backing = opened(client, f"artifacts/it/d/{name}")
+        assert (flags, backing) == (Opened.KEEP_CACHE | Opened.NO_FLUSH, 0)
+        read = client.ask(Op.READ, inode, struct.pack("=QQI20x", handle, 0, 4096))
+        assert read.decode() == name.lstrip("0")
+        release(client, inode, handle)
+    assert len(tries) == asked
+
+
+def test_the_greeting_takes_of_what_is_offered(client: Client) -> None:
+    flags = Wish.DO_READDIRPLUS | Wish.INIT_EXT | (1 << 16)
+    body = struct.pack("=IIIII44x", 7, 45, 131072, flags, Wish.PASSTHROUGH >> 32)
+    reply = client.ask(Op.INIT, 0, body)
+    assert len(reply) == 64
+    major, minor, read_ahead, flags, *_ = struct.unpack_from("=IIII", reply)
+    assert (major, minor, read_ahead) == (7, 40, 131072)
+    assert flags == Wish.DO_READDIRPLUS | Wish.INIT_EXT
+    assert Wish.PASSTHROUGH in client.answers.agreed
+    assert client.ask(Op.INIT, 0, struct.pack("=IIIII44x", 8, 0, 0, 0, 0))[:4] == b"\7\0\0\0"
+    with pytest.raises(ValueError, match=r"speaks FUSE 7\.19"):
+        client.ask(Op.INIT, 0, struct.pack("=IIII", 7, 19, 131072, 0))
 
 
 def test_absent_names_are_remembered_only_where_nothing_changes(client: Client) -> None:
