@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 import lmdb
 
 from store.errors import HostError, IntegrityError
+from store.pages import DamagedPage, check_pages
 from store.tiers import EPOCH_NS
 
 MAP_SIZE: Final = 1 << 40
@@ -311,14 +312,18 @@ def _number(data: bytes | None) -> int:
 
 
 def _read_all(path: str) -> None:
-    """Walk every table: all keys and values, in order, as many as are counted."""
+    """Check every page, then walk every table: all keys and values, in order, as many as are
+    counted. Nobody writes meanwhile: a transaction that changes nothing is open for that."""
     size = max(os.stat(f"{path}/{DATA}").st_size, MAP_LEAST)
-    options: dict[str, Any] = {"readonly": True, "create": False, "max_dbs": 16}
-    try:
-        environment = lmdb.open(path, map_size=size, **options)
-    except lmdb.Error:
-        environment = lmdb.open(path, map_size=size, lock=False, **options)
-    with environment.begin() as transaction:
+    writable = os.access(path, os.W_OK)
+    environment = lmdb.open(
+        path, map_size=size, max_dbs=16, create=False, readonly=not writable, lock=writable
+    )
+    with environment.begin(write=writable) as transaction:
+        try:
+            check_pages(f"{path}/{DATA}")
+        except DamagedPage as damage:
+            sys.exit(str(damage))
         names = [bytes(name) for name, _ in transaction.cursor()]
         for name in names:
             handle = environment.open_db(name, transaction, create=False)

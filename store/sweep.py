@@ -277,13 +277,15 @@ class Sweep:
 
 
 def _unlink(limit: float, file: tuple[Tier, Held]) -> int:
-    """Remove one file unless it was used since the census or `limit`; return how many names it had,
-    0 where it stays."""
+    """Remove one file unless it may be used; return how many names it had, 0 where it stays.
+
+    With nobody there (no `limit`) the time does not matter: our removing other names renews it.
+    """
     tier, held = file
     path = tier.path(held.digest, held.form)
     try:
         status = os.stat(path)
-        if status.st_ctime != held.used or status.st_ctime >= limit:
+        if limit < math.inf and (status.st_ctime != held.used or status.st_ctime >= limit):
             return 0
         os.unlink(path)
     except OSError:
