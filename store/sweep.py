@@ -185,8 +185,9 @@ class Sweep:
             return []
         found = []
         for digest, files in self._plan.census.files.items():
+            # looked for now: another tier's copy may have gone a moment ago for the same reason
             if digest in self._closure.live and any(
-                other is not tier and other.durable for other, _ in files
+                other is not tier and other.durable and other.find(digest) for other, _ in files
             ):
                 found += [(held.used, one, held) for one, held in files if one is tier]
         found.sort(key=lambda row: row[0])
