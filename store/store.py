@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,6 +39,8 @@ class Store:
             _check_format(root)
             root.mkdir(parents=True, exist_ok=True)
             self.read_only = not os.access(root, os.W_OK)
+            if self.read_only and not (root / "format").exists():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
             self.cas.create()
             if not self.read_only:
                 (root / "index").mkdir(exist_ok=True)

@@ -16,8 +16,10 @@ from store.rebuild import kind_of
 @click.argument("prefix", default="")
 @json_option
 def command(prefix: str, as_json: bool) -> int:
-    """List the blobs (whose digest begins with PREFIX): digest, bytes on disk, kind, tiers, and
-    when they were used last."""
+    """List the blobs whose digest begins with PREFIX, by default all of them.
+
+    Shown are the digest, the bytes on disk, the kind, the tiers, and when it was used last.
+    """
     if not all(letter in "0123456789abcdef" for letter in prefix):
         raise InputError(f"{prefix!r} is no beginning of a digest", "give hexadecimal digits")
     with open_store() as store:
