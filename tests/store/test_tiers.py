@@ -194,8 +194,8 @@ def test_hot_blobs_come_to_the_ram_disk_and_may_vanish(opened: Open, tmp_path: P
         store.index.write(writes)
         assert (hot in now_hot) == (number == 2)
     assert list(hot_blobs(store.index, store.policy)) == [hot]
-    assert warm(store.cas, [hot]) == 1
-    assert warm(store.cas, [hot]) == 0
+    assert warm(store.cas, [hot], seconds=60) == 1
+    assert warm(store.cas, [hot], seconds=60) == 0
     ram = tier(store, "ram")
     assert ram.find(hot)
     assert store.cas.tier_set.reading(hot)[0] is ram
@@ -221,7 +221,7 @@ def test_ram_disk_makes_room_by_last_use(opened: Open, tmp_path: Path) -> None:
     store = opened(ram, main=NVME)
     blobs = [store.cas.put_bytes(bytes([number]) * 1000) for number in range(3)]
     for digest in blobs:
-        assert warm(store.cas, [digest]) == 1
+        assert warm(store.cas, [digest], seconds=60) == 1
         time.sleep(0.02)
     kept = [digest for digest in blobs if tier(store, "ram").find(digest)]
     assert kept == blobs[1:]
@@ -231,7 +231,7 @@ def test_ram_disk_makes_room_by_last_use(opened: Open, tmp_path: Path) -> None:
 def test_only_copy_on_the_ram_disk_is_brought_back(opened: Open) -> None:
     store = opened(ram=RAM, main=NVME)
     digest = store.cas.put_bytes(TEXT)
-    warm(store.cas, [digest])
+    warm(store.cas, [digest], seconds=60)
     tier(store, "main").remove(digest)
     assert store.cas.has(digest)
     assert tier(store, "main").find(digest)
@@ -242,7 +242,7 @@ def test_clear_keeps_what_nothing_else_has(opened: Open) -> None:
     alone = store.cas.put_bytes(b"alone")
     both = store.cas.put_bytes(b"both")
     tier(store, "other").write(both, b"both", False)
-    warm(store.cas, [alone, both])
+    warm(store.cas, [alone, both], seconds=60)
     assert clear(store, tier(store, "ram")).removed == 2
     done = clear(store, tier(store, "main"))
     assert (done.removed, done.kept, done.lost) == (1, 1, 0)
