@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -112,14 +113,13 @@ def users_of(directory: Path) -> list[str]:
 
 
 def _paths_of(process: str) -> list[str]:
+    links = [f"/proc/{process}/{place}" for place in ("cwd", "exe", "root")]
+    with contextlib.suppress(OSError):
+        links += [f"/proc/{process}/fd/{name}" for name in os.listdir(f"/proc/{process}/fd")]
     paths = []
-    for place in ("cwd", "exe", "root", "fd"):
-        link = f"/proc/{process}/{place}"
-        try:
-            links = [f"{link}/{name}" for name in os.listdir(link)] if place == "fd" else [link]
-            paths += [os.readlink(name) for name in links]
-        except OSError:
-            continue
+    for link in links:
+        with contextlib.suppress(OSError):  # it may have ended, or closed that
+            paths.append(os.readlink(link))
     return paths
 
 

@@ -59,7 +59,7 @@ def test_a_killed_server_leaves_a_mount_that_is_recovered(view: View) -> None:
     handle = os.open(view.artifact / "README", os.O_RDONLY)
     os.kill(server, signal.SIGKILL)
     eventually(lambda: not running(server), "server killed")
-    with pytest.raises(OSError, match="not connected|connection abort"):
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
         os.listdir(view.mount)
     os.close(handle)
     again = view.start()
