@@ -168,7 +168,7 @@ def _mark_claims(
 
 
 class _Budget:
-    """What still fits: into the size that was asked for, and into each tier's own limits."""
+    """What still fits: into the size that was asked for, and into the slowest tier's own limits."""
 
     def __init__(
         self, store: Store, census: Census, closure: Closure, max_size: int | None
@@ -176,15 +176,16 @@ class _Budget:
         self._census = census
         self._closure = closure
         self._left = math.inf if max_size is None else max_size - census.size(closure.live)
+        last = [tier for tier in census.tiers if tier.durable][-1:]  # others pass on to slower ones
         self._tiers = {
             tier.name: float(tier.spec.max_size)
-            for tier in census.tiers
-            if tier.durable and tier.spec.max_size and tier.spec.cleanup_policy == "lru"
+            for tier in last
+            if tier.spec.max_size and tier.spec.cleanup_policy == "lru"
         }
         now = time.time()
         self._oldest = {
             tier.name: now - tier.spec.retention_days * DAY
-            for tier in census.tiers
+            for tier in last
             if tier.spec.retention_days is not None
         }
         self._bounded = max_size is not None or bool(self._tiers or self._oldest)

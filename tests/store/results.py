@@ -39,8 +39,8 @@ def make(store: Store, name: str, size: int = 100, observed: bool = False) -> Ma
     outputs = build_tree(
         cas,
         {
-            "out": File(cas.put_bytes(data), size),
-            "bin/run": File(cas.put_bytes(data + b"x", executable=True), size + 1, True),
+            "out": File(cas.put_bytes(data), len(data)),
+            "bin/run": File(cas.put_bytes(data + b"x", executable=True), len(data) + 1, True),
         },
     )
     log = cas.put_bytes(f"log of {name}".encode())
