@@ -8,8 +8,10 @@ heavy is imported here: this is the whole of an up-to-date `bn build`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from typing import Any
 from blake3 import blake3
 
 FORMAT = 1
+RENEW_SECONDS = 86400
+"""Age from which a record and its timeline are touched when they are used."""
 
 
 def record_path(store: Path, arguments: Sequence[str]) -> Path:
@@ -40,9 +44,18 @@ def read_record(path: Path) -> dict[str, Any] | None:
         for link, target in record["links"]:
             if os.readlink(link) != target or not os.path.isdir(target):
                 return None
+        _renew(path, record.get("timeline"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record  # type: ignore[no-any-return]
+
+
+def _renew(*paths: str | Path | None) -> None:
+    """Note that the build is still current, so that the collector keeps what it is made of."""
+    for path in paths:
+        if path and time.time() - os.stat(path).st_mtime > RENEW_SECONDS:
+            with contextlib.suppress(OSError):  # the store is read-only, say
+                os.utime(path)
 
 
 def write_record(
@@ -51,14 +64,16 @@ def write_record(
     links: Mapping[str, str],
     stdout: str,
     stderr: str,
+    timeline: str | None = None,
 ) -> None:
-    """Write a record: signatures by absolute path, links with their targets, and what to print
-    when nothing of that changed."""
+    """Write a record: signatures by absolute path, links with their targets, what to print when
+    nothing of that changed, and the path of the build's timeline."""
     record = {
         "format": FORMAT,
         "links": list(links.items()),
         "stderr": stderr,
         "stdout": stdout,
+        "timeline": timeline,
         "watched": [[name, *mark] for name, mark in watched.items()],
     }
     path.parent.mkdir(exist_ok=True)

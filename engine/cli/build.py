@@ -145,6 +145,7 @@ def _record(
     store: Store, report: Report, links: dict[str, str], tree: Digest, as_json: bool, where: str
 ) -> None:
     from engine.record import record_path, write_record
+    from engine.timeline.log import NAME
 
     arguments = sys.argv[2:]
     if sys.argv[1:2] != ["build"]:
@@ -158,6 +159,7 @@ def _record(
             links,
             json.dumps(later, indent=2) + "\n" if as_json else "",
             f"up to date: {_targets(report)} → {where}\n",
+            str(store.root / "builds" / report.result.build / NAME),
         )
 
 

@@ -121,3 +121,18 @@ def test_command_lines_and_directories_have_records_of_their_own(
     names.add(record_path(tmp_path, []))
     assert len(names) == 6
     assert record_path(tmp_path, ["\udcff"]) not in names
+
+
+def test_use_renews_the_timeline_and_the_record(record: Path, tmp_path: Path) -> None:
+    """The collector judges by these times what recent builds are made of."""
+    timeline = tmp_path / "timeline"
+    timeline.touch()
+    write_record(record, {}, {}, "", "", str(timeline))
+    old = time.time() - 20 * 86400
+    for path in (timeline, record):
+        os.utime(path, (old, old))
+    assert read_record(record) is not None
+    assert timeline.stat().st_mtime > old + 86400
+    assert record.stat().st_mtime > old + 86400
+    timeline.unlink()
+    assert read_record(record) is None
