@@ -52,19 +52,18 @@ def timed(store: Store, claims: list[Claim], name: str, dry_run: bool = False) -
 def main(objects: int) -> None:
     """Fill a store, then collect half of it, nothing, and the rest."""
     place = os.environ.get("BN_BENCH_DIR")
-    with tempfile.TemporaryDirectory(dir=place) as directory:
-        with Store(Path(directory)) as store:
-            started = time.perf_counter()
-            kept = fill(store, objects)
-            filled = time.perf_counter() - started
-            sys.stdout.write(f"{objects} objects, filled in {filled:.1f} s\n")
-            claims = [Claim(why="bench", name="bench", time=time.time(), needs=tuple(kept))]
-            timed(store, claims, "half of it, dry run", dry_run=True)
-            timed(store, claims, "half of it")
-            timed(store, claims, "nothing to do")
-            some: list[Digest] = [digest for _, digest in kept[:10]]
-            assert all(store.actions.result_of(one) for one in some)
-            timed(store, [], "all the rest")
+    with tempfile.TemporaryDirectory(dir=place) as directory, Store(Path(directory)) as store:
+        started = time.perf_counter()
+        kept = fill(store, objects)
+        filled = time.perf_counter() - started
+        sys.stdout.write(f"{objects} objects, filled in {filled:.1f} s\n")
+        claims = [Claim(why="bench", name="bench", time=time.time(), needs=tuple(kept))]
+        timed(store, claims, "half of it, dry run", dry_run=True)
+        timed(store, claims, "half of it")
+        timed(store, claims, "nothing to do")
+        some: list[Digest] = [digest for _, digest in kept[:10]]
+        assert all(store.actions.result_of(one) for one in some)
+        timed(store, [], "all the rest")
 
 
 if __name__ == "__main__":

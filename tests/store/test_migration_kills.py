@@ -44,14 +44,13 @@ def test_killed_migrations_lose_nothing(tmp_path: Path) -> None:
             store.cas.put_bytes(chance.randbytes(chance.choice([10, 5000, 60_000])), bool(n % 2))
             for n in range(BLOBS)
         ]
+    whole = migrating(tmp_path, None)
+    with opened(tmp_path) as store:
+        for digest in blobs:
+            store.cas.promote(digest)
     moved = set()
     for _ in range(KILLS):
-        command = [sys.executable, "-I", "-c", MIGRATE, str(tmp_path)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout
-            assert process.stdout.readline() == b"go\n"
-            time.sleep(chance.uniform(0, 0.15))
-            process.kill()
+        migrating(tmp_path, chance.uniform(0, whole))
         with opened(tmp_path) as store:
             fast, slow = store.cas.tiers
             moved.add(sum(fast.find(digest) is None for digest in blobs))
@@ -61,6 +60,20 @@ def test_killed_migrations_lose_nothing(tmp_path: Path) -> None:
                 if chance.random() < 0.3:
                     store.cas.promote(digest, executable=chance.random() < 0.5)
     assert len(moved) > 3, "the kills came at too few moments"
+
+
+def migrating(root: Path, seconds: float | None) -> float:
+    """Run a migration, killed after so many seconds, and return how long it ran."""
+    command = [sys.executable, "-I", "-c", MIGRATE, str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"go\n"
+        started = time.monotonic()
+        if seconds is not None:
+            time.sleep(seconds)
+            process.kill()
+        process.wait()
+        return time.monotonic() - started
 
 
 def check(store: Store, digest: Digest) -> None:
