@@ -62,7 +62,7 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule(target=results, name=st.integers(0, 20), observed=st.booleans())
     def record(self, name: int, observed: bool) -> Made:
-        made = make(self.store, f"n{name}", observed=observed)
+        made = make(self.store, f"n{name} {observed}", observed=observed)
         self.pending[made.digest] = made
         return made
 
