@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
@@ -15,9 +15,11 @@ from engine.timeline.log import NAME, builds
 from store.action_cache import USED
 from store.closure import Claim, Kind, Needed
 from store.digest import Digest
-from store.gc import Report, collect
 from store.index import Table
 from store.store import Store
+
+if TYPE_CHECKING:
+    from store.gc import Report
 
 SHARE: Final = 0.8
 """The share of its limit down to which a store is collected that is over it."""
@@ -106,6 +108,8 @@ def collect_garbage(
     store: Store, *, max_size: int | None = None, dry_run: bool = False, wait: bool = True
 ) -> Report | None:
     """Collect what neither roots nor recent builds need; see `store.gc.collect`."""
+    from store.gc import collect
+
     found, expired = claims(store)
     return collect(store, found, expired, max_size=max_size, dry_run=dry_run, wait=wait)
 
