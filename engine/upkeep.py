@@ -9,6 +9,7 @@ from store.action_cache import USED
 from store.errors import BnError
 from store.heat import take_heat, warm
 from store.migrate import Moved, migrate, plan_migration
+from store.orphans import tidy_ram
 from store.store import Store
 from store.tiers import Tier
 
@@ -27,6 +28,7 @@ def look_after(store: Store) -> None:
         if writes:
             store.index.write(writes)
         warm(store.cas, hot)
+        tidy_ram(store)
         relieve(store)
         count(store)
         bound(store)
