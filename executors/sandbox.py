@@ -24,7 +24,7 @@ from executors.process import (
     run,
 )
 from executors.stage import Workspace, sandbox_root, stage
-from executors.wall import Wall
+from executors.wall import SetUpFailed, Wall
 from store.digest import Digest
 from store.errors import HostError
 from store.objects import Action
@@ -122,8 +122,8 @@ class PlainSandbox:
 class Sandbox(PlainSandbox):
     """Runs actions in sandboxes that a fork server makes, behind one bubblewrap for all of them.
 
-    What an action sees is the same as in a `PlainSandbox`. Where the fork server cannot work, as in
-    some containers, every action gets its own bubblewrap instead.
+    What an action sees is the same as in a `PlainSandbox`. Where the fork server cannot start or
+    cannot make sandboxes, as in some containers, every action gets its own bubblewrap instead.
     """
 
     def __init__(self, store: Store) -> None:
@@ -139,7 +139,12 @@ class Sandbox(PlainSandbox):
         action, limits = request.action, request.limits
         env = {**BASE_ENV, **action.env}
         fence = self._limiter.fence(limits)
-        return await wall.run(root, workspace, env, action.command, limits, fence)
+        try:
+            return await wall.run(root, workspace, env, action.command, limits, fence)
+        except SetUpFailed:
+            self._plain = True  # the wall stays up for what still runs in it
+            workspace.status.unlink()
+            return await super()._run(request, root, workspace)
 
     def close(self) -> None:
         """End the fork server."""
@@ -149,10 +154,12 @@ class Sandbox(PlainSandbox):
 
     def _wall_for(self, workspace: Workspace) -> Wall | None:
         """Return a running wall that shows the workspace; None where none can be made."""
+        if self._plain:
+            return None
         work = workspace.path.parent
         if self._wall is not None and (self._wall.work != work or not self._wall.alive):
             self.close()
-        if self._wall is None and not self._plain:
+        if self._wall is None:
             try:
                 self._wall = Wall(self._bubblewrap, work, self._store.cas.root / "trees")
             except HostError:

@@ -34,6 +34,10 @@ STARTING_SECONDS = 20.0
 ENDING_SECONDS = 5.0
 
 
+class SetUpFailed(Exception):
+    """The sandbox of an action could not be made, so its command did not start; says why."""
+
+
 class Wall:
     """A running fork server behind bubblewrap, for workspaces in one directory."""
 
@@ -89,7 +93,7 @@ class Wall:
     ) -> Ended:
         """Run a command to its end; nothing that it started is left when this returns or raises.
 
-        Raises HostError where its sandbox cannot be made.
+        Raises SetUpFailed where its sandbox cannot be made, HostError where the server is gone.
         """
         started = time.monotonic()
         try:
@@ -101,7 +105,7 @@ class Wall:
                 await fence.remove()
         said = workspace.status.read_text() if workspace.status.exists() else ""
         if said and not exceeded:
-            raise sandbox_failed(said)
+            raise SetUpFailed(said)
         return Ended(
             exit_code=ended["exit_code"],
             exceeded=exceeded,
