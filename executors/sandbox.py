@@ -129,7 +129,7 @@ class Sandbox(PlainSandbox):
     def __init__(self, store: Store) -> None:
         """Make an executor over `store`; the fork server starts with the first action."""
         super().__init__(store)
-        self._wall: Wall | None = None
+        self._walls: dict[Path, Wall] = {}
         self._plain = False
 
     async def _run(self, request: ExecutionRequest, root: Path, workspace: Workspace) -> Ended:
@@ -148,23 +148,27 @@ class Sandbox(PlainSandbox):
 
     def close(self) -> None:
         """End the fork server."""
-        if self._wall is not None:
-            self._wall.close()
-            self._wall = None
+        while self._walls:
+            self._walls.popitem()[1].close()
 
     def _wall_for(self, workspace: Workspace) -> Wall | None:
         """Return a running wall that shows the workspace; None where none can be made."""
         if self._plain:
             return None
         work = workspace.path.parent
-        if self._wall is not None and (self._wall.work != work or not self._wall.alive):
-            self.close()
-        if self._wall is None:
+        wall = self._walls.get(work)
+        if wall is not None and not wall.alive:
+            self._walls.pop(work).close()
+            wall = None
+        if wall is None:
             try:
-                self._wall = Wall(self._bubblewrap, work, self._store.cas.root / "trees")
+                # where the store goes on in another tier, the old wall stays for what runs in it
+                wall = self._walls[work] = Wall(
+                    self._bubblewrap, work, self._store.cas.root / "trees"
+                )
             except HostError:
                 self._plain = True
-        return self._wall
+        return wall
 
 
 def _checked(ended: Ended, workspace: Workspace) -> Ended:
