@@ -13,19 +13,17 @@ not to be cleaned) stays with all that it consists of.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
 from store.action_cache import USED
+from store.alone import alone
 from store.census import Count
 from store.closure import Claim
-from store.errors import HostError, host_error
+from store.errors import HostError
 from store.index import Table
 from store.keep import make_plan
 from store.store import Store
@@ -72,8 +70,8 @@ def collect(
     started = time.monotonic()
     if store.read_only and not dry_run:
         raise HostError(f"{store.root}: the store is read-only", "make it writable to collect")
-    with _alone(store.root, wait) as alone:
-        if not alone:
+    with alone(store.root, "collect", wait=wait) as is_alone:
+        if not is_alone:
             return None
         counted = {tier.name: _counted(store, tier) for tier in store.cas.tiers}
         plan = make_plan(store, claims, max_size)
@@ -107,21 +105,3 @@ def _count(store: Store, used: Mapping[str, int], before: Mapping[str, int]) -> 
     now = {tier.name: _counted(store, tier) - before[tier.name] for tier in store.cas.tiers}
     writes = [(Table.META, f"{USED}{n}", b"%d" % max(0, used[n] + now[n])) for n in used]
     store.index.write(writes)
-
-
-@contextlib.contextmanager
-def _alone(root: Path, wait: bool) -> Iterator[bool]:
-    """Keep other collectors out; give False where one is there and `wait` is not."""
-    try:
-        handle = os.open(root / "gc.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise host_error(error, "cannot collect") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(handle)
