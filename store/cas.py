@@ -111,6 +111,11 @@ class Cas:
         roots = {self._store_root, *(tier.root for tier in self.tiers)}
         return any(path.startswith(f"{root}/") for root in roots)
 
+    @property
+    def touch_before(self) -> float:
+        """The change time (seconds since 1970) from which on a blob counts as used lately."""
+        return self._touch_before
+
     def begin_use(self) -> None:
         """Forget what is known to be here, and when: what is used from now on shows it."""
         self._touch_before = time.time() - TOUCH_SECONDS

@@ -68,9 +68,9 @@ def take_packages(layout: Layout, names: Iterable[str]) -> list[Package]:
 
 
 def packages_watched() -> tuple[str, ...]:
-    """Return what changes whenever packages or alternatives do."""
+    """Return what changes whenever packages, diversions or alternatives do."""
     directory = Path(admin_directory())
-    return (str(directory / "alternatives"), str(directory / "status"))
+    return tuple(str(directory / name) for name in ("alternatives", "diversions", "status"))
 
 
 def _choose(layout: Layout, alternative: Alternative) -> None:

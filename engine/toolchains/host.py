@@ -19,6 +19,8 @@ class Host:
         self.links: dict[str, str] = {}
         """Directories that are symbolic links, by the path that leads to them with all other links
         resolved, and their targets as they stand on disk."""
+        self.seen: dict[str, os.stat_result | None] = {}
+        """Everything that was asked for, by where it lies on disk, as it was then."""
 
     def at(self, path: str) -> str:
         """Return where the absolute path lies on disk."""
@@ -26,9 +28,12 @@ class Host:
 
     def lstat(self, path: str) -> os.stat_result | None:
         """Return the status of `path` itself, None where there is nothing."""
+        place = self.at(path)
         try:
-            return os.lstat(self.at(path))
+            status = self.seen[place] = os.lstat(place)
+            return status
         except (FileNotFoundError, NotADirectoryError):
+            self.seen[place] = None
             return None
         except PermissionError as error:
             raise InputError(

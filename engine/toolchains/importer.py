@@ -18,6 +18,7 @@ from engine.spec.model import ToolchainSpec
 from engine.toolchains.debian import packages_watched, take_packages
 from engine.toolchains.host import Host
 from engine.toolchains.layout import Layout, Taken
+from engine.toolchains.memory import Memory
 from engine.toolchains.paths import take_paths
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, encode
@@ -53,17 +54,25 @@ def import_toolchain(
     """
     if not spec.debian and not spec.paths:
         raise InputError("the toolchain names nothing", 'add debian = ["gcc", …] or paths = […]')
-    layout = Layout(host or Host(), exclusion(spec.exclude))
+    host = host or Host()
+    memory = Memory(store, spec, base, host)
+    known = memory.recall()
+    if known is not None:
+        return Toolchain(known.tree, dict(spec.env), known.watched)
+    layout = Layout(host, exclusion(spec.exclude))
     watched: list[str] = []
     if spec.debian:
+        watched += packages_watched()
+        memory.before(watched)
         take_packages(layout, spec.debian)
         layout.settle()
-        watched += packages_watched()
     if spec.paths:
         watched += take_paths(layout, spec.paths, base)
         layout.settle()
     tree = _tree(store, _stored(store, layout))
-    return Toolchain(tree, dict(spec.env), tuple(dict.fromkeys(watched)))
+    distinct = tuple(dict.fromkeys(watched))
+    memory.keep(tree, distinct)
+    return Toolchain(tree, dict(spec.env), distinct)
 
 
 def _stored(store: Store, layout: Layout) -> dict[str, Entry]:

@@ -1,0 +1,102 @@
+"""What an import looked at on this machine, kept: while all of it is as it was, so is the tree."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from engine.memo import memo_path, read_memo, write_memo
+from engine.spec.model import ToolchainSpec
+from engine.toolchains.dpkg import admin_directory
+from engine.toolchains.host import Host
+from store.digest import Digest
+from store.errors import BnError
+from store.ingest import RACY_NS, Signature, signature
+from store.objects import Directory
+from store.presence import blobs_under, present
+from store.store import Store
+
+KIND: Final = "toolchain"
+FORMAT: Final = "1"
+"""Another one wherever the same files would be taken otherwise, or the memo has another form."""
+
+ABSENT: Final[Signature] = (0, 0, 0, 0)
+
+
+@frozen
+class Known:
+    """The tree of a toolchain that did not change, and what is watched for it."""
+
+    tree: Digest
+    watched: tuple[str, ...]
+
+
+class Memory:
+    """The memo of one toolchain's import.
+
+    It holds the signature of everything that was asked for, absent things too; of directories that
+    were only passed through, which change with whatever else is in them, just that they are the
+    same directories.
+    """
+
+    def __init__(self, store: Store, spec: ToolchainSpec, base: Path, host: Host) -> None:
+        self._store = store
+        self._host = host
+        self._began = time.time_ns()
+        self._marks: dict[str, Signature] = {}
+        words = (*spec.debian, "", *spec.paths, "", *spec.exclude)
+        place = (str(base.absolute()), host.at("/"), admin_directory(), str(os.geteuid()))
+        self._path = memo_path(store.root, KIND, FORMAT, *place, *words)
+
+    def recall(self) -> Known | None:
+        """Return the toolchain if nothing of what was looked at changed and its blobs are here."""
+        memo: Any = read_memo(self._path)
+        if memo is None:
+            return None
+        tree, watched, marks, directories, blobs = memo
+        for path, mark in marks.items():
+            if _mark(path) != mark:
+                return None
+        for path, device, inode in directories:
+            try:
+                status = os.lstat(path)
+            except OSError:
+                return None
+            if (status.st_dev, status.st_ino) != (device, inode):
+                return None
+        return Known(tree, watched) if present(self._store.cas, blobs) else None
+
+    def before(self, paths: Iterable[str]) -> None:
+        """Note what `paths` look like before anything is asked of them."""
+        self._marks.update((path, _mark(path)) for path in paths)
+
+    def keep(self, tree: Digest, watched: tuple[str, ...]) -> None:
+        """Keep what the import came to, unless something may still change without a trace."""
+        marks = {path: _mark(path) for path in watched} | self._marks
+        directories = []
+        for path, status in self._host.seen.items():
+            if status is None:
+                marks.setdefault(path, ABSENT)
+            elif not stat.S_ISDIR(status.st_mode):
+                marks.setdefault(path, signature(status))
+            elif path not in marks:
+                directories.append((path, status.st_dev, status.st_ino))
+        if all(max(mark[0], mark[1]) < self._began - RACY_NS for mark in marks.values()):
+            try:
+                blobs = blobs_under(self._store.cas, Directory(tree))
+            except BnError:
+                return
+            write_memo(self._path, (tree, watched, marks, directories, blobs))
+
+
+def _mark(path: str) -> Signature:
+    try:
+        return signature(os.lstat(path))
+    except OSError:
+        return ABSENT
