@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.config import Config
+from engine.record import links_of
 from store.digest import Digest, is_digest
 from store.errors import IntegrityError
 from store.index import DATA, Write
@@ -51,12 +51,11 @@ def linked(root: Path) -> Iterator[Write]:
     """Yield the links to results, as roots, that the records of command lines tell of."""
     for path in sorted((root / "records").glob("*")):
         try:
-            links = json.loads(path.read_bytes())["links"]
-            for link, target in links:
+            for link, target in links_of(path):
                 tree = os.path.basename(target)
                 if is_digest(tree) and os.readlink(link) == target:
                     yield link_root(Path(link), Digest(tree))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             continue
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from store.errors import HostError
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def default_store() -> Path:
@@ -13,14 +14,23 @@ def default_store() -> Path:
 
     Raises HostError for a user without a home.
     """
+    from pathlib import Path
+
+    return Path(store_path())
+
+
+def store_path() -> str:
+    """Return the same as text: pathlib takes longer to import than a record to be compared."""
     if chosen := os.environ.get("BN_STORE"):
-        return Path(chosen).absolute()
+        return os.path.join(os.getcwd(), chosen)
     cache_home = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(cache_home):  # such a value is to be ignored, says the XDG specification
         cache_home = os.path.expanduser("~/.cache")
     if not os.path.isabs(cache_home):
+        from store.errors import HostError
+
         raise HostError(
             "there is no home directory to keep the store in",
             "set HOME, or BN_STORE to a directory",
         )
-    return Path(cache_home) / "bn"
+    return os.path.join(cache_home, "bn")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
 
 from engine import __version__
+from engine.packages import find_packages
+
+TYPE_CHECKING = False  # typing takes longer to import than all that an up-to-date build needs
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
@@ -17,6 +21,7 @@ def main() -> NoReturn:
         _finish(0)
     try:
         _end_as_interrupted()
+        find_packages()
         from engine.cli.commands import run
 
         _finish(run(arguments))
@@ -50,17 +55,17 @@ def _drop_python_path() -> None:
 def _up_to_date(arguments: list[str]) -> bool:
     """Say that all is as it was when this very command was last done, if that is known."""
     from engine.record import read_record, record_path
-    from store.errors import HostError
-    from store.where import default_store
+    from store.where import store_path
 
     try:
-        record = read_record(record_path(default_store(), [__version__, *arguments]))
-    except (OSError, HostError):
-        return False  # it is said where the store is opened
+        path = record_path(store_path(), [__version__, *arguments])
+    except Exception:  # it is said where the store is opened
+        return False
+    record = read_record(path)
     if record is None:
         return False
-    sys.stdout.write(record["stdout"])
-    sys.stderr.write(record["stderr"])
+    sys.stdout.write(record.stdout)
+    sys.stderr.write(record.stderr)
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.record import read_record, record_path, write_record
+from engine.record import FIRST_READ, MAGIC, links_of, read_record, record_path, write_record
 from store.ingest import RACY_NS, signature
 
 
@@ -41,7 +40,7 @@ def test_a_record_holds_while_nothing_changes(record: Path, watched: Path) -> No
     (watched / "other").write_text("not watched, and no name comes or goes")
     found = read_record(record)
     assert found is not None
-    assert (found["stdout"], found["stderr"]) == ("said", "noted")
+    assert (found.stdout, found.stderr) == ("said", "noted")
 
 
 def _replaced(directory: Path) -> None:
@@ -80,23 +79,20 @@ def test_every_change_is_noticed(
     assert read_record(record) is None
 
 
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"{", b"[]", b"null", b"3", b"\xff", b"{}", b'{"format": 1}', b'{"format": "1"}'],
-)
+@pytest.mark.parametrize("data", [b"", b"{", MAGIC, MAGIC + bytes(24), MAGIC + b"\xff" * 24])
 def test_a_damaged_record_is_none(record: Path, data: bytes) -> None:
     record.write_bytes(data)
     assert read_record(record) is None
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"format": 0}, {"watched": None}, {"watched": [3]}, {"watched": [[]]}, {"links": [["x"]]}],
-)
-def test_a_record_of_another_form_is_none(record: Path, change: dict[str, object]) -> None:
-    document = json.loads(record.read_text())
-    record.write_text(json.dumps({**document, **change}))
-    assert read_record(record) is None
+def test_a_record_with_one_other_byte_is_none(record: Path) -> None:
+    whole = record.read_bytes()
+    for place in range(len(whole)):
+        other = whole[place] ^ 1
+        record.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+        assert read_record(record) is None, place
+    record.write_bytes(whole)
+    assert read_record(record)
 
 
 def test_a_record_that_was_cut_off_is_none(record: Path) -> None:
@@ -104,6 +100,37 @@ def test_a_record_that_was_cut_off_is_none(record: Path) -> None:
     for length in range(len(whole)):
         record.write_bytes(whole[:length])
         assert read_record(record) is None
+
+
+def test_names_below_the_directory_and_elsewhere(
+    record: Path, watched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that lie below the current directory are kept relative to it."""
+    odd = watched / "odd \udcff\n name"
+    odd.touch()
+    time.sleep(RACY_NS / 1e9)
+    monkeypatch.chdir(watched)
+    names = [watched, odd, watched / "tree", watched.parent, Path("/")]
+    marks = {str(name): signature(os.lstat(name)) for name in names}
+    write_record(record, marks, {}, "x" * FIRST_READ, "→")
+    found = read_record(record)
+    assert found is not None
+    assert (len(found.stdout), found.stderr) == (FIRST_READ, "→")
+    assert found.directory == str(watched)
+    odd.chmod(0)
+    assert read_record(record) is None
+
+
+def test_a_record_of_nothing_holds(record: Path) -> None:
+    write_record(record, {}, {}, "", "")
+    assert read_record(record)
+
+
+def test_a_record_tells_of_its_links(record: Path, watched: Path) -> None:
+    assert links_of(record) == [(str(watched / "result"), str(watched / "tree"))]
+    record.write_bytes(b"")
+    with pytest.raises(ValueError):
+        links_of(record)
 
 
 def test_no_record_is_none(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The watcher: a process that knows, without looking, whether a record's files changed."""
