@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -15,7 +16,8 @@ from store.digest import Digest
 from store.ingest import Snapshot
 from store.objects import Directory, Entry
 
-MAGIC = frozenset("*?[")
+is_glob = re.compile(r"[*?\[]").search
+"""Finds what makes a pattern more than a path."""
 
 
 @frozen(eq=False)
@@ -96,8 +98,11 @@ class Artifacts:
             return None
         key = (owner.prefix, selector.artifact, stage, selector.pattern)
         if key not in self._selections:
+            entries: dict[str, Entry]
             if selector.pattern is None:
-                entries: dict[str, Entry] = {stage: Directory(group.tree)}
+                entries = {stage: Directory(group.tree)}
+            elif selector.pattern in group.files and not is_glob(selector.pattern):
+                entries = {f"{stage}/{selector.pattern}": group.files[selector.pattern]}
             else:
                 found = matching(group.files, selector.pattern)
                 entries = {f"{stage}/{path}": entry for path, entry in found.items()}
@@ -110,7 +115,7 @@ class Artifacts:
 
 def matching(files: Mapping[str, Entry], pattern: str) -> dict[str, Entry]:
     """Return the entries that `pattern` matches; one that names a directory takes all below it."""
-    if not MAGIC & set(pattern):
+    if not is_glob(pattern):
         plain = pattern.rstrip("/")
         if plain in files:
             return {plain: files[plain]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from json.encoder import encode_basestring as quoted
 from typing import Final
 
 from attrs import field, frozen
@@ -49,20 +50,21 @@ def make_selection(
     stage: str, entries: Mapping[str, Entry], snapshot: Snapshot | None
 ) -> Selection:
     """Return the selection of `entries` (by staged path) with its digest."""
-    plain = {path: entry_key(entry) for path, entry in entries.items()}
-    digest = digest_bytes(encode({TYPE_KEY: "selection.1", "entries": plain}))
-    return Selection(stage, entries, digest, snapshot)
+    paths = entries if len(entries) == 1 else sorted(entries)
+    texts = ",".join([f"{quoted(path)}:{_entry_text(entries[path])}" for path in paths])
+    text = f'{{"{TYPE_KEY}":"selection.1","entries":{{{texts}}}}}'
+    return Selection(stage, entries, digest_bytes(text.encode()), snapshot)
 
 
-def entry_key(entry: Entry) -> list[object]:
-    """Return what of an entry decides its bytes and form, as JSON."""
+def _entry_text(entry: Entry) -> str:
+    """Return the canonical JSON of what of an entry decides its bytes and form."""
     match entry:
         case File(digest, _, executable):
-            return ["file", digest, executable]
+            return f'["file","{digest}",{"true" if executable else "false"}]'
         case Directory(digest):
-            return ["tree", digest]
+            return f'["tree","{digest}"]'
         case Link(target):
-            return ["link", target]
+            return f'["link",{quoted(target)}]'
 
 
 @frozen
@@ -173,12 +175,63 @@ def recipe_digest(
     needs: tuple[Need, ...],
     recipes: Mapping[str, Recipe],
 ) -> Digest:
-    """Return the digest of a definition, its sources and the recipe digests of what it needs."""
-    needed = [[need.stage, need.pattern or "", recipes[need.recipe].digest] for need in needs]
+    """Return the digest of a definition, its sources and the recipe digests of what it needs.
+
+    It is the digest of a canonical document; every other way to write it has to give the same.
+    """
     document = {
         TYPE_KEY: RECIPE,
         **definition,
-        "needs": sorted(needed),
+        "needs": sorted(_needed(needs, recipes)),
         "sources": sorted({selection.digest for selection in selections}),
     }
     return digest_bytes(encode(document))
+
+
+def _needed(needs: tuple[Need, ...], recipes: Mapping[str, Recipe]) -> list[tuple[str, str, str]]:
+    return [(need.stage, need.pattern or "", recipes[need.recipe].digest) for need in needs]
+
+
+def needs_text(needs: tuple[Need, ...], recipes: Mapping[str, Recipe]) -> str:
+    """Return the canonical JSON of what a recipe needs."""
+    rows = sorted(_needed(needs, recipes))
+    texts = [f'[{quoted(stage)},{quoted(pattern)},"{digest}"]' for stage, pattern, digest in rows]
+    return f"[{','.join(texts)}]"
+
+
+def list_text(texts: Iterable[str]) -> str:
+    """Return the canonical JSON of a list of strings."""
+    return f"[{','.join(map(quoted, texts))}]"
+
+
+def quick_digest(
+    command: str,
+    common: tuple[str, str, str],
+    needs: str,
+    outputs: str,
+    selections: tuple[Selection, ...],
+) -> Digest:
+    """Return what `recipe_digest` returns, of parts that are canonical JSON already.
+
+    `common` is what the recipes of an action share: the members `depfile` to `isolation`, then
+    `platform`, then `toolchains`, each with its key.
+    """
+    if len(selections) == 1:
+        sources = f'"{selections[0].digest}"'
+    else:
+        sources = ",".join([f'"{one}"' for one in sorted({one.digest for one in selections})])
+    head, platform, toolchains = common
+    return digest_bytes(
+        f'{{"{TYPE_KEY}":"{RECIPE}","command":{command},{head},"needs":{needs},"outputs":{outputs},'
+        f'{platform},"sources":[{sources}],{toolchains}}}'.encode()
+    )
+
+
+def common_text(
+    depfile: bool, env: Mapping[str, str], isolation: str, platform: str, toolchains: Iterable[str]
+) -> tuple[str, str, str]:
+    """Return the parts of a recipe's document that `quick_digest` takes ready-made."""
+    variables = ",".join(f"{quoted(key)}:{quoted(env[key])}" for key in sorted(env))
+    flag = "true" if depfile else "false"
+    head = f'"depfile":{flag},"env":{{{variables}}},"isolation":{quoted(isolation)}'
+    return head, f'"platform":{quoted(platform)}', f'"toolchains":{list_text(toolchains)}'

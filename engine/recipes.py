@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
-from attrs import evolve, frozen
-
 from engine.artifacts import Artifacts, SourceFiles, SpecFaultError, matching
-from engine.graph import Need, Recipe, Resources, Selection, recipe_digest
+from engine.graph import Recipe, Resources, common_text, list_text, quick_digest
+from engine.inputs import Item, Taken, Taking
 from engine.spec.faults import Fault, KeyPath, nearest
 from engine.spec.model import ActionSpec, Scalar
 from engine.spec.project import Unit
-from engine.spec.selector import Selector, matcher, may_match_below
+from engine.spec.selector import Selector, matcher
 from engine.spec.template import UnknownNameError, expand
 from engine.units import parse_duration, parse_size
 from executors.base import BASE_ENV, DEPFILE, OUT, SHELL
@@ -23,20 +22,6 @@ from store.digest import Digest
 Part = TypeVar("Part")
 Tools = tuple[tuple[Digest, ...], Mapping[str, str]]
 """Toolchain trees, and the variables that they set."""
-
-
-@frozen(eq=False)
-class Item:
-    """One file of a `foreach`: where it is staged and the selector that names just it."""
-
-    path: str
-    selector: Selector
-
-    def names(self) -> dict[str, str]:
-        """Return the template names that it gives."""
-        directory, _, name = self.path.rpartition("/")
-        stem = name.rpartition(".")[0] or name
-        return {"item": self.path, "item.name": name, "item.stem": stem, "item.dir": directory}
 
 
 class ActionExpander:
@@ -49,12 +34,16 @@ class ActionExpander:
         self.name = name
         self.spec: ActionSpec = unit.spec.file.actions[name]
         self.names = {
-            **{key: _text(value) for key, value in unit.params.items()},
+            **{key: _plain(value) for key, value in unit.params.items()},
             "out": OUT,
             "package.name": unit.spec.file.package.name,
             "package.version": unit.spec.file.package.version,
             **({"depfile": DEPFILE} if self.spec.depfile else {}),
         }
+        self.artifact = f"{unit.prefix}{name}"
+        self.path: KeyPath = self._at()
+        self._common: tuple[Mapping[str, str], tuple[str, str, str]] | None = None
+        self._taking = Taking(artifacts, unit)
 
     def recipes(self) -> tuple[Recipe, ...]:
         """Return the recipes; none where there are faults."""
@@ -69,7 +58,10 @@ class ActionExpander:
         for combination in self._part(self._combinations, none):
             for item in self._items(combination):
                 recipe = self._recipe(combination, item, resources, tools)
-                self._part(partial(self._claim, recipe, writers), None)
+                try:
+                    self._claim(recipe, writers)
+                except SpecFaultError as error:
+                    self._note(error)
                 made.append(recipe)
         return () if self.faults else tuple(made)
 
@@ -79,11 +71,14 @@ class ActionExpander:
         try:
             return part()
         except SpecFaultError as error:
-            message = f"action {self.name!r}: {error.message}"
-            fault = self.unit.fault(error.path, message, error.hint, error.at_key)
-            if fault not in self.faults:
-                self.faults.append(fault)
+            self._note(error)
             return otherwise
+
+    def _note(self, error: SpecFaultError) -> None:
+        message = f"action {self.name!r}: {error.message}"
+        fault = self.unit.fault(error.path, message, error.hint, error.at_key)
+        if fault not in self.faults:
+            self.faults.append(fault)
 
     def _at(self, *path: str | int) -> KeyPath:
         return ("actions", self.name, *path)
@@ -173,14 +168,14 @@ class ActionExpander:
             at = self._at("foreach", number) if len(self.spec.foreach) > 1 else self._at("foreach")
             none: list[Item] = []
             for item in self._part(partial(self._items_in, template, names, at), none):
-                items.setdefault(item.path, item)
+                items.setdefault(item.staged, item)
         return list(items.values())
 
     def _items_in(self, template: str, names: Mapping[str, str], at: KeyPath) -> list[Item]:
         text = self._expand(template, names, at)
         owner, selector, stage = self.artifacts.find(self.unit, text, at)
         paths = sorted(self._listing(owner, selector, at))
-        return [Item(f"{stage}/{path}", evolve(selector, pattern=path)) for path in paths]
+        return [Item(path, owner, selector.artifact, stage) for path in paths]
 
     def _listing(self, owner: Unit, selector: Selector, at: KeyPath) -> list[str]:
         """Return the paths in an artifact that a `foreach` runs over."""
@@ -206,97 +201,81 @@ class ActionExpander:
     ) -> Recipe:
         spec, names = self.spec, self._scope(combination, item)
         toolchains, env = tools
-        selections, needs = self._inputs(names, item)
+        taken = self._inputs(names, item)
         if spec.script is not None:
-            script = self._part(partial(self._expand, spec.script, names, self._at("script")), "")
+            script = self._text(spec.script, names, self._at("script"), "")
             command: tuple[str, ...] = (SHELL, "-eu", "-c", script)
         else:
-            command = self._expand_all(spec.run or (), names, "run")
+            command = self._texts(spec.run or (), names, "run")
         for key, text in spec.env.items():
-            value = self._part(partial(self._expand, text, names, self._at("env", key)), "")
-            env = {**env, key: value}
+            env = {**env, key: self._text(text, names, self._at("env", key), "")}
         outputs = self._outputs(names)
         materials = self.artifacts.materials
-        definition: dict[str, object] = {
-            "command": list(command),
-            "depfile": spec.depfile,
-            "env": env,
-            "isolation": materials.isolation,
-            "outputs": list(outputs),
-            "platform": materials.platform,
-            "toolchains": list(toolchains),
-        }
+        isolation, platform = materials.isolation, materials.platform
+        common = self._common_text(env, toolchains)
         return Recipe(
             label=self._label(combination, item),
-            artifact=f"{self.unit.prefix}{self.name}",
+            artifact=self.artifact,
             command=command,
             env=env,
             outputs=outputs,
             depfile=spec.depfile,
             toolchains=toolchains,
-            selections=selections,
-            needs=needs,
-            platform=materials.platform,
-            isolation=materials.isolation,
-            digest=recipe_digest(definition, selections, needs, self.artifacts.recipes),
+            selections=taken.selections,
+            needs=taken.needs,
+            platform=platform,
+            isolation=isolation,
+            digest=quick_digest(
+                list_text(command), common, taken.needs_text, list_text(outputs), taken.selections
+            ),
             test=spec.kind == "test",
             resources=resources,
             unit=self.unit,
-            path=self._at(),
+            path=self.path,
         )
 
-    def _inputs(
-        self, names: Mapping[str, str], item: Item | None
-    ) -> tuple[tuple[Selection, ...], tuple[Need, ...]]:
-        selections: dict[Digest, Selection] = {}
-        needs: dict[Need, None] = {}
-        for number, template in enumerate(self.spec.inputs):
-            one = partial(self._input, template, names, item, self._at("inputs", number))
-            nothing: list[Selection | Need] = []
-            for taken in self._part(one, nothing):
-                if isinstance(taken, Selection):
-                    selections[taken.digest] = taken
-                else:
-                    needs[taken] = None
-        return tuple(selections.values()), tuple(needs)
+    def _common_text(
+        self, env: Mapping[str, str], toolchains: tuple[Digest, ...]
+    ) -> tuple[str, str, str]:
+        """Return the canonical text of what this recipe shares with most others of the action."""
+        if self._common is None or self._common[0] is not env:
+            materials = self.artifacts.materials
+            text = common_text(
+                self.spec.depfile, env, materials.isolation, materials.platform, toolchains
+            )
+            self._common = (env, text)
+        return self._common[1]
 
-    def _input(
-        self, template: str, names: Mapping[str, str], item: Item | None, at: KeyPath
-    ) -> list[Selection | Need]:
-        """Return what one element of `inputs` takes."""
-        if item is not None and template == "{item}":
-            owner, _, stage = self.artifacts.find(self.unit, str(item.selector), at)
-            selector = item.selector
-        else:
-            text = self._expand(template, names, at)
-            owner, selector, stage = self.artifacts.find(self.unit, text, at)
-        selection = self.artifacts.select(owner, selector, stage, at)
-        return [selection] if selection else list(self._needs(owner, selector, stage, at))
-
-    def _needs(self, owner: Unit, selector: Selector, stage: str, at: KeyPath) -> Iterator[Need]:
-        group = self.artifacts.group(owner, selector.artifact)
-        assert isinstance(group, tuple)
-        pattern = selector.pattern
-        found = False
-        for recipe in group:
-            if pattern is None or any(_may_match(pattern, path) for path in recipe.outputs):
-                found = True
-                yield Need(recipe.label, stage, pattern)
-        if group and not found:
-            outputs = sorted(path for recipe in group for path in recipe.outputs)
-            hint = f"its outputs: {', '.join(outputs[:5])}{', …' if len(outputs) > 5 else ''}"
-            raise SpecFaultError(at, f"{str(selector)!r} matches nothing", hint)
+    def _inputs(self, names: Mapping[str, str], item: Item | None) -> Taken:
+        parts: list[Taken] = []
+        for number, form in enumerate(self.spec.inputs):
+            try:
+                if item is not None and form == "{item}":
+                    parts.append(self._taking.item(item, self._at("inputs", number)))
+                    continue
+                text = form
+                if "{" in form:
+                    text = self._expand(form, names, self._at("inputs", number))
+                parts.append(self._taking.text(text, self._at("inputs", number)))
+            except SpecFaultError as error:
+                self._note(error)
+        return self._taking.together(parts)
 
     def _outputs(self, names: Mapping[str, str]) -> tuple[str, ...]:
-        outputs = self._expand_all(self.spec.outputs, names, "outputs")
+        outputs = self._texts(self.spec.outputs, names, "outputs")
         for number, path in enumerate(outputs):
-            self._part(partial(_check_output, path, self._at("outputs", number)), None)
-        return tuple(sorted(outputs))
+            if _is_bad_output(path):
+                at, hint = self._at("outputs", number), "a path below $out, as bin/app"
+                self._note(SpecFaultError(at, f"bad output path {path!r}", hint))
+        return outputs if len(outputs) < 2 else tuple(sorted(outputs))
 
     def _claim(self, recipe: Recipe, writers: dict[str, str]) -> None:
         """Check that no two outputs of this artifact are the same or lie in each other; `writers`
         holds outputs and, with a slash, the directories above them."""
         for path in recipe.outputs:
+            if "/" not in path and path not in writers and f"{path}/" not in writers:
+                writers[path] = recipe.label
+                continue
             *above, _ = steps = list(itertools.accumulate(path.split("/"), lambda a, b: f"{a}/{b}"))
             for taken in (*steps, f"{path}/"):
                 if taken in writers:
@@ -308,24 +287,36 @@ class ActionExpander:
             writers.update((f"{directory}/", recipe.label) for directory in above)
 
     def _scope(self, combination: Mapping[str, Scalar], item: Item | None) -> dict[str, str]:
-        axes = {f"matrix.{axis}": _text(value) for axis, value in combination.items()}
-        return {**self.names, **axes, **(item.names() if item else {})}
+        scope = dict(self.names)
+        for axis, value in combination.items():
+            scope[f"matrix.{axis}"] = _plain(value)
+        if item is not None:
+            scope.update(item.names())
+        return scope
 
     def _label(self, combination: Mapping[str, Scalar], item: Item | None) -> str:
-        parts = [f"{axis}={_text(value)}" for axis, value in combination.items()]
+        if not combination:
+            return self.artifact if item is None else f"{self.artifact}[{item.staged}]"
+        parts = [f"{axis}={_plain(value)}" for axis, value in combination.items()]
         if item is not None:
-            parts.insert(0, item.path)
-        chosen = f"[{','.join(parts)}]" if parts else ""
-        return f"{self.unit.prefix}{self.name}{chosen}"
+            parts.insert(0, item.staged)
+        return f"{self.artifact}[{','.join(parts)}]"
 
-    def _expand_all(
-        self, texts: tuple[str, ...], names: Mapping[str, str], key: str
-    ) -> tuple[str, ...]:
-        parts = enumerate(texts)
+    def _texts(self, texts: tuple[str, ...], names: Mapping[str, str], key: str) -> tuple[str, ...]:
+        """Return templates expanded; one that cannot be is noted and stands as `?`."""
         return tuple(
-            self._part(partial(self._expand, text, names, self._at(key, n)), "?")
-            for n, text in parts
+            [
+                self._text(text, names, self._at(key, number), "?") if "{" in text else text
+                for number, text in enumerate(texts)
+            ]
         )
+
+    def _text(self, text: str, names: Mapping[str, str], at: KeyPath, otherwise: str) -> str:
+        try:
+            return self._expand(text, names, at)
+        except SpecFaultError as error:
+            self._note(error)
+            return otherwise
 
     def _expand(self, text: str, names: Mapping[str, str], at: KeyPath) -> str:
         try:
@@ -336,18 +327,10 @@ class ActionExpander:
             raise SpecFaultError(at, f"unknown name in template {{{error.name}}}", hint) from None
 
 
-def _check_output(path: str, at: KeyPath) -> None:
-    if path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/")):
-        raise SpecFaultError(at, f"bad output path {path!r}", "a path below $out, as bin/app")
-
-
-def _may_match(pattern: str, output: str) -> bool:
-    """Say whether `pattern` matches the declared output or may match something below it."""
-    return (
-        matcher(pattern)(output)
-        or output.startswith(f"{pattern.rstrip('/')}/")
-        or (may_match_below(pattern, output))
-    )
+def _is_bad_output(path: str) -> bool:
+    if "/" not in path and path not in ("", ".", ".."):
+        return False
+    return path.startswith("/") or any(part in ("", ".", "..") for part in path.split("/"))
 
 
 def _allows(value: Scalar, wanted: Scalar | tuple[Scalar, ...]) -> bool:
@@ -356,5 +339,5 @@ def _allows(value: Scalar, wanted: Scalar | tuple[Scalar, ...]) -> bool:
     return any(type(value) is type(one) and value == one for one in choices)
 
 
-def _text(value: Scalar) -> str:
+def _plain(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -49,6 +49,9 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     positive, negative = glob.translate(pattern, flags=_FLAGS)
     tests = [re.compile(text) for text in positive]
     excluded = [re.compile(text) for text in negative]
+    if len(tests) == 1 and not excluded:
+        test = tests[0].fullmatch
+        return lambda path: test(path) is not None
     return lambda path: (
         any(test.fullmatch(path) for test in tests)
         and not any(test.fullmatch(path) for test in excluded)
