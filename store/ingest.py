@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -16,6 +16,7 @@ from store.digest import Digest, digest_bytes
 from store.errors import HostError, InputError, host_error
 from store.index import Index, Table, Write, to_json
 from store.objects import Directory, Entry, File, Link, Tree
+from store.presence import Blob, present
 from store.trees import stays_inside
 
 Signature: TypeAlias = tuple[int, int, int, int]
@@ -62,9 +63,12 @@ def ingest_directory(
     hold (device nodes, links that leave the directory, names that are not UTF-8) and for files that
     change while they are read.
     """
-    walker = _Walker(cas, index, root, exclude)
     try:
+        walker = _Walker(cas, index, root, exclude, trusting=True)
         tree = walker.directory("")
+        if not present(cas, walker.believed):
+            walker = _Walker(cas, index, root, exclude, trusting=False)
+            tree = walker.directory("")
     except OSError as error:
         raise _unreadable(error) from error
     index.write(walker.writes) if walker.writes else None
@@ -72,13 +76,21 @@ def ingest_directory(
 
 
 class _Walker:
-    """One walk over a directory; collects the snapshot's parts and the stat cache's news."""
+    """One walk over a directory; collects the snapshot's parts and the stat cache's news.
 
-    def __init__(self, cas: Cas, index: Index, root: str, exclude: Callable[[str], bool]) -> None:
+    One that is `trusting` leaves it to the caller to see that the blobs that it believed in are
+    still in the store: for all at once that is quicker.
+    """
+
+    def __init__(
+        self, cas: Cas, index: Index, root: str, exclude: Callable[[str], bool], trusting: bool
+    ) -> None:
         self.cas = cas
         self.index = index
         self.root = root
         self.exclude = exclude
+        self.trusting = trusting
+        self.believed: list[Blob] = []
         self.now = time.time_ns()
         self.files: dict[str, Entry] = {}
         self.stats: dict[str, Signature] = {}
@@ -90,68 +102,98 @@ class _Walker:
         self.stats[relative] = signature(os.stat(path))
         key = digest_bytes(os.fsencode(path))
         cached = _load(self.index.get(Table.STATS, key))
-        fresh: dict[str, list[object]] = {}
+        fresh: dict[str, Any] = {}
         entries: dict[str, Entry] = {}
-        with os.scandir(path) as listing:
-            found = sorted(listing, key=lambda item: item.name)
-        for item in found:
-            name = f"{relative}/{item.name}" if relative else item.name
-            if self.exclude(name):
+        for name, status in self._listed(path, relative):
+            inner = f"{relative}/{name}" if relative else name
+            mode, size = status.st_mode, status.st_size
+            if stat.S_ISDIR(mode):
+                entries[name] = Directory(self.directory(inner))
                 continue
-            _check_utf8(item.name, path)
-            if item.is_dir(follow_symlinks=False):
-                entries[item.name] = Directory(self.directory(name))
-                continue
-            entry = self._entry(item, name, cached, fresh)
+            mark = (status.st_mtime_ns, status.st_ctime_ns, size, status.st_ino)
+            row = cached.get(name)
+            digest = _believed(row, mark) if row and stat.S_ISREG(mode) else None
+            if digest is not None:
+                executable = bool(mode & stat.S_IXUSR)
+                if self.trusting:
+                    self.believed.append((digest, size, executable))
+                if self.trusting or self.cas.has(digest):
+                    fresh[name] = row
+                    self.stats[inner] = mark
+                    entries[name] = self.files[inner] = File(digest, size, executable)
+                    continue
+            entry = self._entry(f"{path}/{name}", name, inner, status, fresh)
             if entry is not None:
-                entries[item.name] = self.files[name] = entry
+                self.stats[inner] = mark
+                entries[name] = self.files[inner] = entry
         if fresh != cached:
             self.writes.append((Table.STATS, key, to_json(fresh)))
         return self.cas.put_tree(Tree(entries))
 
+    def _listed(self, path: str, relative: str) -> list[tuple[str, os.stat_result]]:
+        """Return what is in a directory and not excluded, by name."""
+        found = []
+        start = f"{relative}/" if relative else ""
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in sorted(os.listdir(handle)):
+                if self.exclude(f"{start}{name}"):
+                    continue
+                if not name.isascii():
+                    _check_utf8(name, path)
+                try:
+                    found.append((name, os.stat(name, dir_fd=handle, follow_symlinks=False)))
+                except OSError as error:
+                    error.filename = f"{path}/{name}"
+                    raise
+        finally:
+            os.close(handle)
+        return found
+
     def _entry(
-        self,
-        item: os.DirEntry[str],
-        name: str,
-        cached: Mapping[str, list[object]],
-        fresh: dict[str, list[object]],
+        self, path: str, name: str, inner: str, status: os.stat_result, fresh: dict[str, Any]
     ) -> Entry | None:
-        status = item.stat(follow_symlinks=False)
-        mark = signature(status)
-        if stat.S_ISLNK(status.st_mode):
-            target = os.readlink(item.path)
-            if self.cas.is_inside(target):
-                return None
-            _check_utf8(target, item.path)
-            if not stays_inside(name, target):
-                raise InputError(
-                    f"{item.path}: a symbolic link that leaves its source: {target}",
-                    'leave it out with exclude = ["…"], or copy what it points to',
-                )
-            self.stats[name] = mark
-            return Link(target)
-        if not stat.S_ISREG(status.st_mode):
+        """Take in what is not known; None for a link into the store, which is none of a source."""
+        if stat.S_ISREG(status.st_mode):
+            return self._read(path, name, status, fresh)
+        if not stat.S_ISLNK(status.st_mode):
             raise InputError(
-                f"{item.path}: not a file, directory or symbolic link",
+                f"{path}: not a file, directory or symbolic link",
                 'leave it out with exclude = ["…"]',
             )
-        self.stats[name] = mark
-        executable = bool(status.st_mode & stat.S_IXUSR)
-        match cached.get(item.name):
-            case [list(seen), str(digest)] if tuple(seen) == mark and self.cas.has(Digest(digest)):
-                fresh[item.name] = [seen, digest]
-                return File(Digest(digest), status.st_size, executable)
-        file = self.cas.copy_in(item.path, status.st_size, executable)
-        if signature(os.lstat(item.path)) != mark:
+        target = os.readlink(path)
+        if self.cas.is_inside(target):
+            return None
+        _check_utf8(target, path)
+        if not stays_inside(inner, target):
             raise InputError(
-                f"{item.path}: changed while it was read", "run the build again when it is at rest"
+                f"{path}: a symbolic link that leaves its source: {target}",
+                'leave it out with exclude = ["…"], or copy what it points to',
+            )
+        return Link(target)
+
+    def _read(self, path: str, name: str, status: os.stat_result, fresh: dict[str, Any]) -> File:
+        mark = signature(status)
+        file = self.cas.copy_in(path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
+        if signature(os.lstat(path)) != mark:
+            raise InputError(
+                f"{path}: changed while it was read", "run the build again when it is at rest"
             )
         if max(mark[0], mark[1]) < self.now - RACY_NS:
-            fresh[item.name] = [list(mark), file.digest]
+            fresh[name] = [list(mark), file.digest]
         return file
 
 
-def _load(data: bytes | None) -> dict[str, list[object]]:
+def _believed(row: Any, mark: Signature) -> Digest | None:
+    """Return the digest in a row of the stat cache if it is of a file that looks like `mark`."""
+    try:
+        seen, digest = row
+        return Digest(digest) if tuple(seen) == mark and isinstance(digest, str) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _load(data: bytes | None) -> dict[str, Any]:
     try:
         value = json.loads(data) if data else {}
     except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from json.encoder import encode_basestring as quoted
 from typing import Any, Final, Self, TypeAlias
 
 from attrs import field, frozen
@@ -58,8 +59,9 @@ class Tree:
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        entries = {check_name(name): _entry_json(entry) for name, entry in self.entries.items()}
-        return encode({TYPE_KEY: TREE, "entries": entries})
+        entries = self.entries
+        texts = [f"{quoted(check_name(n))}:{_entry_text(entries[n])}" for n in sorted(entries)]
+        return f'{{"{TYPE_KEY}":"{TREE}","entries":{{{",".join(texts)}}}}}'.encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -82,15 +84,16 @@ class Tree:
 EMPTY_TREE: Final = Tree()
 
 
-def _entry_json(entry: Entry) -> dict[str, Any]:
+def _entry_text(entry: Entry) -> str:
+    """Return the canonical JSON of an entry."""
     match entry:
         case File(digest, size, executable):
-            plain: dict[str, Any] = {"file": digest, "size": size}
-            return plain | {"executable": True} if executable else plain
+            flag = '"executable":true,' if executable else ""
+            return f'{{{flag}"file":"{digest}","size":{size:d}}}'
         case Directory(digest):
-            return {"tree": digest}
+            return f'{{"tree":"{digest}"}}'
         case Link(target):
-            return {"link": target}
+            return f'{{"link":{quoted(target)}}}'
 
 
 def _entry(value: Any) -> Entry:

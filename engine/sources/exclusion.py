@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
-from wcmatch import glob
-
 ALWAYS: Final = tuple(
     f"**/{name}" for name in (".git", ".hg", ".svn", ".bzr", ".venv", "__pycache__")
 )
 """What no source directory means to hold: version control, a virtual environment, byte code."""
 
-_FLAGS: Final = glob.GLOBSTAR | glob.DOTGLOB | glob.FORCEUNIX
+_NAME: Final = re.compile(r"[A-Za-z0-9_.+-]+")
+_PATH: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*")
+"""What stands for itself alone in a glob: a name, a path."""
 
 
 def exclusion(globs: Iterable[str]) -> Callable[[str], bool]:
@@ -23,21 +23,27 @@ def exclusion(globs: Iterable[str]) -> Callable[[str], bool]:
     `**` crosses directories and, unlike in selectors, `*` matches a leading dot too.
     """
     wanted = [pattern.strip("/") for pattern in globs]
-    texts = glob.translate(wanted, flags=_FLAGS)[0] if wanted else []
-    tests = [re.compile(text) for text in texts]
-    if not tests:
+    names = {one[3:] for one in wanted if one.startswith("**/") and _NAME.fullmatch(one, 3)}
+    paths = {one for one in wanted if _PATH.fullmatch(one)}
+    others = sorted({*wanted} - paths - {f"**/{name}" for name in names})
+    matches = _matcher(others)
+    if not wanted:
         return lambda path: False
 
-    def matches(path: str) -> bool:
-        return any(test.fullmatch(path) for test in tests)
-
-    @lru_cache(maxsize=4096)
-    def directory(path: str) -> bool:
-        parent = path.rpartition("/")[0]
-        return matches(path) or (parent != "" and directory(parent))
-
     def excluded(path: str) -> bool:
-        parent = path.rpartition("/")[0]
-        return matches(path) or (parent != "" and directory(parent))
+        parent, _, name = path.rpartition("/")
+        if name in names or path in paths or matches(path):
+            return True
+        return parent != "" and directory(parent)
 
+    directory = lru_cache(maxsize=4096)(excluded)
     return excluded
+
+
+def _matcher(globs: list[str]) -> Callable[[str], object]:
+    if not globs:
+        return lambda path: None
+    from wcmatch import glob
+
+    texts = glob.translate(globs, flags=glob.GLOBSTAR | glob.DOTGLOB | glob.FORCEUNIX)[0]
+    return re.compile("|".join(f"(?:{text})" for text in texts)).fullmatch
