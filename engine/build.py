@@ -386,7 +386,8 @@ class _Loop:
 
     def _cached(self, label: str, step: Cached) -> None:
         self.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
-        self._note(label, Past(action=step.action, build=self.build))
+        if not self.history.is_last(label, step.action):
+            self._note(label, Past(action=step.action, build=self.build))
         self._end(label, step)
 
     def _end(self, label: str, step: Cached | Built) -> None:

@@ -63,6 +63,11 @@ class History:
         """Return how long the step took when it ran last."""
         return next((past.seconds for past in self.of(label) if past.seconds), default)
 
+    def is_last(self, label: str, action: Digest) -> bool:
+        """Say whether the step was this action when it was noted last."""
+        data = self._store.index.get(Table.HISTORY, self._key(label))
+        return data is not None and data.startswith(b'[{"action":"%s"' % action.encode())
+
     def note(self, label: str, past: Past) -> Write:
         """Return the write that puts `past` in front of the step's history."""
         others = self.of(label)

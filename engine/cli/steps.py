@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from engine.cli.options import split_spec
 from engine.history import History, Past
@@ -39,7 +39,7 @@ def past_steps(store: Store, names: Sequence[str], what: str) -> list[PastStep]:
     labels = known_labels(store, path)
     wanted = targets[0]
     found = [name for name in labels if name == wanted or name.startswith(f"{wanted}[")]
-    steps = [PastStep(path, label, tuple(history.of(label))) for label in found]
+    steps = [PastStep(path, name, _pasts(history.of(name), *labels[name])) for name in found]
     steps = [step for step in steps if step.history]
     if not steps:
         message = f"{shown(path)}: no build of {wanted!r} is known"
@@ -51,18 +51,33 @@ def past_steps(store: Store, names: Sequence[str], what: str) -> list[PastStep]:
     return steps
 
 
-def known_labels(store: Store, spec: Path) -> list[str]:
-    """Return the labels of all steps in the recorded builds of a spec."""
-    labels: dict[str, None] = {}
+def known_labels(store: Store, spec: Path) -> dict[str, tuple[str, str | None]]:
+    """Return the labels of all steps in the recorded builds of a spec, each with the last of these
+    builds and, if it was found cached there, its action."""
+    labels: dict[str, tuple[str, str | None]] = {}
     for build in builds(store.root):
         events = read_timeline(store.root, build)
         started = next(events, None)
         if started is None or started.get("spec") != str(spec):
             continue
         for event in events:
-            if "label" in event:
-                labels[event["label"]] = None
-    return list(labels)
+            label = event.get("label")
+            if label is not None and labels.get(label, (build,))[0] == build:
+                cached = event["event"] == "StepCached"
+                labels[label] = (build, event["action"] if cached else None)
+    return labels
+
+
+def _pasts(noted: list[Past], build: str, cached: str | None) -> tuple[Past, ...]:
+    """Return the noted pasts, with the last build in front where it found the step cached: that is
+    only in its timeline."""
+    if cached is None:
+        return tuple(noted)
+    known = next(
+        (past for past in noted if past.action == cached), Past(action=Digest(cached), build=build)
+    )
+    others = (past for past in noted if past.action != cached)
+    return (evolve(known, build=build, ran=False, failed=False), *others)
 
 
 def last_failed(store: Store, spec: Path) -> tuple[str, Action]:

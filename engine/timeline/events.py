@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from attrs import asdict, frozen
+from attrs import fields, frozen
 
 
 @frozen(kw_only=True)
@@ -105,4 +105,5 @@ Event: TypeAlias = (
 
 def to_document(event: Event, time: float) -> dict[str, Any]:
     """Return the JSON form of an event that happened at `time` (seconds since 1970)."""
-    return {"event": type(event).__name__, "time": round(time, 6), **asdict(event)}
+    members = {field.name: getattr(event, field.name) for field in fields(type(event))}
+    return {"event": type(event).__name__, "time": round(time, 6), **members}

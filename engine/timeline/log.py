@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Iterator
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from engine.timeline.events import Event, to_document
-from store.errors import host_error
+from engine.timeline.events import Event, StepCached, to_document
+from store.errors import HostError, host_error
 
 NAME = "timeline.jsonl"
+
+_MOST_WAITING: Final = 4096
 
 
 def new_build_id() -> str:
@@ -26,6 +30,7 @@ class TimelineLog:
     """Appends events to `builds/<id>/timeline.jsonl` under the store."""
 
     def __init__(self, root: Path, build: str) -> None:
+        self._waiting: list[str] = []
         directory = root / "builds" / build
         try:
             directory.mkdir(parents=True)
@@ -35,15 +40,33 @@ class TimelineLog:
             raise host_error(error, "cannot write the timeline") from error
 
     def __call__(self, event: Event) -> None:
-        """Append one event."""
-        line = json.dumps(to_document(event, time.time()), separators=(",", ":"))
+        """Append one event. Steps that were cached, which come by the thousand, are written with
+        the next event of another kind."""
+        if isinstance(event, StepCached):
+            self._waiting.append(
+                f'{{"event":"StepCached","time":{time.time():.6f},"label":{quoted(event.label)},'
+                f'"action":"{event.action}","outputs":"{event.outputs}"}}\n'
+            )
+            if len(self._waiting) < _MOST_WAITING:
+                return
+        else:
+            document = to_document(event, time.time())
+            self._waiting.append(json.dumps(document, separators=(",", ":")) + "\n")
+        self._flush()
+
+    def _flush(self) -> None:
+        data, self._waiting = "".join(self._waiting).encode(), []
+        view = memoryview(data)
         try:
-            os.write(self._handle, line.encode() + b"\n")
+            while view:
+                view = view[os.write(self._handle, view) :]
         except OSError as error:
             raise host_error(error, "cannot write the timeline") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what waits, as far as that is possible, and close the file."""
+        with contextlib.suppress(HostError):
+            self._flush()
         os.close(self._handle)
 
 
