@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "store": "look after what is kept",
     "mount": "show the store as a file system",
     "unmount": "end a mount of the store",
+    "watch": "know without looking whether files changed",
     "shell": "open a shell in an action's sandbox",
     "init": "write a first spec for the project in a directory",
     "doctor": "check this machine, and say how to mend it",
