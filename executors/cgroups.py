@@ -85,6 +85,11 @@ class Group:
         """Return the ids of the processes in the group."""
         return {int(pid) for file in self.entrances() for pid in _read(file).split()}
 
+    def drop(self) -> None:
+        """Remove the group if nothing is left in it."""
+        for path in self._directories.values():
+            _remove(path)
+
     async def remove(self) -> None:
         """Kill what is left in the group and remove it."""
         directories = set(self._directories.values())

@@ -1,23 +1,32 @@
-"""The fork server: the one program inside the wall, giving each action namespaces of its own.
+"""The fork server: the one program inside the wall, making the cells in which actions run.
 
 Run by `wall.py` as a script of its own (`python -I -S`), in one bubblewrap for many actions, so
 that it imports little and stays small: a fork costs what its parent weighs. What it sees of the
 host is /w and /r (the store's work directory, writable and read-only), /t (the roots), and what
-Python needs. An action sees none of that: its root is pivoted to one of the roots before it starts.
+Python needs. An action sees none of that: a cell's root is pivoted to one of the roots.
 
 ::
 
-    bn ──control socket──▶ server ──fork, new pid namespace──▶ init ──fork, exec──▶ the command
-       ◀─report socket───  (waits)                             (mounts, pivots, drops, reaps)
+    bn ──control socket──▶ server ──fork, new namespaces──▶ cell: init of its pid namespace
+    bn ◀═ a channel for each cell ═══════════════════════▶   └─ spawn ─▶ the command, pid 2
 
-A request is the path of a JSON file, sent with descriptors: the log, the report socket, and the
-files of control groups to join. When its report socket is shut down by bn, the action is killed.
+A cell runs one action after another. When a command has ended, the cell kills and reaps whatever
+else runs in its namespace, and then makes sure that it is as it was when it was new; where it
+cannot be, it ends. What it says over its channel is framed by a length (4 bytes, native)::
+
+    cell ─▶ {"ready": true}                         waits for an action; first: the cell is made
+    bn   ─▶ {"command", "env", "mounts", "rlimits"}
+    cell ─▶ {"exit_code", "cpu_seconds", "peak_memory"}
+    server ─▶ {"gone": …} and the end               the cell and all that ran in it are no more
+
+bn ends a cell, and what runs in it, by shutting down its side of the channel for writing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -30,15 +39,21 @@ import sys
 from typing import Any, NoReturn
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 1, 2, 4, 8, 4096, 16384
+MS_NOATIME = 1024
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x8000000, 0x20000000, 0x40000000
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
 LAST_CAPABILITY = 63
+RESOURCES = 16
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 
 NEW_ROOT = "/n"
 CANNOT_RUN = 127
+
+COUNTERS = ("dev", "netstat", "snmp", "snmp6")
+"""Files of /proc/self/net that differ once anything was sent, received or refused."""
 
 library = ctypes.CDLL(None, use_errno=True)
 
@@ -64,12 +79,12 @@ def main() -> NoReturn:
 
 
 class Server:
-    """The loop: takes requests, starts actions, reports those that ended."""
+    """The loop: takes requests, makes cells, reports those that ended."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self.actions: dict[int, socket.socket] = {}
+        self.cells: dict[int, socket.socket] = {}
         self.poll = select.poll()
         wake, self.woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.wake = wake
@@ -79,7 +94,7 @@ class Server:
         self.poll.register(control, select.POLLIN)
 
     def serve(self) -> NoReturn:
-        """Serve for ever; the end of the control connection ends the process and all actions."""
+        """Serve for ever; the end of the control connection ends the process and all cells."""
         while True:
             for descriptor, _ in self.poll.poll():
                 if descriptor == self.control.fileno():
@@ -91,34 +106,59 @@ class Server:
                     self.kill(descriptor)
 
     def take(self) -> None:
-        """Take one request and start its action."""
-        data, handed, _, _ = socket.recv_fds(self.control, 4096, 16)
+        """Take the request for one cell and make it."""
+        data, handed, _, _ = socket.recv_fds(self.control, 65536, 16)
         if not data:
             os._exit(0)
         for descriptor in handed:
             os.set_inheritable(descriptor, False)
-        log, report_fd, *entrances = handed
-        report = socket.socket(fileno=report_fd)
+        channel_fd, *entrances = handed
+        channel = socket.socket(fileno=channel_fd)
         check(library.setns(self.own_pids, CLONE_NEWPID), "setns")
         check(library.unshare(CLONE_NEWPID), "unshare")
         pid = os.fork()
         if pid == 0:
-            act_as_init(data.decode(), log, entrances)
-        for descriptor in (log, *entrances):
+            self.become_cell(json.loads(data), channel, entrances)
+        for descriptor in entrances:
             os.close(descriptor)
-        self.actions[pid] = report
-        self.poll.register(report, select.POLLIN)
-        report.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+        self.cells[pid] = channel
+        self.poll.register(channel, select.POLLRDHUP)
+        send(channel, {"pid": pid})
+
+    def become_cell(
+        self, request: dict[str, Any], channel: socket.socket, entrances: list[int]
+    ) -> NoReturn:
+        """Turn this process, just forked, into a cell."""
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in range(1, signal.NSIG):
+                with contextlib.suppress(OSError, ValueError):
+                    signal.signal(number, signal.SIG_DFL)
+            for other in (self.control, *self.cells.values()):
+                other.close()
+            for descriptor in (self.own_pids, self.wake, self.woken):
+                os.close(descriptor)
+            try:
+                for entrance in entrances:
+                    os.write(entrance, b"0")
+                    os.close(entrance)
+                cell = Cell(request, channel)
+            except OSError as error:
+                send(channel, {"error": str(error)})
+                os._exit(1)
+            cell.serve()
+        finally:
+            os._exit(1)
 
     def kill(self, descriptor: int) -> None:
-        """Kill the action whose report socket bn has shut down."""
-        for pid, report in self.actions.items():
-            if report.fileno() == descriptor:
+        """Kill the cell whose channel bn has shut down."""
+        for pid, channel in self.cells.items():
+            if channel.fileno() == descriptor:
                 os.kill(pid, signal.SIGKILL)
                 self.poll.unregister(descriptor)
 
     def reap(self) -> None:
-        """Report every action whose init is gone: with it, all of its namespace is."""
+        """Report every cell that is gone: with it, all of its namespace is."""
         while True:
             try:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
@@ -126,110 +166,237 @@ class Server:
                 return
             if pid == 0:
                 return
-            report = self.actions.pop(pid, None)
-            if report is None:
+            channel = self.cells.pop(pid, None)
+            if channel is None:
                 continue
-            code = os.waitstatus_to_exitcode(status)
-            ended = {
-                "exit_code": code if code >= 0 else 128 - code,
-                "cpu_seconds": used.ru_utime + used.ru_stime,
-                "peak_memory": used.ru_maxrss * 1024,
-            }
             with contextlib.suppress(KeyError):  # it was killed: see `kill`
-                self.poll.unregister(report)
+                self.poll.unregister(channel)
             with contextlib.suppress(OSError):
-                report.sendall(json.dumps(ended).encode() + b"\n")
-            report.close()
+                send(channel, {"gone": os.waitstatus_to_exitcode(status), **usage(used)})
+            channel.close()
 
 
-def act_as_init(path: str, log: int, entrances: list[int]) -> NoReturn:
-    """Make the sandbox around this process, start the command in it, and reap until it ends."""
-    code = 1
-    try:
-        with open(path, "rb") as file:
-            request = json.load(file)
-        status = os.open(request["status"], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            for entrance in entrances:
-                os.write(entrance, b"0")
-            make_sandbox(request)
-        except OSError as error:
-            os.write(status, str(error).encode())
-            os._exit(1)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.closerange(3, 1 << 20)
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+class Cell:
+    """The namespaces, the root and the mounts in which actions run, one after another."""
+
+    def __init__(self, request: dict[str, Any], channel: socket.socket) -> None:
+        """Make it around this process. Raises OSError."""
+        self.channel = channel
+        self.tmp_options = f",size={request['tmp_bytes']}" if request["tmp_bytes"] else ""
+        name = request["workspace"]
+        self.last_pid: int | None = None
+        with contextlib.suppress(OSError):  # a kernel without it: see `renew`
+            self.last_pid = os.open("/proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
+        os.umask(0o022)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        check(library.unshare(CLONE_NEWNS | CLONE_NEWIPC), "unshare")
+        bind(request["root"], NEW_ROOT)
+        mount("proc", f"{NEW_ROOT}/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        bind("/dev", f"{NEW_ROOT}/dev", MS_REC)
+        options = "newinstance,ptmxmode=0666,mode=620"
+        mount("devpts", f"{NEW_ROOT}/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
+        bind(f"/w/{name}/io", f"{NEW_ROOT}/bn")
+        bind(f"/w/{name}/build", f"{NEW_ROOT}/build")
+        self.log = os.open(f"/w/{name}/log", os.O_PATH | os.O_CLOEXEC)
+        # inputs are bound from here; what is mounted over it, /tmp, hides it from the action
+        bind(f"/r/{name}/in", f"{NEW_ROOT}/tmp")
+        self.inputs = os.open(f"{NEW_ROOT}/tmp", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.chdir(NEW_ROOT)
+        check(library.pivot_root(b".", b"."), "pivot_root")
+        check(library.umount2(b".", MNT_DETACH), "umount of the wall")
+        os.chdir("/build")
+        sys.path.clear()
+        sys.meta_path.clear()  # nothing is imported from what an action may have brought
+        self.scratch = {"/tmp": self.tmp_options, "/dev/shm": ""}
+        self.marks = {path: self.mount_scratch(path) for path in self.scratch}
+        self.network: list[int] = []
+        self.enter_network()
         library.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-        command = os.fork()
-        if command == 0:
-            become(request)
-        drop_capabilities()
+        renounce()
+        self.attributes = attributes()
+
+    def serve(self) -> NoReturn:
+        """Run actions until bn closes the channel or this cell cannot be made as new again."""
+        send(self.channel, {"ready": True})
         while True:
-            pid, ended = os.wait()
-            if pid == command:
-                code = os.waitstatus_to_exitcode(ended)
-                break
-    finally:
-        os._exit(code if code >= 0 else 128 - code)
+            request = receive(self.channel)
+            if request is None:
+                os._exit(0)
+            for name in request["mounts"]:
+                bind(f"/proc/self/fd/{self.inputs}/{name}", f"/build/{name}")
+            send(self.channel, self.run(request))
+            self.renew()
+            send(self.channel, {"ready": True})
+
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run one command to its end and leave nothing running; return how it ended."""
+        used: list[resource.struct_rusage] = []
+        code = CANNOT_RUN
+        log = os.open(f"/proc/self/fd/{self.log}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            start = fork if request["rlimits"] else spawn
+            command = start(request, ((null, 0), (log, 1), (log, 2)))
+        except OSError as error:
+            os.write(log, cannot_run(request["command"][0], error))
+        else:
+            while True:
+                pid, status, usage_of = os.wait4(-1, 0)
+                used.append(usage_of)
+                if pid == command:
+                    break
+            code = os.waitstatus_to_exitcode(status)
+        finally:
+            os.close(log)
+            os.close(null)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                used.append(os.wait4(-1, 0)[2])
+        return {"exit_code": code if code >= 0 else 128 - code, **usage(*used)}
+
+    def renew(self) -> None:
+        """Make sure that the next action finds all as the first one did; ends where it cannot.
+
+        What can be left behind without a process: System V and POSIX IPC, files in the private
+        file systems, what the network counts, and changes to this very process by its like.
+        """
+        if self.last_pid is None:
+            os._exit(1)
+        os.pwrite(self.last_pid, b"1", 0)
+        check(library.unshare(CLONE_NEWIPC), "unshare")
+        for path, before in self.marks.items():
+            if marks(path) != before:
+                check(library.umount2(path.encode(), MNT_DETACH), f"umount of {path}")
+                self.marks[path] = self.mount_scratch(path)
+        if self.counters() != self.unused:
+            self.enter_network()
+        if attributes() != self.attributes:
+            os._exit(1)
+
+    def mount_scratch(self, path: str) -> tuple[object, ...]:
+        """Mount an empty private file system and return its marks."""
+        flags = MS_NOSUID | MS_NODEV | MS_NOATIME
+        mount("tmpfs", path, "tmpfs", flags, f"mode=1777{self.scratch[path]}")
+        os.utime(path, ns=(0, 0))
+        return marks(path)
+
+    def enter_network(self) -> None:
+        """Enter a new network namespace with the loopback up, and nothing else."""
+        for descriptor in self.network:
+            os.close(descriptor)
+        check(library.unshare(CLONE_NEWNET), "unshare")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+        self.network = []
+        for name in COUNTERS:
+            with contextlib.suppress(FileNotFoundError):
+                self.network.append(os.open(f"/proc/self/net/{name}", os.O_RDONLY | os.O_CLOEXEC))
+        self.unused = self.counters()
+
+    def counters(self) -> list[bytes]:
+        """Return what the network namespace has counted."""
+        return [os.pread(descriptor, 1 << 16, 0) for descriptor in self.network]
 
 
-def make_sandbox(request: dict[str, Any]) -> None:
-    """Give this process the namespaces, the root and the mounts of an action."""
-    check(library.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET), "unshare")
-    raise_loopback()
-    bind(request["root"], NEW_ROOT)
-    mount("proc", f"{NEW_ROOT}/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    bind("/dev", f"{NEW_ROOT}/dev", MS_REC)
-    mount("tmpfs", f"{NEW_ROOT}/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    options = "newinstance,ptmxmode=0666,mode=620"
-    mount("devpts", f"{NEW_ROOT}/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
-    size = f",size={request['tmp_bytes']}" if request["tmp_bytes"] else ""
-    mount("tmpfs", f"{NEW_ROOT}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"mode=1777{size}")
-    name = request["workspace"]
-    bind(f"/w/{name}/io", f"{NEW_ROOT}/bn")
-    bind(f"/w/{name}/build", f"{NEW_ROOT}/build")
-    for mounted in request["mounts"]:
-        bind(f"/r/{name}/in/{mounted}", f"{NEW_ROOT}/build/{mounted}")
-    os.chdir(NEW_ROOT)
-    check(library.pivot_root(b".", b"."), "pivot_root")
-    check(library.umount2(b".", MNT_DETACH), "umount of the wall")
-    os.chdir("/build")
+def marks(path: str) -> tuple[object, ...]:
+    """Return what tells whether anybody has changed an empty directory."""
+    status = os.stat(path)
+    return (status.st_mode, status.st_mtime_ns, os.listdir(path), os.listxattr(path))
 
 
-def become(request: dict[str, Any]) -> NoReturn:
-    """Turn this process into the action's command."""
-    env, command = request["env"], request["command"]
+def attributes() -> tuple[object, ...]:
+    """Return what a process of the same user may change of this one."""
+    return (
+        [resource.getrlimit(number) for number in range(RESOURCES)],
+        os.sched_getaffinity(0),
+        os.sched_getscheduler(0),
+        os.getpriority(os.PRIO_PROCESS, 0),
+    )
+
+
+Streams = tuple[tuple[int, int], ...]
+"""Descriptors here, and what they are to be in the command."""
+
+
+def spawn(request: dict[str, Any], streams: Streams) -> int:
+    """Start the command of a request and return its id. Raises OSError where it cannot be run."""
+    argv, env = request["command"], request["env"]
+    name = argv[0]
+    places = [""] if "/" in name else [f"{at or '.'}/" for at in env.get("PATH", "").split(":")]
+    actions = [(os.POSIX_SPAWN_DUP2, *stream) for stream in streams]
+    denied: OSError | None = None
+    for place in places:
+        try:
+            return os.posix_spawn(place + name, argv, env, file_actions=actions, setsid=True)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError as error:
+            denied = error
+    raise denied or OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def fork(request: dict[str, Any], streams: Streams) -> int:
+    """Start the command of a request with resource limits of its own and return its id."""
+    pid = os.fork()
+    if pid:
+        return pid
     try:
         os.setsid()
-        os.umask(0o022)
+        for here, there in streams:
+            os.dup2(here, there)
         for name, soft, hard in request["rlimits"]:
             resource.setrlimit(getattr(resource, name), (soft, hard))
-        drop_capabilities()
-        library.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
-        for number in range(1, signal.NSIG):
-            if signal.getsignal(number) in (signal.SIG_IGN, signal.default_int_handler):
-                signal.signal(number, signal.SIG_DFL)
-        os.execvpe(command[0], command, env)
+        os.execvpe(request["command"][0], request["command"], request["env"])
     except OSError as error:
-        os.write(2, f"bn: cannot run {command[0]}: {error.strerror}\n".encode())
+        os.write(2, cannot_run(request["command"][0], error))
     finally:
         os._exit(CANNOT_RUN)
 
 
-def drop_capabilities() -> None:
-    """Give up all capabilities; the bounding set is empty already."""
+def cannot_run(name: str, error: OSError) -> bytes:
+    """Return what the log says of a command that could not be started."""
+    return f"bn: cannot run {name}: {error.strerror}\n".encode()
+
+
+def renounce() -> None:
+    """See to it that a command has no capability and gets none: none passes an exec from here, as
+    the user is not the root of this user namespace, and the bounding set is empty."""
+    check(library.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "ambient capabilities")
     header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
-    check(library.capset(header, bytes(24)), "capset")
+    sets = ctypes.create_string_buffer(24)
+    check(library.capget(header, sets), "capget")
+    low, high = struct.unpack_from("2I", sets, 0), struct.unpack_from("2I", sets, 12)
+    kept = struct.pack("6I", *low, 0, *high, 0)
+    check(library.capset(header, kept), "capset")
     check(library.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
 
 
-def raise_loopback() -> None:
-    """Bring the loopback interface of this network namespace up."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+def usage(*used: resource.struct_rusage) -> dict[str, float]:
+    """Return the processor time (seconds) and the largest memory (bytes) of processes."""
+    return {
+        "cpu_seconds": sum(one.ru_utime + one.ru_stime for one in used),
+        "peak_memory": 1024 * max((one.ru_maxrss for one in used), default=0),
+    }
+
+
+def send(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send one message."""
+    data = json.dumps(message).encode()
+    channel.sendall(struct.pack("=I", len(data)) + data)
+
+
+def receive(channel: socket.socket) -> dict[str, Any] | None:
+    """Wait for one message; None where there will be no more."""
+    data = channel.recv(65536)
+    while len(data) < 4 or len(data) < 4 + struct.unpack_from("=I", data)[0]:
+        more = channel.recv(1 << 20)
+        if not more:
+            return None
+        data += more
+    message: dict[str, Any] = json.loads(data[4:])
+    return message
 
 
 def bind(source: str, target: str, flags: int = 0) -> None:

@@ -146,6 +146,11 @@ class Fence:
         if self._group:
             await self._group.remove()
 
+    def drop(self) -> None:
+        """Remove the group if nothing is left in it."""
+        if self._group:
+            self._group.drop()
+
     def _grouped(self, controller: str) -> bool:
         return self._group is not None and self._group.limits(controller)
 

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Limits, Outcome
 from executors.bubblewrap import Bubblewrap, command_line, find_bubblewrap, sandbox_failed
+from executors.cells import Kind, Pool
 from executors.conclude import CANNOT_RUN, conclude
 from executors.depfile import Observer
 from executors.kernel import adopt_orphans, fix_addresses
@@ -120,55 +121,71 @@ class PlainSandbox:
 
 
 class Sandbox(PlainSandbox):
-    """Runs actions in sandboxes that a fork server makes, behind one bubblewrap for all of them.
+    """Runs actions in cells that a fork server makes, behind one bubblewrap for all of them.
 
     What an action sees is the same as in a `PlainSandbox`. Where the fork server cannot start or
-    cannot make sandboxes, as in some containers, every action gets its own bubblewrap instead.
+    cannot make cells, as in some containers, every action gets its own bubblewrap instead.
     """
 
     def __init__(self, store: Store) -> None:
         """Make an executor over `store`; the fork server starts with the first action."""
         super().__init__(store)
-        self._walls: dict[Path, Wall] = {}
+        self._pools: dict[Path, Pool] = {}
         self._plain = False
 
-    async def _run(self, request: ExecutionRequest, root: Path, workspace: Workspace) -> Ended:
-        wall = self._wall_for(workspace)
-        if wall is None or root.parent != self._store.cas.root / "trees":
-            return await super()._run(request, root, workspace)
-        action, limits = request.action, request.limits
-        env = {**BASE_ENV, **action.env}
-        fence = self._limiter.fence(limits)
+    def prepare(self) -> None:
+        """Start the fork server if it does not run: it gets ready while others go on."""
+        with contextlib.suppress(HostError):
+            self._pool()
+
+    async def execute(self, request: ExecutionRequest) -> Outcome:
+        """Run one action to its end. On cancellation everything that it started is killed.
+
+        Raises HostError where the machine cannot run it and MissingBlob where an input is gone.
+        """
+        action = request.action
+        pool, root = self._pool(), self._root(action)
+        if pool is None or root.parent != pool.trees:
+            return await super().execute(request)
         try:
-            return await wall.run(root, workspace, env, action.command, limits, fence)
-        except SetUpFailed:
+            pool.wall.ready()
+            cell = await pool.take(Kind.of(root, request.limits), self._store, self._limiter)
+        except (SetUpFailed, HostError) as error:
+            if isinstance(error, HostError) and pool.wall.alive:
+                raise
             self._plain = True  # the wall stays up for what still runs in it
-            workspace.status.unlink()
-            return await super()._run(request, root, workspace)
+            return await super().execute(request)
+        try:
+            ended = await cell.run(request, {**BASE_ENV, **action.env})
+            observer = Observer(self._store.cas, action.input_root, WORK, _SCRATCH)
+            outcome = conclude(self._store, request, cell.workspace, ended, observer)
+        except BaseException:
+            await cell.discard()
+            raise
+        await pool.give_back(cell)
+        return outcome
 
     def close(self) -> None:
         """End the fork server."""
-        while self._walls:
-            self._walls.popitem()[1].close()
+        while self._pools:
+            self._pools.popitem()[1].close()
 
-    def _wall_for(self, workspace: Workspace) -> Wall | None:
-        """Return a running wall that shows the workspace; None where none can be made."""
+    def _pool(self) -> Pool | None:
+        """Return the cells behind a running wall that shows the store's work directory; None where
+        none can be made."""
         if self._plain:
             return None
-        work = workspace.path.parent
-        wall = self._walls.get(work)
-        if wall is not None and not wall.alive:
-            self._walls.pop(work).close()
-            wall = None
-        if wall is None:
-            try:
-                # where the store goes on in another tier, the old wall stays for what runs in it
-                wall = self._walls[work] = Wall(
-                    self._bubblewrap, work, self._store.cas.root / "trees"
-                )
-            except HostError:
-                self._plain = True
-        return wall
+        place = self._store.cas.root
+        pool = self._pools.get(place)
+        if pool is not None and not pool.wall.alive:
+            self._pools.pop(place).close()
+            pool = None
+        if pool is None:
+            # where the store goes on in another tier, the old wall stays for what runs in it
+            (place / "trees").mkdir(exist_ok=True)
+            wall = Wall(self._bubblewrap, self._store.work(), place / "trees")
+            pool = self._pools[place] = Pool(wall, place / "trees")
+        return pool
 
 
 def _checked(ended: Ended, workspace: Workspace) -> Ended:

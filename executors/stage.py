@@ -84,16 +84,27 @@ class Workspace:
         return kept
 
 
+def new_workspace(store: Store) -> Workspace:
+    """Return a workspace that nobody else uses, empty. Raises HostError."""
+    workspace = Workspace(store.work() / f"{os.getpid()}-{next(_counter)}")
+    try:
+        with usual_umask():
+            workspace.path.mkdir()
+    except OSError as error:
+        raise host_error(error, "cannot make a workspace") from error
+    return workspace
+
+
 def stage(store: Store, action: Action, private: bool = False) -> Workspace:
     """Make the workspace of `action`.
 
     With `private`, inputs are writable copies right in the work directory, else hard links to blobs
     that must only be shown read-only. Raises HostError and MissingBlob; then nothing is left.
     """
-    workspace = Workspace(store.work() / f"{os.getpid()}-{next(_counter)}")
+    workspace = new_workspace(store)
     try:
         with usual_umask():
-            for path in (workspace.path, workspace.build, workspace.io, workspace.path / "in"):
+            for path in (workspace.build, workspace.io, workspace.path / "in"):
                 path.mkdir()
             if private:
                 workspace.build.rmdir()

@@ -1,4 +1,4 @@
-"""The wall: one bubblewrap around a fork server, in which many actions run."""
+"""The wall: one bubblewrap around a fork server, in whose cells many actions run."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from executors import fork_server
-from executors.base import Limits
 from executors.bubblewrap import HOST_NAME, NAMESPACES, UID, Bubblewrap, sandbox_failed
 from executors.descendants import host_pid
 from executors.fork_server import NEW_ROOT
-from executors.limits import Fence
-from executors.process import Ended, watch
-from executors.stage import Workspace
 from store.errors import HostError
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
@@ -35,17 +31,17 @@ ENDING_SECONDS = 5.0
 
 
 class SetUpFailed(Exception):
-    """The sandbox of an action could not be made, so its command did not start; says why."""
+    """A sandbox could not be made, so no command started in it; says why."""
 
 
 class Wall:
     """A running fork server behind bubblewrap, for workspaces in one directory."""
 
     def __init__(self, bubblewrap: Bubblewrap, work: Path, trees: Path) -> None:
-        """Start it. Must be called in the main thread, as a sandbox ends with the thread that
-        started it. Raises HostError where it cannot be made."""
+        """Start it; `ready` waits for it. Must be called in the main thread, as a sandbox ends with
+        the thread that started it."""
         self.work = work
-        self._control, theirs = socket.socketpair()
+        self._control, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
                 [*_command(bubblewrap, work, trees), str(theirs.fileno())],
@@ -56,8 +52,17 @@ class Wall:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+        self._started = False
+
+    def ready(self) -> None:
+        """Wait until it makes cells. Raises HostError where it cannot."""
+        if self._started:
+            return
         self._control.settimeout(STARTING_SECONDS)
-        if self._control.recv(16) != b"ready\n":
+        with contextlib.suppress(OSError):
+            self._started = self._control.recv(16) == b"ready\n"
+        if not self._started:
+            self._process.kill()
             said = self._process.stderr.read().decode() if self._process.stderr else ""
             self.close()
             raise sandbox_failed(said)
@@ -82,104 +87,103 @@ class Wall:
         if self._process.stderr:
             self._process.stderr.close()
 
-    async def run(
-        self,
-        root: Path,
-        workspace: Workspace,
-        env: Mapping[str, str],
-        command: Sequence[str],
-        limits: Limits,
-        fence: Fence,
-    ) -> Ended:
-        """Run a command to its end; nothing that it started is left when this returns or raises.
+    async def make(self, request: Mapping[str, Any], entrances: list[Path]) -> Channel:
+        """Have a cell made that joins the control groups of `entrances`; return its channel.
 
-        Raises SetUpFailed where its sandbox cannot be made, HostError where the server is gone.
+        Raises SetUpFailed where it cannot be made, HostError where the server is gone.
         """
-        started = time.monotonic()
+        ours, theirs = socket.socketpair()
+        handed = [theirs.detach()]
         try:
-            with self._send(root, workspace, env, command, limits, fence) as report:
-                exceeded, ended = await self._watch(report, workspace, limits, fence)
-                exceeded = exceeded or fence.overrun()
-        finally:
-            with trio.CancelScope(shield=True):
-                await fence.remove()
-        said = workspace.status.read_text() if workspace.status.exists() else ""
-        if said and not exceeded:
-            raise SetUpFailed(said)
-        return Ended(
-            exit_code=ended["exit_code"],
-            exceeded=exceeded,
-            wall_seconds=time.monotonic() - started,
-            cpu_seconds=ended["cpu_seconds"],
-            peak_memory=ended["peak_memory"],
-        )
-
-    def _send(
-        self,
-        root: Path,
-        workspace: Workspace,
-        env: Mapping[str, str],
-        command: Sequence[str],
-        limits: Limits,
-        fence: Fence,
-    ) -> socket.socket:
-        """Hand a request to the server and return the socket on which it reports."""
-        name = workspace.path.name
-        request = {
-            "command": list(command),
-            "env": {**env, "PWD": "/build"},
-            "mounts": list(workspace.mounts),
-            "rlimits": fence.resource_limits(),
-            "root": f"/t/{root.name}",
-            "status": f"/w/{name}/status",
-            "tmp_bytes": limits.memory,
-            "workspace": name,
-        }
-        file = workspace.path / "request"
-        file.write_text(json.dumps(request))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        handed = [os.open(workspace.log, flags, 0o600)]
-        report, theirs = socket.socketpair()
-        handed.append(theirs.detach())
-        try:
-            handed += [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in fence.entrances()]
-            socket.send_fds(self._control, [f"/w/{name}/request".encode()], handed)
+            handed += [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in entrances]
+            socket.send_fds(self._control, [json.dumps(request).encode()], handed)
         except OSError as error:
-            report.close()
-            raise HostError(
-                f"the sandbox server is gone: {error}", "run the build again"
-            ) from error
+            ours.close()
+            raise HostError(f"the sandbox server is gone: {error}", _AGAIN) from error
         finally:
             for descriptor in handed:
                 os.close(descriptor)
-        report.setblocking(False)
-        return report
-
-    async def _watch(
-        self, report: socket.socket, workspace: Workspace, limits: Limits, fence: Fence
-    ) -> tuple[str, dict[str, Any]]:
-        """Wait for the end of an action, and see to it; return the limit it went over, and how it
-        ended."""
-        lines = _Lines(report)
-        exceeded, killed = "", True
+        channel = Channel(ours)
         try:
-            inner = (await lines.next())["pid"]
-            exceeded = await watch(
-                report.fileno(),
-                lambda: host_pid(self._process.pid, inner),
-                workspace.log,
-                limits,
-                fence,
-            )
-            killed = bool(exceeded)
-        finally:
-            with trio.CancelScope(shield=True):
-                if killed:
-                    report.shutdown(socket.SHUT_WR)
-                ended = await lines.next()
-                while "exit_code" not in ended:
-                    ended = await lines.next()
-        return exceeded, ended
+            channel.inner = (await channel.next())["pid"]
+            first = await channel.next()
+        except BaseException:
+            channel.close()
+            raise
+        if "error" in first:
+            channel.close()
+            raise SetUpFailed(first["error"])
+        return channel
+
+    def host_pid(self, channel: Channel) -> int:
+        """Return the host's id of a cell's first process."""
+        return host_pid(self._process.pid, channel.inner)
+
+
+class Channel:
+    """The messages to and from one cell; `inner` is its process id behind the wall."""
+
+    inner: int
+
+    def __init__(self, ours: socket.socket) -> None:
+        ours.setblocking(False)
+        self._socket = ours
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is a message."""
+        return self._socket.fileno()
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message. Raises OSError where the cell is gone."""
+        data = json.dumps(message).encode()
+        data = struct.pack("=I", len(data)) + data
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    async def next(self) -> dict[str, Any]:
+        """Return the next message. Raises HostError where the server is gone."""
+        while (message := self.poll()) is None:
+            await trio.lowlevel.wait_readable(self._socket)
+        return message
+
+    def poll(self) -> dict[str, Any] | None:
+        """Return the next message if it is there. Raises HostError where the server is gone."""
+        while True:
+            if len(self._buffer) >= 4:
+                end = 4 + struct.unpack_from("=I", self._buffer)[0]
+                if len(self._buffer) >= end:
+                    data, self._buffer = self._buffer[4:end], self._buffer[end:]
+                    message: dict[str, Any] = json.loads(data)
+                    return message
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return None
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise HostError("the sandbox server ended unexpectedly", _AGAIN)
+            self._buffer += data
+
+    async def end(self) -> dict[str, Any]:
+        """End the cell and all that runs in it; return what it used when it is gone.
+
+        Raises HostError where the server is gone.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        while True:
+            message = await self.next()
+            if "gone" in message:
+                return message
+
+    def close(self) -> None:
+        """Let go of the cell: it ends without being waited for."""
+        self._socket.close()
 
 
 def _command(bubblewrap: Bubblewrap, work: Path, trees: Path) -> list[str]:
@@ -195,26 +199,3 @@ def _command(bubblewrap: Bubblewrap, work: Path, trees: Path) -> list[str]:
     argv += ["--dir", NEW_ROOT, "--ro-bind", str(script), "/fork_server.py"]
     argv += ["--bind", str(work), "/w", "--ro-bind", str(work), "/r", "--ro-bind", str(trees), "/t"]
     return [*argv, "--", python, "-I", "-S", "/fork_server.py"]
-
-
-class _Lines:
-    """The JSON lines that come over a socket."""
-
-    def __init__(self, source: socket.socket) -> None:
-        self._source = source
-        self._buffer = b""
-
-    async def next(self) -> dict[str, Any]:
-        """Return the next one. Raises HostError where the server is gone."""
-        while b"\n" not in self._buffer:
-            try:
-                data = self._source.recv(65536)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._source)
-                continue
-            if not data:
-                raise HostError("the sandbox server ended unexpectedly", _AGAIN)
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        found: dict[str, Any] = json.loads(line)
-        return found

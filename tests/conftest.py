@@ -147,7 +147,8 @@ class Runner:
             yield from map(int, Path(f"/proc/self/task/{thread}/children").read_text().split())
 
     def left_over(self) -> list[str]:
-        """Return the names in the store's work directory."""
+        """Return the names in the store's work directory when the executor rests."""
+        self.executor.close()
         return sorted(os.listdir(self.store.work()))
 
 

@@ -14,10 +14,8 @@ import pytest
 
 from executors import bubblewrap
 from executors.base import BASE_ENV, Limits, Status
-from executors.process import Ended
 from executors.sandbox import PlainSandbox
-from executors.stage import Workspace
-from executors.wall import SetUpFailed, Wall
+from executors.wall import Channel, SetUpFailed, Wall
 from store.errors import HostError
 from store.objects import Action, Entry, Link
 from store.store import Store
@@ -194,11 +192,10 @@ async def test_limits_are_not_the_outputs_business(sandbox: Runner) -> None:
 async def test_without_a_working_fork_server(
     sandbox: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(self: Wall, root: Path, workspace: Workspace, *rest: object) -> Ended:
-        workspace.status.write_text("mount on /proc: Operation not permitted")
-        raise SetUpFailed
+    async def fail(self: Wall, *rest: object) -> Channel:
+        raise SetUpFailed("mount on /proc: Operation not permitted")
 
-    monkeypatch.setattr(Wall, "run", fail)
+    monkeypatch.setattr(Wall, "make", fail)
     assert await sandbox.says("cat a/b; echo made", files={"a/b": "read "}) == "read made\n"
     assert await sandbox.says("echo again") == "again\n"
     assert sandbox.left_over() == []

@@ -1,0 +1,356 @@
+"""Cells as bn sees them: sandboxes that one action after another uses, each finding them as new.
+
+::
+
+    take or make ─ stage ─ run ─ (conclude) ─ reset ─┬─ as it was: kept for the next action
+                                                     └─ anything else: ended and removed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+from attrs import frozen
+
+from executors.base import ExecutionRequest, Limits
+from executors.limits import Fence, Limiter
+from executors.process import Ended, watch
+from executors.restage import Grown, Stage
+from executors.stage import new_workspace, usual_umask
+from executors.wall import Channel, Wall
+from store.cas import EPOCH_NS
+from store.digest import Digest
+from store.errors import HostError, host_error
+from store.objects import Action, Directory, Entry, Link
+from store.store import Store, remove_tree
+
+IDLE_KEPT: Final = 8
+"""Cells that are kept while no action runs in them."""
+
+KILLED: Final = 128 + 9
+"""The exit code of what was killed, as shells have it."""
+
+_GET_FLAGS: Final = 0x80086601
+"""FS_IOC_GETFLAGS: the attributes that chattr(1) sets."""
+
+
+@frozen
+class Kind:
+    """What a cell is made for: the root file system, and the limits that it has for life."""
+
+    root: str
+    memory: int | None
+    processes: int | None
+    cpu_seconds: int | None
+
+    @classmethod
+    def of(cls, root: Path, limits: Limits) -> Kind:
+        """Return the kind that an action needs."""
+        return cls(str(root), limits.memory, limits.processes, limits.cpu_seconds)
+
+
+class Pool:
+    """The cells behind one wall: those at rest, found again by kind."""
+
+    def __init__(self, wall: Wall, trees: Path) -> None:
+        """Start with none; `trees` is the directory of the roots that the wall shows."""
+        self.wall = wall
+        self.trees = trees
+        self._idle: list[Cell] = []
+
+    async def take(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
+        """Return a cell of this kind that nobody else uses, made if need be.
+
+        Raises SetUpFailed where none can be made, HostError where the wall is down.
+        """
+        for cell in reversed(self._idle):
+            if cell.kind == kind:
+                self._idle.remove(cell)
+                if await cell.is_ready():
+                    return cell
+                await cell.discard()
+                return await self.take(kind, store, limiter)
+        limits = Limits(memory=kind.memory, processes=kind.processes, cpu_seconds=kind.cpu_seconds)
+        return await Cell.make(self.wall, kind, store, limiter.fence(limits))
+
+    async def give_back(self, cell: Cell) -> None:
+        """Take a cell back from an action; one that is not as new any more ends."""
+        if not cell.reset():
+            await cell.discard()
+            return
+        self._idle.append(cell)
+        if len(self._idle) > IDLE_KEPT:
+            await self._idle.pop(0).discard()
+
+    def close(self) -> None:
+        """End the wall and remove all cells that are at rest."""
+        self.wall.close()
+        for cell in self._idle:
+            cell.abandon()
+        self._idle.clear()
+
+
+class Cell:
+    """One cell and its workspace."""
+
+    def __init__(self, wall: Wall, kind: Kind, store: Store, fence: Fence) -> None:
+        """Make the workspace. Raises OSError."""
+        self.kind = kind
+        self.workspace = new_workspace(store)
+        self._wall = wall
+        self._fence = fence
+        self._channel: Channel | None = None
+        self._rests = True
+        self._cpu_seconds = 0.0
+        self._shown: tuple[tuple[str, Digest | None], ...] = ()
+        self._trees: dict[str, Digest] = {}
+        path = str(self.workspace.path)
+        with usual_umask():
+            for name in ("in", "build", "io", "io/out", "aside"):
+                os.mkdir(f"{path}/{name}")
+            os.close(os.open(f"{path}/log", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        self._path = path
+        self._watched = [
+            os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            for name in ("build", "io", "io/out", "log")
+        ]
+        self._marks = list(map(_mark, self._watched))
+        self._out = os.fstat(self._watched[2]).st_ino
+        self._stage = Stage(store.cas, f"{path}/aside", os.stat(f"{path}/aside").st_size)
+
+    @classmethod
+    async def make(cls, wall: Wall, kind: Kind, store: Store, fence: Fence) -> Cell:
+        """Make a cell. Raises SetUpFailed and HostError; then nothing is left."""
+        try:
+            cell = cls(wall, kind, store, fence)
+        except OSError as error:
+            raise host_error(error, "cannot make a workspace") from error
+        try:
+            request = {
+                "root": f"/t/{os.path.basename(kind.root)}",
+                "tmp_bytes": kind.memory,
+                "workspace": cell.workspace.path.name,
+            }
+            cell._channel = await wall.make(request, fence.entrances())
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await cell.discard()
+            raise
+        return cell
+
+    async def is_ready(self) -> bool:
+        """Wait until the last action's traces are gone; say whether that went well."""
+        if self._channel is None or not self._wall.alive:
+            return False
+        try:
+            while not self._rests:
+                message = await self._channel.next()
+                if "gone" in message:
+                    return False
+                self._rests = "ready" in message
+        except HostError:
+            return False
+        return True
+
+    async def run(self, request: ExecutionRequest, env: Mapping[str, str]) -> Ended:
+        """Stage the inputs of an action and run its command to its end; nothing that it started is
+        left when this returns or raises. Raises HostError and MissingBlob."""
+        assert self._channel is not None
+        started = time.monotonic()
+        self._rests = False
+        message = {
+            "command": request.action.command,
+            "env": {**env, "PWD": "/build"},
+            "mounts": self._put_inputs(request.action),
+            "rlimits": [one for one in self._fence.resource_limits() if one[0] != "RLIMIT_CORE"],
+        }
+        try:
+            await self._channel.send(message)
+            ended, exceeded = await self._watch(self._channel, request.limits)
+        except OSError as error:
+            raise HostError(f"a sandbox is gone: {error}", "run the build again") from error
+        return Ended(
+            exit_code=ended["exit_code"],
+            exceeded=exceeded,
+            wall_seconds=time.monotonic() - started,
+            cpu_seconds=ended["cpu_seconds"],
+            peak_memory=ended["peak_memory"],
+        )
+
+    def reset(self) -> bool:
+        """Remove what the last action left in the workspace; say whether the cell is as new."""
+        if self._channel is None:
+            return False
+        try:
+            if os.stat(f"{self._path}/io/out", follow_symlinks=False).st_ino != self._out:
+                return False
+            _clear(f"{self._path}/io/out")
+            _clear(f"{self._path}/io", {"out"})
+            _clear(f"{self._path}/build", {name for name, _ in self._shown})
+            os.truncate(f"{self._path}/log", 0)
+            return list(map(_mark, self._watched)) == self._marks
+        except OSError:
+            return False
+
+    async def discard(self) -> None:
+        """End the cell and remove its workspace."""
+        with trio.CancelScope(shield=True):
+            if self._channel is not None:
+                with contextlib.suppress(HostError):
+                    await self._channel.end()
+            self.abandon()
+            await self._fence.remove()
+
+    def abandon(self) -> None:
+        """Remove the workspace of a cell that is gone."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        while self._watched:
+            os.close(self._watched.pop())
+        self._fence.drop()
+        remove_tree(self._path)
+
+    async def _watch(self, channel: Channel, limits: Limits) -> tuple[dict[str, Any], str]:
+        """Wait for the end of an action; return how it ended and the limit that it was over."""
+        exceeded = ""
+        ended: dict[str, Any] = {}
+        try:
+            exceeded = await watch(
+                channel.fileno(),
+                lambda: self._wall.host_pid(channel),
+                self.workspace.log,
+                limits,
+                self._fence,
+            )
+            if not exceeded:
+                ended = await channel.next()
+        finally:
+            if not ended:
+                with trio.CancelScope(shield=True):
+                    ended = await channel.end()
+        if "gone" in ended:
+            channel.close()
+            self._channel = None
+            code = -ended["gone"]
+            spent = ended["cpu_seconds"] - self._cpu_seconds
+            ended |= {"exit_code": 128 + code if code > 0 else KILLED, "cpu_seconds": spent}
+        self._cpu_seconds += ended["cpu_seconds"]
+        return ended, exceeded or self._fence.overrun()
+
+    def _put_inputs(self, action: Action) -> list[str]:
+        """Put the inputs of an action in their places; return the names to be mounted anew."""
+        entries = list(self._stage.cas.get_tree(action.input_root).sorted())
+        shown = tuple(
+            (name, None if isinstance(entry, Directory) else entry.digest)
+            for name, entry in entries
+            if not isinstance(entry, Link)
+        )
+        path, mounts = self._path, []
+        try:
+            with usual_umask():
+                try:
+                    if shown != self._shown or len(shown) < len(entries):
+                        raise Grown
+                    for name, entry in entries:
+                        if isinstance(entry, Directory):
+                            self._put_tree(name, entry.digest)
+                except Grown:
+                    self._put_anew(entries)
+                    self._shown = shown
+                    mounts = [name for name, _ in shown]
+                _make_parents(f"{path}/io/out", action.outputs)
+                for name in ("build", "io/out", "io"):
+                    os.utime(f"{path}/{name}", ns=EPOCH_NS)
+        except OSError as error:
+            raise host_error(error, "cannot stage an action") from error
+        return mounts
+
+    def _put_anew(self, entries: list[tuple[str, Entry]]) -> None:
+        """Put inputs in their places after removing all that were there."""
+        self._take_inputs_away()
+        for name, entry in entries:
+            point = f"{self._path}/build/{name}"
+            if isinstance(entry, Link):
+                os.symlink(entry.target, point)
+                os.utime(point, ns=EPOCH_NS, follow_symlinks=False)
+            elif isinstance(entry, Directory):
+                self._put_tree(name, entry.digest)
+                os.mkdir(point)
+            else:
+                self._stage.cas.link_out(entry, f"{self._path}/in/{name}")
+                os.close(os.open(point, os.O_WRONLY | os.O_CREAT, 0o644))
+
+    def _put_tree(self, name: str, digest: Digest) -> None:
+        self._stage.restage(f"{self._path}/in/{name}", self._trees.get(name), digest)
+        self._trees[name] = digest
+
+    def _take_inputs_away(self) -> None:
+        """Remove all inputs and their mount points; that unmounts them in the cell, too."""
+        for name, digest in self._shown:
+            point = f"{self._path}/build/{name}"
+            if digest is None:
+                os.rmdir(point)
+            else:
+                os.unlink(point)
+            remove_tree(f"{self._path}/in/{name}")
+        self._trees.clear()
+        self._shown = ()
+
+
+def _mark(descriptor: int) -> tuple[object, ...]:
+    """Return what an action may have changed of a directory or file of the workspace."""
+    status = os.fstat(descriptor)
+    try:
+        flags = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
+        flags = b""
+    # a directory that held much stays larger on some file systems
+    return (status.st_mode, status.st_size, status.st_uid, flags, _attributes(descriptor))
+
+
+def _attributes(descriptor: int) -> list[str]:
+    try:
+        return os.listxattr(descriptor)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return []
+
+
+def _clear(directory: str, but: set[str] | frozenset[str] = frozenset()) -> None:
+    """Remove everything in a directory but some names."""
+    for name in os.listdir(directory):
+        if name in but:
+            continue
+        path = f"{directory}/{name}"
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            remove_tree(path)
+        else:
+            os.unlink(path)
+
+
+def _make_parents(out: str, outputs: tuple[str, ...]) -> None:
+    """Make the directories above the declared outputs, sorted, at EPOCH."""
+    parents = {
+        parent
+        for output in outputs
+        if "/" in output
+        for parent in itertools.accumulate(output.split("/")[:-1], lambda a, b: f"{a}/{b}")
+    }
+    for parent in sorted(parents):
+        os.mkdir(f"{out}/{parent}")
+    for parent in sorted(parents, reverse=True):
+        os.utime(f"{out}/{parent}", ns=EPOCH_NS)

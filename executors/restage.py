@@ -1,0 +1,115 @@
+"""Inputs staged over those of the action before: only what differs is touched."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+
+from attrs import define, field
+
+from store.cas import EPOCH_NS, Cas
+from store.digest import Digest
+from store.materialise import materialise
+from store.objects import Directory, Entry, File, Link
+from store.store import remove_tree
+
+
+class Grown(Exception):
+    """A directory keeps the size that it had with more entries: an action could see that."""
+
+
+@define
+class Stage:
+    """Turns directories that hold one tree into directories that hold another.
+
+    What comes out is what `materialise` would make, entries in sorted order included, because some
+    file systems list them in an order that depends on it. `aside` is an empty directory on the
+    same file system, `empty_size` the size of a directory that never held anything, in bytes.
+    """
+
+    cas: Cas
+    aside: str
+    empty_size: int
+    _numbers: itertools.count[int] = field(factory=itertools.count)
+
+    def restage(self, path: str, old: Digest | None, new: Digest) -> None:
+        """Make the directory `path`, which holds the tree `old` (None: it is not there), hold
+        `new`. It is the same directory afterwards, so that what is bound to it stays bound.
+
+        Raises Grown where that cannot be, and OSError, HostError and MissingBlob; then what is
+        there is undefined.
+        """
+        if old == new:
+            return
+        if old is None:
+            materialise(self.cas, new, path)
+            return
+        before, after = self.cas.get_tree(old).entries, self.cas.get_tree(new).entries
+        if not _same_order(before, after):
+            self._fill(path, after, self._empty(path, before, after))
+            return
+        for name, entry in after.items():
+            was = before[name]
+            if isinstance(entry, Directory) and isinstance(was, Directory):
+                self._restage_below(f"{path}/{name}", was.digest, entry.digest)
+
+    def _restage_below(self, path: str, old: Digest, new: Digest) -> None:
+        try:
+            self.restage(path, old, new)
+        except Grown:
+            remove_tree(path)
+            materialise(self.cas, new, path)
+
+    def _empty(
+        self, path: str, before: Mapping[str, Entry], after: Mapping[str, Entry]
+    ) -> dict[str, tuple[str, Digest]]:
+        """Empty a directory; return where the directories that it keeps are, and what they hold."""
+        kept = {}
+        for name, entry in before.items():
+            place = f"{path}/{name}"
+            if not isinstance(entry, Directory):
+                os.unlink(place)
+            elif isinstance(after.get(name), Directory):
+                aside = f"{self.aside}/{next(self._numbers)}"
+                os.rename(place, aside)
+                kept[name] = (aside, entry.digest)
+            else:
+                remove_tree(place)
+        if os.stat(path).st_size != self.empty_size:
+            for aside, _ in kept.values():
+                remove_tree(aside)
+            raise Grown
+        return kept
+
+    def _fill(
+        self,
+        path: str,
+        after: Mapping[str, Entry],
+        kept: Mapping[str, tuple[str, Digest]],
+    ) -> None:
+        for name, entry in sorted(after.items()):
+            place = f"{path}/{name}"
+            match entry:
+                case File():
+                    self.cas.link_out(entry, place)
+                case Link(target):
+                    os.symlink(target, place)
+                    os.utime(place, ns=EPOCH_NS, follow_symlinks=False)
+                case Directory(digest):
+                    if name in kept:
+                        aside, was = kept[name]
+                        os.rename(aside, place)
+                        self._restage_below(place, was, digest)
+                    else:
+                        materialise(self.cas, digest, place)
+        os.utime(path, ns=EPOCH_NS)
+
+
+def _same_order(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> bool:
+    """Say whether two trees differ only inside of their directories."""
+    return before.keys() == after.keys() and all(
+        entry == before[name]
+        or (isinstance(entry, Directory) and isinstance(before[name], Directory))
+        for name, entry in after.items()
+    )
