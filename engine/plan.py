@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from attrs import field, frozen
@@ -10,18 +10,11 @@ from attrs import field, frozen
 from engine.explain import closest, in_words
 from engine.graph import Graph
 from engine.history import History
+from engine.remembered import Cached as Cached
+from engine.remembered import Remembered
 from engine.resolve import NothingMatchesError, Resolved, resolve
 from store.digest import Digest
-from store.objects import Realisation
 from store.store import Store
-
-
-@frozen
-class Cached:
-    """The step's outputs are in the store."""
-
-    outputs: Digest
-    action: Digest
 
 
 @frozen
@@ -53,38 +46,67 @@ class Plan:
     steps: Mapping[str, Step]
 
 
-def make_plan(graph: Graph, targets: tuple[str, ...], store: Store, history: History) -> Plan:
-    """Return the plan for `targets` (step labels): realisations first, then the action cache."""
-    realised: dict[str, Realisation] = {}
+def make_plan(
+    graph: Graph,
+    targets: tuple[str, ...],
+    store: Store,
+    history: History,
+    remembered: Remembered | None = None,
+) -> Plan:
+    """Return the plan for `targets` (step labels): realisations first, then the action cache.
+
+    Below a step that is not realised, `remembered` is asked before the store is.
+    """
+    realised: dict[str, Cached] = {}
     wanted: dict[str, None] = {}
     stack = list(reversed(targets))
+    below: set[str] = set()
     while stack:
         label = stack.pop()
         if label in wanted:
             continue
         wanted[label] = None
-        found = store.actions.realisation(graph.recipes[label].digest)
+        recipe = graph.recipes[label]
+        found = remembered.find(recipe.digest) if remembered and label in below else None
+        if found is None:
+            known = store.actions.realisation(recipe.digest)
+            found = Cached(known.outputs, known.action) if known else None
         if found:
             realised[label] = found
         else:
-            stack.extend(need.recipe for need in graph.recipes[label].needs)
+            needs = [need.recipe for need in recipe.needs]
+            stack += needs
+            below.update(needs)
     steps: dict[str, Step] = {}
-    for label in graph.order(tuple(wanted)):
-        if label in wanted:
-            steps[label] = _step(graph, label, realised.get(label), steps, store, history)
+    for label in _order(graph, wanted, realised):
+        steps[label] = realised.get(label) or _step(graph, label, steps, store, history)
     return Plan(targets, steps)
+
+
+def _order(graph: Graph, wanted: Iterable[str], realised: Container[str]) -> Iterator[str]:
+    """Yield the wanted steps, needed ones first; below realised ones nothing is needed."""
+    done: set[str] = set()
+    stack = [(label, False) for label in reversed(list(wanted))]
+    while stack:
+        label, expanded = stack.pop()
+        if label in done:
+            continue
+        if expanded or label in realised:
+            done.add(label)
+            yield label
+            continue
+        stack.append((label, True))
+        needs = (need.recipe for need in reversed(graph.recipes[label].needs))
+        stack += [(need, False) for need in needs if need not in done]
 
 
 def _step(
     graph: Graph,
     label: str,
-    realised: Realisation | None,
     steps: Mapping[str, Step],
     store: Store,
     history: History,
 ) -> Step:
-    if realised:
-        return Cached(realised.outputs, realised.action)
     recipe = graph.recipes[label]
     outputs: dict[str, Digest] = {}
     waits: dict[str, None] = {}

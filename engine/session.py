@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -16,7 +16,8 @@ from engine.graph import Graph
 from engine.history import History
 from engine.placement import Node
 from engine.plan import Cached, Plan, make_plan
-from engine.result import BuildStatus, Result
+from engine.remembered import Remembered
+from engine.result import BuildStatus, Built, Result
 from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
@@ -151,7 +152,8 @@ async def _build_with(
     targets = targets_of(graph, request)
     labels = labels_of(graph, targets)
     history = History(store, graph.root.spec.path)
-    plan = make_plan(graph, labels, store, history)
+    remembered = Remembered(store, graph.root.spec.file.package.name)
+    plan = make_plan(graph, labels, store, history, remembered)
     build_id = new_build_id()
     log = TimelineLog(store.root, build_id)
 
@@ -172,6 +174,8 @@ async def _build_with(
     outputs = {
         label: step.outputs for label, step in result.steps.items() if hasattr(step, "outputs")
     }
+    if len(plan.steps) > len(labels):
+        remembered.keep(_outcomes(graph, result))
     trees = {
         target: merge(store.cas, [outputs[label] for label in graph.labels_of(target)])
         for target in targets
@@ -180,6 +184,15 @@ async def _build_with(
     package = graph.root.spec.file.package.name
     store.actions.commit_with(artifact_root(package, name, tree) for name, tree in trees.items())
     return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
+
+
+def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:
+    """Yield what the recipes of a build came to."""
+    for label, step in result.steps.items():
+        if isinstance(step, Cached):
+            yield graph.recipes[label].digest, step
+        elif isinstance(step, Built):
+            yield graph.recipes[label].digest, Cached(step.outputs, step.action)
 
 
 def make_executor(name: str, store: Store) -> Executor:
