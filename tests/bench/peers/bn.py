@@ -1,0 +1,107 @@
+"""bn itself, through its launcher, with a store of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Final
+
+from engine import __version__
+from store.orphans import OWNER
+from store.store import remove_tree
+from tests.bench.peers.base import Peer, Setting
+
+TOP: Final = Path(__file__).resolve().parents[3]
+RAM_DISK: Final = Path("/dev/shm")
+
+
+class Bn(Peer):
+    """bn; `cold` starts with an empty store, so that it imports the toolchain as well.
+
+    Its outputs lie in the store and a link shows them; they are removed with the tree that is
+    linked to, so that `clean` has to make that again. `noop` is the second of two builds of
+    nothing new, of which the first is not timed with any tool.
+    """
+
+    name: ClassVar = "bn"
+    programs: ClassVar = ("bn",)
+    note: ClassVar = "sandbox, cache"
+    cache: ClassVar = True
+    executor: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def missing(cls, setting: Setting) -> str | None:
+        return None
+
+    @classmethod
+    def version(cls, setting: Setting) -> str:
+        return __version__
+
+    def program(self, number: int = 0) -> str:
+        return self.setting.programs.get("bn") or str(TOP / "bn")
+
+    def write_build(self) -> None:
+        for path, text in self.workload.spec.items():
+            file = self.directory / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+
+    def make_directories(self) -> None:
+        """Nothing is written beside the spec."""
+
+    @property
+    def store(self) -> Path:
+        """The directory of its store."""
+        return self.directory.with_name(f"{self.directory.name}.store")
+
+    def command(self) -> Sequence[str]:
+        return (self.program(), "build", f"--jobs={self.setting.jobs}", *self.executor, "spec.toml")
+
+    def env(self) -> dict[str, str]:
+        nowhere = str(self.directory.with_name("no-config"))
+        return {**super().env(), "BN_STORE": str(self.store), "XDG_CONFIG_HOME": nowhere}
+
+    def forget(self) -> None:
+        self.remove("result")
+        self.stop()
+
+    def clean(self) -> None:
+        link = self.directory / "result"
+        shown = link.resolve()
+        self.remove("result")
+        if shown.is_relative_to(self.store.resolve()) and shown.is_dir():
+            remove_tree(shown)
+
+    def result(self, end: str) -> Path:
+        return self.directory / "result" / end.partition("/")[2]
+
+    def stop(self) -> None:
+        """Remove the store and what it has on the RAM disk, so that no later store has to."""
+        for owner in RAM_DISK.glob(f"bn-{os.getuid()}-*/{OWNER}"):
+            if owner.read_text() == str(self.store):
+                remove_tree(owner.parent)
+        if self.store.exists():
+            remove_tree(self.store)
+
+
+class BnBubblewrap(Bn):
+    """bn with one bubblewrap for each action."""
+
+    name: ClassVar = "bn-bubblewrap"
+    note: ClassVar = "one bubblewrap for each action"
+    slow: ClassVar = True
+    executor: ClassVar = ("--executor=bubblewrap",)
+
+    @classmethod
+    def missing(cls, setting: Setting) -> str | None:
+        return None if shutil.which("bwrap") else "bwrap not found"
+
+
+class BnNative(Bn):
+    """bn without a sandbox."""
+
+    name: ClassVar = "bn-native"
+    note: ClassVar = "no sandbox, cache"
+    executor: ClassVar = ("--executor=native",)
