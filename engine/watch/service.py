@@ -78,10 +78,11 @@ class Service:
             stack.callback(news.close)
             (self._store / "records").mkdir(exist_ok=True)
             news.add(os.fsencode(self._store / "records"), NAMES)
+            news.add(os.fsencode(directory), NAMES)  # without its socket nobody can ask
             self._look_at_mounts(mounts)
             self._take_newest()
-            ready()
             with contextlib.suppress(KeyboardInterrupt):
+                ready()
                 self._loop(listening, mounts, news)
 
     # the loop
