@@ -358,7 +358,8 @@ class _Loop:
                 log=outcome.log,
             )
             self._note(label, past)
-        self.store.cas.put_bytes(running.resolved.action.encode())
+        if outcome.outputs is None:
+            self.store.cas.put_bytes(running.resolved.action.encode())
         self.emit(
             StepFinished(
                 label=running.labels[0],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import fields, frozen
 
 from store.digest import Digest, digest_bytes
 from store.errors import BnError
@@ -33,6 +33,9 @@ class Past:
     log: Digest | None = None
 
 
+_MEMBERS = {member.name: None for member in fields(Past)}.keys()
+
+
 class History:
     """The past of the steps of one spec."""
 
@@ -42,12 +45,7 @@ class History:
 
     def of(self, label: str) -> list[Past]:
         """Return the remembered actions of a step, the last one first."""
-        data = self._store.index.get(Table.HISTORY, self._key(label))
-        try:
-            rows: list[dict[str, Any]] = json.loads(data) if data else []
-            return [Past(**row) for row in rows]
-        except (ValueError, TypeError):
-            return []
+        return [Past(**row) for row in self._rows(self._key(label))]
 
     def actions(self, label: str, but: Digest | None = None) -> Iterator[Action]:
         """Yield the remembered actions of a step that are still in the store, but one."""
@@ -70,14 +68,22 @@ class History:
 
     def note(self, label: str, past: Past) -> Write:
         """Return the write that puts `past` in front of the step's history."""
-        others = self.of(label)
-        for other in others:
-            if other.action == past.action and not past.ran:
-                past = evolve(
-                    past, seconds=other.seconds, peak_memory=other.peak_memory, log=other.log
-                )
-        rows = [past, *(other for other in others if other.action != past.action)][:KEPT]
-        return (Table.HISTORY, self._key(label), to_json([asdict(row) for row in rows]))
+        key = self._key(label)
+        rows = self._rows(key)
+        first = {name: getattr(past, name) for name in _MEMBERS}
+        for row in rows:
+            if row["action"] == past.action and not past.ran:
+                first |= {name: row[name] for name in ("seconds", "peak_memory", "log")}
+        others = [row for row in rows if row["action"] != past.action]
+        return (Table.HISTORY, key, to_json([first, *others[: KEPT - 1]]))
+
+    def _rows(self, key: str) -> list[dict[str, Any]]:
+        data = self._store.index.get(Table.HISTORY, key)
+        try:
+            rows: list[dict[str, Any]] = json.loads(data) if data else []
+            return rows if all(row.keys() == _MEMBERS for row in rows) else []
+        except (ValueError, AttributeError, TypeError):
+            return []
 
     def _key(self, label: str) -> str:
         return digest_bytes(f"{self._spec}\0{label}".encode())

@@ -49,13 +49,15 @@ def capture(cas: Cas, out: Path, declared: Iterable[str]) -> Digest:
     names or holds what no tree can (then nothing was moved), HostError where the disk is full.
     """
     try:
-        if not stat.S_ISDIR(os.lstat(out).st_mode):
+        root = str(out)
+        status = os.lstat(root)
+        if not stat.S_ISDIR(status.st_mode):
             raise BadOutputs("$out is not a directory any more")
-        found = list(_walk(str(out), ""))
-        faults = [*_undeclared_or_missing(found, set(declared)), *_unkeepable(out, found)]
+        found = list(_walk(root, "", status))
+        faults = [*_undeclared_or_missing(found, set(declared)), *_unkeepable(root, found)]
         if faults:
             raise BadOutputs(_in_words(faults))
-        return build_tree(cas, {item.path: _keep(cas, out, item) for item in _leaves(found)})
+        return build_tree(cas, {item.path: _keep(cas, root, item) for item in _leaves(found)})
     except FileNotFoundError:
         raise BadOutputs("$out is gone") from None
     except OSError as error:
@@ -64,11 +66,12 @@ def capture(cas: Cas, out: Path, declared: Iterable[str]) -> Digest:
         raise BadOutputs(error.message) from None
 
 
-def _walk(root: str, relative: str) -> Iterator[_Found]:
-    """Yield everything below `root`, sorted, a directory before what is in it."""
+def _walk(root: str, relative: str, status: os.stat_result) -> Iterator[_Found]:
+    """Yield everything below a directory under `root`, sorted, a directory before what is in it."""
     directory = f"{root}/{relative}" if relative else root
-    # an action may lock its own directories; entries are moved out of them
-    os.chmod(directory, 0o755)
+    if stat.S_IMODE(status.st_mode) != 0o755:
+        # an action may lock its own directories; entries are moved out of them
+        os.chmod(directory, 0o755)
     if relative.count("/") >= _DEEPEST:
         raise BadOutputs(f"outputs are nested deeper than {_DEEPEST} directories")
     with os.scandir(directory) as listing:
@@ -78,7 +81,7 @@ def _walk(root: str, relative: str) -> Iterator[_Found]:
         found = _Found(path, entry.stat(follow_symlinks=False))
         yield found
         if stat.S_ISDIR(found.mode):
-            yield from _walk(root, path)
+            yield from _walk(root, path, found.status)
 
 
 def _undeclared_or_missing(found: list[_Found], declared: set[str]) -> Iterator[str]:
@@ -97,8 +100,7 @@ def _undeclared_or_missing(found: list[_Found], declared: set[str]) -> Iterator[
             yield f"output {_shown(item.path)} was not declared"
 
 
-def _unkeepable(out: Path, found: list[_Found]) -> Iterator[str]:
-    inside = os.path.realpath(out)
+def _unkeepable(out: str, found: list[_Found]) -> Iterator[str]:
     for item in found:
         name = _shown(item.path)
         try:
@@ -107,7 +109,7 @@ def _unkeepable(out: Path, found: list[_Found]) -> Iterator[str]:
             yield f"output {name} has a name that is not UTF-8"
             continue
         if stat.S_ISLNK(item.mode):
-            yield from _unkeepable_link(item.path, out, inside)
+            yield from _unkeepable_link(item.path, out)
         elif stat.S_ISREG(item.mode):
             if item.mode & (stat.S_ISUID | stat.S_ISGID):
                 yield f"output {name} has a set-id bit"
@@ -115,15 +117,15 @@ def _unkeepable(out: Path, found: list[_Found]) -> Iterator[str]:
             yield f"output {name} is {_KINDS.get(stat.S_IFMT(item.mode), 'no file')}"
 
 
-def _unkeepable_link(path: str, out: Path, inside: str) -> Iterator[str]:
-    target = os.readlink(out / path)
+def _unkeepable_link(path: str, out: str) -> Iterator[str]:
+    target = os.readlink(f"{out}/{path}")
     try:
         target.encode()
     except UnicodeEncodeError:
         yield f"output {path!r} links to a name that is not UTF-8"
         return
     # the text alone does not tell for links through other links: `deep/../..`
-    reached = os.path.realpath(out / path)
+    reached, inside = os.path.realpath(f"{out}/{path}"), os.path.realpath(out)
     if not stays_inside(path, target) or not f"{reached}/".startswith(f"{inside}/"):
         yield f"output {path!r} is a link that leaves $out: {target}"
 
@@ -134,8 +136,8 @@ def _leaves(found: list[_Found]) -> Iterator[_Found]:
     return (item for item in found if item.path not in filled)
 
 
-def _keep(cas: Cas, out: Path, item: _Found) -> Entry:
-    path = str(out / item.path)
+def _keep(cas: Cas, out: str, item: _Found) -> Entry:
+    path = f"{out}/{item.path}"
     if stat.S_ISDIR(item.mode):
         return Directory(empty_tree(cas))
     if stat.S_ISLNK(item.mode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Final
@@ -78,8 +79,10 @@ def _signal_name(number: int) -> str:
 
 
 def _log(path: Path, limits: Limits) -> bytes:
+    if not (size := os.stat(path).st_size):
+        return b""
     with path.open("rb") as file:
-        return file.read(limits.log_bytes)
+        return file.read(min(size, limits.log_bytes))
 
 
 def _observed(observer: Observer, depfile: Path) -> tuple[str, ...] | None:
