@@ -1,7 +1,8 @@
 """The fork server: the one program inside the wall, making the cells in which actions run.
 
 Run by `wall.py` as a script of its own (`python -I -S`), in one bubblewrap for many actions, so
-that it imports little and stays small: a fork costs what its parent weighs. What it sees of the
+that it imports little and stays small: every start waits for it, and a fork costs what its parent
+weighs. What it sees of the
 host is /w and /r (the store's work directory, writable and read-only), /t (the roots), and what
 Python needs. An action sees none of that: a cell's root is pivoted to one of the roots.
 
@@ -12,31 +13,34 @@ Python needs. An action sees none of that: a cell's root is pivoted to one of th
 
 A cell runs one action after another. When a command has ended, the cell kills and reaps whatever
 else runs in its namespace, and then makes sure that it is as it was when it was new; where it
-cannot be, it ends. What it says over its channel is framed by a length (4 bytes, native)::
+cannot be, it ends. On its channel are messages of a length (4 bytes, native) and that much of
+marshal(3)'s data, as both ends are the same Python::
 
-    cell ─▶ {"ready": true}                         waits for an action; first: the cell is made
+    server ─▶ {"pid"}
+    cell ─▶ {"ready": True} or {"error"}            waits for an action; first: the cell is made
     bn   ─▶ {"command", "env", "mounts", "rlimits"}
     cell ─▶ {"exit_code", "cpu_seconds", "peak_memory"}
-    server ─▶ {"gone": …} and the end               the cell and all that ran in it are no more
+    server ─▶ {"gone", …} and the end               the cell and all that ran in it are no more
 
 bn ends a cell, and what runs in it, by shutting down its side of the channel for writing.
 """
 
 from __future__ import annotations
 
-import contextlib
+import _socket  # `socket` and `signal` load what takes longer than all the rest
 import ctypes
 import errno
 import fcntl
-import json
+import marshal
 import os
 import resource
 import select
-import signal
-import socket
 import struct
 import sys
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 1, 2, 4, 8, 4096, 16384
 MS_NOATIME = 1024
@@ -48,6 +52,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 LAST_CAPABILITY = 63
 RESOURCES = 16
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+SIGKILL, SIGNALS = 9, 64
 
 NEW_ROOT = "/n"
 CANNOT_RUN = 127
@@ -60,7 +65,7 @@ library = ctypes.CDLL(None, use_errno=True)
 
 def main() -> NoReturn:
     """Serve requests from the control socket (descriptor: first argument) until it is closed."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control = _socket.socket(fileno=int(sys.argv[1]))
     # A pid namespace that belongs to this user namespace: only then can new ones be entered from
     # it again and again. bubblewrap's own may belong to the one above.
     check(library.unshare(CLONE_NEWPID | CLONE_NEWNS), "unshare")
@@ -68,7 +73,7 @@ def main() -> NoReturn:
     if server:
         control.close()
         os._exit(os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) & 0xFF)
-    library.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    library.prctl(PR_SET_PDEATHSIG, SIGKILL)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     with open("/proc/sys/user/max_user_namespaces", "w") as limit:
         limit.write("0")
@@ -81,16 +86,14 @@ def main() -> NoReturn:
 class Server:
     """The loop: takes requests, makes cells, reports those that ended."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: _socket.socket) -> None:
         self.control = control
         self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self.cells: dict[int, socket.socket] = {}
+        self.cells: dict[int, tuple[int, _socket.socket]] = {}
+        """The process and the channel of each cell, by the descriptor of the process."""
+        self.channels: dict[int, int] = {}
+        """The processes of the cells by the descriptor of their channel."""
         self.poll = select.poll()
-        wake, self.woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self.wake = wake
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self.woken, warn_on_full_buffer=False)
-        self.poll.register(wake, select.POLLIN)
         self.poll.register(control, select.POLLIN)
 
     def serve(self) -> NoReturn:
@@ -99,45 +102,53 @@ class Server:
             for descriptor, _ in self.poll.poll():
                 if descriptor == self.control.fileno():
                     self.take()
-                elif descriptor == self.wake:
-                    os.read(self.wake, 4096)
-                    self.reap()
-                else:
-                    self.kill(descriptor)
+                elif descriptor in self.cells:
+                    self.bury(descriptor)
+                elif descriptor in self.channels:
+                    # bn has shut it down; the cell itself may have ended meanwhile
+                    os.kill(self.channels.pop(descriptor), SIGKILL)
+                    self.poll.unregister(descriptor)
 
     def take(self) -> None:
         """Take the request for one cell and make it."""
-        data, handed, _, _ = socket.recv_fds(self.control, 65536, 16)
+        data, ancillary, _, _ = self.control.recvmsg(65536, _socket.CMSG_SPACE(16 * 4))
         if not data:
             os._exit(0)
+        handed = [
+            descriptor
+            for _, _, packed in ancillary
+            for (descriptor,) in struct.iter_unpack("=i", packed[: len(packed) & ~3])
+        ]
         for descriptor in handed:
             os.set_inheritable(descriptor, False)
         channel_fd, *entrances = handed
-        channel = socket.socket(fileno=channel_fd)
+        channel = _socket.socket(fileno=channel_fd)
         check(library.setns(self.own_pids, CLONE_NEWPID), "setns")
         check(library.unshare(CLONE_NEWPID), "unshare")
         pid = os.fork()
         if pid == 0:
-            self.become_cell(json.loads(data), channel, entrances)
+            self.become_cell(marshal.loads(data), channel, entrances)
         for descriptor in entrances:
             os.close(descriptor)
-        self.cells[pid] = channel
+        process = os.pidfd_open(pid)
+        self.cells[process] = (pid, channel)
+        self.channels[channel_fd] = pid
+        self.poll.register(process, select.POLLIN)
         self.poll.register(channel, select.POLLRDHUP)
         send(channel, {"pid": pid})
 
     def become_cell(
-        self, request: dict[str, Any], channel: socket.socket, entrances: list[int]
+        self, request: dict[str, Any], channel: _socket.socket, entrances: list[int]
     ) -> NoReturn:
         """Turn this process, just forked, into a cell."""
         try:
-            signal.set_wakeup_fd(-1)
-            for number in range(1, signal.NSIG):
-                with contextlib.suppress(OSError, ValueError):
-                    signal.signal(number, signal.SIG_DFL)
-            for other in (self.control, *self.cells.values()):
+            for number in range(1, SIGNALS):
+                library.signal(number, None)  # whatever bn was started with ignored
+            self.control.close()
+            for process, (_, other) in self.cells.items():
+                os.close(process)
                 other.close()
-            for descriptor in (self.own_pids, self.wake, self.woken):
-                os.close(descriptor)
+            os.close(self.own_pids)
             try:
                 for entrance in entrances:
                     os.write(entrance, b"0")
@@ -150,43 +161,34 @@ class Server:
         finally:
             os._exit(1)
 
-    def kill(self, descriptor: int) -> None:
-        """Kill the cell whose channel bn has shut down."""
-        for pid, channel in self.cells.items():
-            if channel.fileno() == descriptor:
-                os.kill(pid, signal.SIGKILL)
-                self.poll.unregister(descriptor)
-
-    def reap(self) -> None:
-        """Report every cell that is gone: with it, all of its namespace is."""
-        while True:
-            try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            channel = self.cells.pop(pid, None)
-            if channel is None:
-                continue
-            with contextlib.suppress(KeyError):  # it was killed: see `kill`
-                self.poll.unregister(channel)
-            with contextlib.suppress(OSError):
-                send(channel, {"gone": os.waitstatus_to_exitcode(status), **usage(used)})
-            channel.close()
+    def bury(self, process: int) -> None:
+        """Report a cell that is gone: with it, all of its namespace is."""
+        pid, channel = self.cells.pop(process)
+        _, status, used = os.wait4(pid, 0)
+        self.poll.unregister(process)
+        os.close(process)
+        if self.channels.pop(channel.fileno(), None):
+            self.poll.unregister(channel)
+        try:  # noqa: SIM105 contextlib takes long to load
+            send(channel, {"gone": os.waitstatus_to_exitcode(status), **usage(used)})
+        except OSError:
+            pass  # bn has let go of it
+        channel.close()
 
 
 class Cell:
     """The namespaces, the root and the mounts in which actions run, one after another."""
 
-    def __init__(self, request: dict[str, Any], channel: socket.socket) -> None:
+    def __init__(self, request: dict[str, Any], channel: _socket.socket) -> None:
         """Make it around this process. Raises OSError."""
         self.channel = channel
         self.tmp_options = f",size={request['tmp_bytes']}" if request["tmp_bytes"] else ""
         name = request["workspace"]
         self.last_pid: int | None = None
-        with contextlib.suppress(OSError):  # a kernel without it: see `renew`
+        try:  # noqa: SIM105
             self.last_pid = os.open("/proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            pass  # a kernel without it: see `renew`
         os.umask(0o022)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         check(library.unshare(CLONE_NEWNS | CLONE_NEWIPC), "unshare")
@@ -249,11 +251,12 @@ class Cell:
         finally:
             os.close(log)
             os.close(null)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
+        try:
+            os.kill(-1, SIGKILL)
             while True:
                 used.append(os.wait4(-1, 0)[2])
+        except (ProcessLookupError, ChildProcessError):
+            pass  # nothing is left
         return {"exit_code": code if code >= 0 else 128 - code, **usage(*used)}
 
     def renew(self) -> None:
@@ -287,11 +290,12 @@ class Cell:
         for descriptor in self.network:
             os.close(descriptor)
         check(library.unshare(CLONE_NEWNET), "unshare")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+        any_socket = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+        any_socket.close()
         self.network = []
         for name in COUNTERS:
-            with contextlib.suppress(FileNotFoundError):
+            if os.path.exists(f"/proc/self/net/{name}"):
                 self.network.append(os.open(f"/proc/self/net/{name}", os.O_RDONLY | os.O_CLOEXEC))
         self.unused = self.counters()
 
@@ -381,13 +385,13 @@ def usage(*used: resource.struct_rusage) -> dict[str, float]:
     }
 
 
-def send(channel: socket.socket, message: dict[str, Any]) -> None:
+def send(channel: _socket.socket, message: dict[str, Any]) -> None:
     """Send one message."""
-    data = json.dumps(message).encode()
+    data = marshal.dumps(message)
     channel.sendall(struct.pack("=I", len(data)) + data)
 
 
-def receive(channel: socket.socket) -> dict[str, Any] | None:
+def receive(channel: _socket.socket) -> dict[str, Any] | None:
     """Wait for one message; None where there will be no more."""
     data = channel.recv(65536)
     while len(data) < 4 or len(data) < 4 + struct.unpack_from("=I", data)[0]:
@@ -395,7 +399,7 @@ def receive(channel: socket.socket) -> dict[str, Any] | None:
         if not more:
             return None
         data += more
-    message: dict[str, Any] = json.loads(data[4:])
+    message: dict[str, Any] = marshal.loads(data[4:])
     return message
 
 

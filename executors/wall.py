@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import marshal
 import os
 import socket
 import struct
@@ -96,7 +96,7 @@ class Wall:
         handed = [theirs.detach()]
         try:
             handed += [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in entrances]
-            socket.send_fds(self._control, [json.dumps(request).encode()], handed)
+            socket.send_fds(self._control, [marshal.dumps(dict(request))], handed)
         except OSError as error:
             ours.close()
             raise HostError(f"the sandbox server is gone: {error}", _AGAIN) from error
@@ -136,7 +136,7 @@ class Channel:
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Send a message. Raises OSError where the cell is gone."""
-        data = json.dumps(message).encode()
+        data = marshal.dumps(dict(message))
         data = struct.pack("=I", len(data)) + data
         while data:
             try:
@@ -157,7 +157,7 @@ class Channel:
                 end = 4 + struct.unpack_from("=I", self._buffer)[0]
                 if len(self._buffer) >= end:
                     data, self._buffer = self._buffer[4:end], self._buffer[end:]
-                    message: dict[str, Any] = json.loads(data)
+                    message: dict[str, Any] = marshal.loads(data)
                     return message
             try:
                 data = self._socket.recv(65536)
