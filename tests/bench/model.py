@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from attrs import field, frozen
@@ -107,6 +107,16 @@ class Workload:
     def outputs(self) -> tuple[str, ...]:
         """Everything that the actions leave."""
         return tuple(path for action in self.actions for path in (action.output, *action.others))
+
+    @cached_property
+    def output_tops(self) -> frozenset[str]:
+        """The directories that hold outputs and no sources."""
+        with_sources = {str(above) for path in self.sources for above in PurePath(path).parents}
+        tops = set()
+        for path in self.outputs:
+            above = [*map(str, reversed(PurePath(path).parents)), path]
+            tops.add(next(one for one in above if one not in with_sources))
+        return frozenset(tops)
 
     @cached_property
     def makers(self) -> Mapping[str, Action]:

@@ -17,11 +17,12 @@ import tomlkit
 import trio
 from attrs import frozen
 
-from engine.evaluate import Evaluation, evaluate
+from engine.evaluate import Evaluation
 from engine.graph import Recipe
+from engine.session import Request, evaluated
 from engine.spec.project import Unit
 from engine.spec.selector import matcher
-from executors.base import DEPFILE, HERMETIC, OUT, SHELL
+from executors.base import DEPFILE, OUT, SHELL
 from store.materialise import materialise
 from store.store import Store
 from tests.bench.model import Action, Edit, Rule, Workload
@@ -36,7 +37,7 @@ def project(name: str, store: Path, scratch: Path) -> Workload:
     Raises BnError where they cannot be had.
     """
     with Store(store) as opened:
-        found = trio.run(evaluate, opened, SPECS / name / "spec.toml", {}, None, HERMETIC)
+        found = evaluated(opened, Request(spec=SPECS / name / "spec.toml"))
         sources = _sources(opened, found, scratch)
     return _Translator(found).workload(name, sources)
 

@@ -4,14 +4,14 @@ from typing import Final
 
 from tests.bench.peers.base import Peer
 from tests.bench.peers.bazel import Bazel
-from tests.bench.peers.bn import Bn, BnBubblewrap, BnNative
+from tests.bench.peers.bn import Bn, BnBubblewrap, BnNative, BnWatch
 from tests.bench.peers.here import N2, Make, Ninja, Tup
 from tests.bench.peers.nix import Nix
 from tests.bench.peers.turbo import Turbo
 
 PEERS: Final[tuple[type[Peer], ...]] = (Bn, Ninja, N2, Make, Tup, Turbo, Bazel, Nix)
 
-MORE: Final[tuple[type[Peer], ...]] = (BnBubblewrap, BnNative)
+MORE: Final[tuple[type[Peer], ...]] = (BnWatch, BnBubblewrap, BnNative)
 """Those that take part only when they are named."""
 
 BY_NAME: Final = {peer.name: peer for peer in (*PEERS, *MORE)}

@@ -122,8 +122,7 @@ class Peer:
 
     def remove_outputs(self) -> None:
         """Remove the outputs where they lie in the directory."""
-        for name in {path.partition("/")[0] for path in self.workload.outputs}:
-            self.remove(name)
+        self.remove(*self.workload.output_tops)
         self.make_directories()
 
     def remove(self, *names: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Final
@@ -11,7 +13,7 @@ from typing import ClassVar, Final
 from engine import __version__
 from store.orphans import OWNER
 from store.store import remove_tree
-from tests.bench.peers.base import Peer, Setting
+from tests.bench.peers.base import SPENT, Peer, Setting
 
 TOP: Final = Path(__file__).resolve().parents[3]
 RAM_DISK: Final = Path("/dev/shm")
@@ -105,3 +107,42 @@ class BnNative(Bn):
     name: ClassVar = "bn-native"
     note: ClassVar = "no sandbox, cache"
     executor: ClassVar = ("--executor=native",)
+
+
+class BnWatch(Bn):
+    """bn with its watcher running, which answers for what did not change."""
+
+    name: ClassVar = "bn-watch"
+    note: ClassVar = "sandbox, cache, watcher running"
+
+    @classmethod
+    def missing(cls, setting: Setting) -> str | None:
+        program = setting.programs.get("bn") or str(TOP / "bn")
+        asked = subprocess.run(
+            [program, "watch", "--help"], capture_output=True, check=False, timeout=SPENT
+        )
+        return "bn has no watcher" if asked.returncode else None
+
+    def _watch(self, *words: str) -> str:
+        return subprocess.run(
+            [self.program(), "watch", *words],
+            cwd=self.directory,
+            env=self.env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+            timeout=SPENT,
+        ).stdout
+
+    def servers(self) -> list[int]:
+        """Start the watcher where it does not run."""
+        self._watch()
+        pid = json.loads(self._watch("--status", "--json") or "{}").get("process")
+        return [pid] if isinstance(pid, int) else []
+
+    def stop(self) -> None:
+        """End the watcher and remove the store."""
+        if self.store.exists():
+            self._watch("--stop")
+        super().stop()
