@@ -24,17 +24,15 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from attrs import AttrsInstance, asdict, frozen
+from attrs import frozen
 
-from engine.spec.faults import Fault, nearest, spec_error
-from engine.spec.load import read
-from engine.spec.model import documented
-from engine.units import parse_size
-from store.detect import Latency, detect_level
 from store.policy import Policy
 from store.tiers import NVME, RAM, TierSpec
+
+if TYPE_CHECKING:
+    from store.detect import Latency
 
 NAME: Final = "bn.toml"
 TYPES: Final = {"ram": 0, "nvme": 1, "ssd": 2, "hdd": 3, "network": 4}
@@ -48,37 +46,6 @@ RAM_SHARE: Final = 0.25
 
 RAM_LEAST: Final = 512 * 2**20
 """Bytes of room below which an unconfigured RAM disk is left alone."""
-
-
-@frozen(kw_only=True)
-class StoreTable:
-    """`[store]`: limits and thresholds."""
-
-    max_size: str | None = documented("most that it may hold, as 40GB or 25%", default=None)
-    keep_days: int | None = documented("days that unused results are kept", default=None)
-    hot_threshold_accesses: int | None = documented("uses that make a blob hot", default=None)
-    hot_threshold_hours: int | None = documented("hours that they are counted in", default=None)
-    cold_threshold_hours: int | None = documented("hours unused that make it cold", default=None)
-
-
-@frozen(kw_only=True)
-class TierTable:
-    """`[tiers.NAME]`: a directory for blobs."""
-
-    path: str | None = documented("directory; ~ is the home directory", default=None)
-    type: str | None = documented("ram, nvme, ssd, hdd or network; found by itself", default=None)
-    max_size: str | None = documented("most that it may hold, as 40GB or 25%", default=None)
-    auto_create: bool | None = documented("make the directory where it is not there", default=None)
-    cleanup_policy: str | None = documented("lru, age or none", default=None)
-    retention_days: int | None = documented("days that blobs stay in it", default=None)
-
-
-@frozen(kw_only=True)
-class ConfigFile:
-    """A whole configuration file."""
-
-    store: StoreTable = documented("the store", factory=StoreTable)
-    tiers: Mapping[str, TierTable] = documented("where blobs live", factory=dict)
 
 
 @frozen
@@ -117,51 +84,25 @@ def load_config(root: Path, start: Path | None = None, latency: Latency | None =
     store: dict[str, Any] = {}
     tiers: dict[str, dict[str, Any]] = {}
     for path in paths:
-        file = read(path, ConfigFile)
-        faults = _faults(path, file)
-        if faults:
-            raise spec_error(faults)
-        store |= _given(file.store)
-        for name, tier in file.tiers.items():
-            given = _given(tier)
+        from engine.config_form import read_tables
+
+        settings, tables = read_tables(path)
+        store |= settings
+        for name, given in tables.items():
             if "path" in given:
                 given["path"] = str(path.parent / Path(given["path"]).expanduser())
             tiers[name] = tiers.get(name, {}) | given
     return Config(_policy(store, root), _tiers(tiers, root, latency), tuple(paths), tuple(tiers))
 
 
-def _given(table: AttrsInstance) -> dict[str, Any]:
-    return {key: value for key, value in asdict(table).items() if value is not None}
-
-
-def _faults(path: Path, file: ConfigFile) -> list[Fault]:
-    faults = []
-
-    def check(at: tuple[str, ...], text: str | None) -> None:
-        try:
-            _size(text, Path("/")) if text else None
-        except ValueError as error:
-            faults.append(Fault(path, at, str(error)))
-
-    check(("store", "max_size"), file.store.max_size)
-    for name, tier in file.tiers.items():
-        check(("tiers", name, "max_size"), tier.max_size)
-        for key, value, known in (
-            ("type", tier.type, tuple(TYPES)),
-            ("cleanup_policy", tier.cleanup_policy, CLEANUP),
-        ):
-            if value is not None and value not in known:
-                message = f"tier {name!r}: unknown {key} {value!r}"
-                faults.append(Fault(path, ("tiers", name, key), message, nearest(value, known)))
-    return faults
-
-
-def _size(text: str, disk: Path) -> int:
+def parse_limit(text: str, disk: Path) -> int:
     """Return the bytes in a size or in a share (`25%`) of the file system that holds `disk`."""
     if text.endswith("%") and text[:-1].strip().isdigit():
         while not disk.exists():
             disk = disk.parent
         return shutil.disk_usage(disk).total * int(text[:-1]) // 100
+    from engine.units import parse_size
+
     return parse_size(text)
 
 
@@ -169,7 +110,7 @@ def _policy(store: Mapping[str, Any], root: Path) -> Policy:
     default = Policy()
     text = store.get("max_size")
     return Policy(
-        max_size=_size(text, root) if text else None,
+        max_size=parse_limit(text, root) if text else None,
         keep_days=store.get("keep_days", default.keep_days),
         hot_accesses=store.get("hot_threshold_accesses", default.hot_accesses),
         hot_hours=store.get("hot_threshold_hours", default.hot_hours),
@@ -185,14 +126,14 @@ def _tiers(
     for name, table in tables.items():
         path = Path(table.get("path", root))
         kind = table.get("type")
-        level = TYPES[kind] if kind else detect_level(path, latency=latency)
+        level = TYPES[kind] if kind else _detected(path, latency)
         text = table.get("max_size")
         made.append(
             TierSpec(
                 name=name,
                 path=path,
                 level=level,
-                max_size=_size(text, path) if text else None,
+                max_size=parse_limit(text, path) if text else None,
                 auto_create=table.get("auto_create", True),
                 cleanup_policy=table.get("cleanup_policy", "lru"),
                 retention_days=table.get("retention_days"),
@@ -207,6 +148,12 @@ def _tiers(
     if not tables:
         made += _ram_disk(root)
     return tuple(made)
+
+
+def _detected(path: Path, latency: Latency | None) -> int:
+    from store.detect import detect_level
+
+    return detect_level(path, latency=latency)
 
 
 def _ram_disk(root: Path) -> list[TierSpec]:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import trio
 from attrs import frozen
 
 from engine.artifacts import Materials, SourceFiles
 from engine.expand import build_graph
 from engine.graph import Graph
-from engine.sources.realise import realise_source
+from engine.sources.realise import SourceTree, known_source, realise_source
 from engine.spec.faults import Fault, SpecError, located, spec_error
 from engine.spec.load import read
 from engine.spec.model import SOURCE_KINDS, SourceSpec, ToolchainFile
@@ -38,7 +37,7 @@ class Evaluation:
     taken_ns: int
 
 
-async def evaluate(
+def evaluate(
     store: Store,
     path: Path,
     sets: Mapping[str, str],
@@ -58,7 +57,7 @@ async def evaluate(
     if faults:
         raise spec_error(faults)
     errors: list[BnError] = []
-    sources = await _sources(store, units, errors)
+    sources = _sources(store, units, errors)
     toolchains, watched = _toolchains(store, units, errors)
     materials = Materials(
         sources=sources,
@@ -114,35 +113,75 @@ def _watch(watched: dict[str, Signature], path: str) -> None:
         watched[path] = (0, 0, 0, 0)
 
 
-async def _sources(
+_Users = list[tuple[Unit, str]]
+_Wanted = tuple[Path, SourceSpec]
+
+
+def _sources(
     store: Store, units: list[Unit], errors: list[BnError]
 ) -> dict[tuple[str, str], SourceFiles]:
-    """Return all sources of all units, fetched side by side, each once."""
-    wanted: dict[tuple[Path, SourceSpec], list[tuple[Unit, str]]] = {}
+    """Return all sources of all units, each once; those that have to be fetched side by side."""
+    wanted: dict[_Wanted, _Users] = {}
     for unit in units:
         for name, source in unit.spec.file.sources.items():
             base = unit.spec.directory if source.path else Path()
             wanted.setdefault((base, source), []).append((unit, name))
-    made: dict[tuple[str, str], SourceFiles] = {}
-
-    async def one(base: Path, source: SourceSpec, users: list[tuple[Unit, str]]) -> None:
+    real: dict[_Wanted, SourceTree | BnError | None] = {}
+    for base, source in wanted:
         try:
-            real = await realise_source(store, source, base)
-            snapshot = real.snapshot
-            files = snapshot.files if snapshot else dict(walk(store.cas, real.tree))
-            found = SourceFiles(real.tree, files, snapshot)
+            real[base, source] = known_source(store, source, base)
         except BnError as error:
-            unit, name = users[0]
-            kind = next(kind for kind in SOURCE_KINDS if getattr(source, kind) is not None)
-            errors.append(_placed(error, unit.fault(("sources", name, kind), f"source {name!r}")))
-            found = SourceFiles(empty_tree(store.cas), {}, missing=True)
-        for unit, name in users:
-            made[unit.prefix, name] = found
+            real[base, source] = error
+    missing = [one for one, found in real.items() if found is None]
+    if missing:
+        import trio
+
+        real |= trio.run(_fetch, store, missing)
+    made: dict[tuple[str, str], SourceFiles] = {}
+    for one, users in wanted.items():
+        found = _files(store, real[one], one[1], users, errors)
+        made.update(((unit.prefix, name), found) for unit, name in users)
+    return made
+
+
+async def _fetch(store: Store, missing: list[_Wanted]) -> dict[_Wanted, SourceTree | BnError]:
+    import trio
+
+    real: dict[_Wanted, SourceTree | BnError] = {}
+
+    async def one(base: Path, source: SourceSpec) -> None:
+        try:
+            real[base, source] = await realise_source(store, source, base)
+        except BnError as error:
+            real[base, source] = error
 
     async with trio.open_nursery() as nursery:
-        for (base, source), users in wanted.items():
-            nursery.start_soon(one, base, source, users)
-    return made
+        for base, source in missing:
+            nursery.start_soon(one, base, source)
+    return real
+
+
+def _files(
+    store: Store,
+    real: SourceTree | BnError | None,
+    source: SourceSpec,
+    users: _Users,
+    errors: list[BnError],
+) -> SourceFiles:
+    """Return what is in a source, nothing where there is an error, which is noted."""
+    try:
+        if isinstance(real, SourceTree):
+            snapshot = real.snapshot
+            files = snapshot.files if snapshot else dict(walk(store.cas, real.tree))
+            return SourceFiles(real.tree, files, snapshot)
+        assert real is not None
+        error = real
+    except BnError as unreadable:
+        error = unreadable
+    unit, name = users[0]
+    kind = next(kind for kind in SOURCE_KINDS if getattr(source, kind) is not None)
+    errors.append(_placed(error, unit.fault(("sources", name, kind), f"source {name!r}")))
+    return SourceFiles(empty_tree(store.cas), {}, missing=True)
 
 
 def _source_faults(unit: Unit) -> list[Fault]:

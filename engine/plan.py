@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from engine.explain import closest, in_words
 from engine.graph import Graph
 from engine.history import History
 from engine.remembered import Cached as Cached
@@ -71,6 +70,8 @@ def make_plan(
         if found is None:
             known = store.actions.realisation(recipe.digest)
             found = Cached(known.outputs, known.action) if known else None
+        if found is None and remembered and label not in below:
+            found = remembered.find(recipe.digest)
         if found:
             realised[label] = found
         else:
@@ -135,6 +136,8 @@ def look_up(label: str, resolved: Resolved, store: Store, history: History) -> C
 
 def why_run(label: str, resolved: Resolved, store: Store, history: History) -> str:
     """Return the reason why a step that is not cached has to run."""
+    from engine.explain import closest, in_words
+
     for past in history.of(label):
         if past.action == resolved.digest:
             return "failed last time" if past.failed else "its result is no longer in the store"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import trio
 from attrs import field, frozen
 
-from engine.build import Options, run_build
+from engine.cached import all_cached
 from engine.evaluate import Evaluation, evaluate
 from engine.graph import Graph
 from engine.history import History
@@ -74,7 +74,7 @@ class Report:
 def evaluated(store: Store, request: Request) -> Evaluation:
     """Evaluate the request's spec."""
     isolation = ISOLATION[request.executor]
-    return trio.run(evaluate, store, request.spec, request.sets, request.profile, isolation)
+    return evaluate(store, request.spec, request.sets, request.profile, isolation)
 
 
 def targets_of(graph: Graph, request: Request) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def _build_at_last(
     for attempt in range(ATTEMPTS):
         primary = store.cas.primary
         try:
-            return trio.run(_build, store, request, watchers)
+            return _build(store, request, watchers)
         except MissingBlob:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -132,28 +132,16 @@ def _build_at_last(
     raise AssertionError
 
 
-async def _build(
-    store: Store, request: Request, watchers: Sequence[Callable[[Event], None]]
-) -> Report:
-    with contextlib.closing(make_executor(request.executor, store)) as executor:
-        return await _build_with(executor, store, request, watchers)
-
-
-async def _build_with(
-    executor: Executor,
-    store: Store,
-    request: Request,
-    watchers: Sequence[Callable[[Event], None]],
-) -> Report:
-    evaluation = await evaluate(
-        store, request.spec, request.sets, request.profile, executor.isolation
-    )
-    graph = evaluation.graph
-    targets = targets_of(graph, request)
-    labels = labels_of(graph, targets)
-    history = History(store, graph.root.spec.path)
-    remembered = Remembered(store, graph.root.spec.file.package.name)
-    plan = make_plan(graph, labels, store, history, remembered)
+def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], None]]) -> Report:
+    with _collector_at_rest():
+        evaluation = evaluated(store, request)
+        graph = evaluation.graph
+        targets = targets_of(graph, request)
+        labels = labels_of(graph, targets)
+        history = History(store, graph.root.spec.path)
+        package = graph.root.spec.file.package.name
+        remembered = Remembered(store, package)
+        plan = make_plan(graph, labels, store, history, remembered)
     build_id = new_build_id()
     log = TimelineLog(store.root, build_id)
 
@@ -162,13 +150,11 @@ async def _build_with(
         for watcher in watchers:
             watcher(event)
 
-    options = Options(
-        node=local_node(request.jobs),
-        keep_going=request.keep_going,
-        keep_failed=request.keep_failed,
-    )
     try:
-        result = await run_build(build_id, graph, plan, store, executor, history, options, emit)
+        if all(isinstance(step, Cached) for step in plan.steps.values()):
+            result = all_cached(build_id, graph, plan, store, history, emit)
+        else:
+            result = _run(build_id, graph, plan, store, history, request, emit)
     finally:
         log.close()
     outputs = {
@@ -181,9 +167,44 @@ async def _build_with(
         for target in targets
         if all(label in outputs for label in graph.labels_of(target))
     }
-    package = graph.root.spec.file.package.name
     store.actions.commit_with(artifact_root(package, name, tree) for name, tree in trees.items())
     return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
+
+
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Let no garbage be looked for while a graph is made, which stays, and leaves none."""
+    working = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if working:
+            gc.enable()
+
+
+def _run(
+    build: str,
+    graph: Graph,
+    plan: Plan,
+    store: Store,
+    history: History,
+    request: Request,
+    emit: Callable[[Event], None],
+) -> Result:
+    """Run what the plan says has to run."""
+    import trio
+
+    from engine.build import Options, run_build
+
+    options = Options(
+        node=local_node(request.jobs),
+        keep_going=request.keep_going,
+        keep_failed=request.keep_failed,
+    )
+    with contextlib.closing(make_executor(request.executor, store)) as executor:
+        return trio.run(run_build, build, graph, plan, store, executor, history, options, emit)
 
 
 def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:
@@ -208,10 +229,8 @@ def make_executor(name: str, store: Store) -> Executor:
 
 def local_node(jobs: int | None) -> Node:
     """Return this machine as a node with `jobs` slots (default: the processors it may use)."""
-    import psutil
-
     cpus = jobs or len(os.sched_getaffinity(0))
-    memory = psutil.virtual_memory().total
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Node(name="local", cpus=cpus, memory=memory, free_cpus=cpus, free_memory=memory)
 
 

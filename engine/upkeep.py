@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from engine.retention import bound
 from store.action_cache import USED
 from store.errors import BnError
-from store.heat import take_heat, warm
-from store.migrate import Moved, migrate, plan_migration
-from store.orphans import tidy_ram
 from store.store import Store
-from store.tiers import Tier
+from store.tiers import RAM, Tier
+
+if TYPE_CHECKING:
+    from store.migrate import Moved
 
 DEMOTION_SECONDS: Final = 2.0
 """How long a build moves blobs from a tier that is over its limit; `bn store migrate` moves all."""
@@ -24,23 +23,45 @@ def look_after(store: Store) -> None:
     Nothing here makes a build fail.
     """
     try:
-        writes, hot = take_heat(store.cas, store.index, store.policy)
-        if writes:
-            store.index.write(writes)
-        warm(store.cas, hot)
-        tidy_ram(store)
+        if store.cas.uses:
+            _note_heat(store)
+        if any(tier.level == RAM for tier in store.cas.tiers):
+            from store.orphans import tidy_ram
+
+            tidy_ram(store)
         relieve(store)
         count(store)
-        bound(store)
+        if is_full(store):
+            from engine.retention import bound
+
+            bound(store)
     except (BnError, OSError):
         return  # the next build, or `bn store gc`, comes to it
 
 
-def relieve(store: Store, seconds: float = DEMOTION_SECONDS) -> Moved:
-    """Move blobs to slower tiers for a while if a tier is over its limit."""
+def _note_heat(store: Store) -> None:
+    from store.heat import take_heat, warm
+
+    writes, hot = take_heat(store.cas, store.index, store.policy)
+    if writes:
+        store.index.write(writes)
+    warm(store.cas, hot)
+
+
+def is_full(store: Store) -> bool:
+    """Say whether the whole store is over its limit, by the index's count."""
+    names = (tier.name for tier in store.cas.tiers if tier.durable)
+    used = sum(store.index.number(f"{USED}{name}") or 0 for name in names)
+    return used > store.policy.limit(store.root)
+
+
+def relieve(store: Store, seconds: float = DEMOTION_SECONDS) -> Moved | None:
+    """Move blobs to slower tiers for a while if a tier is over its limit; None if none is."""
     durable = [tier for tier in store.cas.tiers if tier.durable]
     if not any(_is_over(store, tier) for tier in durable[:-1]):
-        return Moved()
+        return None
+    from store.migrate import migrate, plan_migration
+
     return migrate(store, plan_migration(store), seconds, wait=False)
 
 

@@ -22,6 +22,10 @@ def main() -> NoReturn:
     try:
         _end_as_interrupted()
         find_packages()
+        if arguments[:1] == ["build"] and not any(word.startswith("-") for word in arguments):
+            from engine.cli.plain import build_named
+
+            _finish(build_named(arguments[1:]))
         from engine.cli.commands import run
 
         _finish(run(arguments))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from engine.config import Config, load_config
-from engine.healing import open_healed
+from engine.cli.asking import SPEC_NAME as SPEC_NAME
+from engine.cli.asking import configured as configured
+from engine.cli.asking import note as note
+from engine.cli.asking import open_store as open_store
+from engine.cli.asking import out as out
+from engine.cli.asking import print_json as print_json
+from engine.cli.asking import split_spec as split_spec
 from engine.session import ISOLATION, Request
-from store.measure import Latencies
-from store.store import Store
-from store.where import default_store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-SPEC_NAME = "spec.toml"
 
 
 def spec_options(command: Command) -> Command:
@@ -67,47 +64,3 @@ def request(
     return Request(
         spec=spec, targets=targets, sets=values, profile=profile, executor=executor, **more
     )
-
-
-def split_spec(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
-    """Return the spec's path and the rest of `names`."""
-    if names:
-        first = Path(names[0])
-        if first.suffix == ".toml" and ":" not in names[0]:
-            return first, tuple(names[1:])
-        directory = "/" in names[0] or names[0] in (".", "..") or (first / SPEC_NAME).is_file()
-        if directory and "[" not in names[0]:
-            return first / SPEC_NAME, tuple(names[1:])
-    return Path(SPEC_NAME), tuple(names)
-
-
-def open_store(*, heal: bool = True) -> Store:
-    """Open the user's store, with the tiers and the policy that are configured.
-
-    An index that is damaged or lost is made again, and that is said, unless not to `heal` it.
-    """
-    root, config = configured()
-    if heal:
-        return open_healed(root, config, lambda text: note(f"store: {text}"))
-    return Store(root, config.tiers, config.policy)
-
-
-def configured() -> tuple[Path, Config]:
-    """Return where the user's store is, and the configuration for it."""
-    root = default_store()
-    return root, load_config(root, latency=Latencies(root))
-
-
-def print_json(value: Any) -> None:
-    """Write a value to standard output, for machines."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-def out(text: str = "") -> None:
-    """Write a line to standard output."""
-    sys.stdout.write(f"{text}\n")
-
-
-def note(text: str) -> None:
-    """Write a line to standard error."""
-    sys.stderr.write(f"{text}\n")

@@ -12,7 +12,7 @@ from typing import TextIO
 import click
 from attrs import evolve
 
-from engine.cli.build import end_badly, run
+from engine.cli.building import end_badly, run
 from engine.cli.options import note, open_store, print_json, request, spec_options
 from engine.cli.steps import last_failed
 from engine.graph import Graph

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from engine.cli.build import document, end_badly, run
+from engine.cli.building import document, end_badly, run
 from engine.cli.options import note, open_store, print_json, request, spec_options
 from engine.result import BuildStatus, Built, Failed
 from engine.units import show_duration

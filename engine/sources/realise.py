@@ -8,16 +8,11 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from engine.sources import debian, pypi
-from engine.sources.archive import unpack
 from engine.sources.exclusion import ALWAYS, exclusion
-from engine.sources.http import Download, Patience, Progress, Web, shown
-from engine.sources.members import suffix_of
 from engine.spec.model import SourceSpec
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, encode
@@ -27,6 +22,9 @@ from store.ingest import Snapshot, ingest_directory, signature
 from store.objects import Directory, File
 from store.store import Store
 from store.trees import build_tree
+
+if TYPE_CHECKING:
+    from engine.sources.http import Download, Patience, Progress, Web
 
 UNPACK: Final = "unpack.1"
 """How archives are unpacked; another version wherever the same archive would give another tree."""
@@ -54,12 +52,26 @@ async def realise_source(
     The network is touched only where the store does not hold the file of that SHA-256. Raises
     InputError, HostError and IntegrityError without a position: that is the caller's to add.
     """
+    known = known_source(store, source, base)
+    if known is not None:
+        return known
+    return _tree_of(store, source, await _fetched(store, source, progress, patience))
+
+
+def known_source(store: Store, source: SourceSpec, base: Path) -> SourceTree | None:
+    """Return the tree of `source` as `realise_source` does, None where it has to be fetched."""
     if source.path is not None:
         return _local(store, source, os.path.abspath(base / source.path))
     for kind, value in (("git", source.git), ("npm", source.npm)):
         if value is not None:
             raise InputError(f"sources of the kind {kind} are not supported yet", "use url = …")
-    file = await _fetched(store, source, progress, patience)
+    wanted = _wanted_sha256(source)
+    file = None if wanted is None else _known_file(store, wanted)
+    return None if file is None else _tree_of(store, source, file)
+
+
+def _tree_of(store: Store, source: SourceSpec, file: File) -> SourceTree:
+    """Return the tree that a fetched file makes."""
     if source.unpack:
         return SourceTree(_unpacked(store, source, file))
     name = _file_name(store, source, file)
@@ -110,10 +122,10 @@ def _single_file(store: Store, path: str, status: os.stat_result) -> SourceTree:
 async def _fetched(
     store: Store, source: SourceSpec, progress: Progress | None, patience: Patience | None
 ) -> File:
-    """Return the file that `source` names, from the store or else from where it is published."""
+    """Return the file that `source` names, from where it is published."""
+    from engine.sources.http import Web
+
     wanted = _wanted_sha256(source)
-    if wanted is not None and (known := _known_file(store, wanted)) is not None:
-        return known
     target = store.cas.temporary()
     try:
         async with Web(patience) as web:
@@ -143,6 +155,8 @@ async def _fetched(
 async def _download(
     web: Web, source: SourceSpec, wanted: str | None, target: str, progress: Progress | None
 ) -> Download:
+    from engine.sources import debian, pypi
+
     if source.pypi is not None:
         return await pypi.fetch(web, source.pypi, wanted, target, progress)
     if source.debian is not None:
@@ -155,8 +169,12 @@ async def _download(
 def _wanted_sha256(source: SourceSpec) -> str | None:
     # The form is checked even where the file is known: a spec is right or wrong by itself.
     if source.pypi is not None:
+        from engine.sources import pypi
+
         pypi.parse(source.pypi)
     elif source.debian is not None:
+        from engine.sources import debian
+
         debian.parse(source.debian)
     if source.sha256 is None:
         return None
@@ -185,6 +203,8 @@ def _unpacked(store: Store, source: SourceSpec, file: File) -> Digest:
     known = Digest((store.index.get(Table.DERIVED, key) or b"").decode())
     if is_digest(known) and store.cas.complete(Directory(known)):
         return known
+    from engine.sources.archive import unpack
+
     tree = unpack(store.cas, file, _shown(source), source.strip, exclusion(source.exclude))
     store.cas.sync()
     store.index.write([(Table.DERIVED, key, tree.encode())])
@@ -195,7 +215,12 @@ def _file_name(store: Store, source: SourceSpec, file: File) -> str:
     """Return the name of a fetched file in its tree: by the spec and the content alone, because one
     mirror may call the same file otherwise than another."""
     if source.url is not None:
+        from urllib.parse import unquote, urlsplit
+
         return posixpath.basename(unquote(urlsplit(source.url).path)) or "download"
+    from engine.sources import debian, pypi
+    from engine.sources.members import suffix_of
+
     with open(store.cas.path(file.digest), "rb") as content:
         suffix = suffix_of(content.read(8))
     if source.pypi is not None:
@@ -207,5 +232,7 @@ def _file_name(store: Store, source: SourceSpec, file: File) -> str:
 
 def _shown(source: SourceSpec) -> str:
     if source.url is not None:
+        from engine.sources.http import shown
+
         return shown(source.url)
     return source.pypi or source.debian or ""

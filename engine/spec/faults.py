@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -78,6 +77,8 @@ def shown(path: Path) -> str:
 
 def nearest(name: str, names: Iterable[str], what: str = "") -> str:
     """Return the hint that names what `name` may have meant, else what there is."""
+    import difflib
+
     known = sorted(set(names))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:

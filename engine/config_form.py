@@ -1,0 +1,83 @@
+"""The form of a configuration file: the classes that its tables are structured into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import AttrsInstance, asdict, frozen
+
+from engine.config import CLEANUP, TYPES, parse_limit
+from engine.spec.faults import Fault, nearest, spec_error
+from engine.spec.load import read
+from engine.spec.model import documented
+
+
+@frozen(kw_only=True)
+class StoreTable:
+    """`[store]`: limits and thresholds."""
+
+    max_size: str | None = documented("most that it may hold, as 40GB or 25%", default=None)
+    keep_days: int | None = documented("days that unused results are kept", default=None)
+    hot_threshold_accesses: int | None = documented("uses that make a blob hot", default=None)
+    hot_threshold_hours: int | None = documented("hours that they are counted in", default=None)
+    cold_threshold_hours: int | None = documented("hours unused that make it cold", default=None)
+
+
+@frozen(kw_only=True)
+class TierTable:
+    """`[tiers.NAME]`: a directory for blobs."""
+
+    path: str | None = documented("directory; ~ is the home directory", default=None)
+    type: str | None = documented("ram, nvme, ssd, hdd or network; found by itself", default=None)
+    max_size: str | None = documented("most that it may hold, as 40GB or 25%", default=None)
+    auto_create: bool | None = documented("make the directory where it is not there", default=None)
+    cleanup_policy: str | None = documented("lru, age or none", default=None)
+    retention_days: int | None = documented("days that blobs stay in it", default=None)
+
+
+@frozen(kw_only=True)
+class ConfigFile:
+    """A whole configuration file."""
+
+    store: StoreTable = documented("the store", factory=StoreTable)
+    tiers: Mapping[str, TierTable] = documented("where blobs live", factory=dict)
+
+
+def read_tables(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what the file at `path` says of the store, and of each tier.
+
+    Raises InputError with all faults of the file, placed.
+    """
+    file = read(path, ConfigFile)
+    faults = _faults(path, file)
+    if faults:
+        raise spec_error(faults)
+    return _given(file.store), {name: _given(tier) for name, tier in file.tiers.items()}
+
+
+def _given(table: AttrsInstance) -> dict[str, Any]:
+    return {key: value for key, value in asdict(table).items() if value is not None}
+
+
+def _faults(path: Path, file: ConfigFile) -> list[Fault]:
+    faults = []
+
+    def check(at: tuple[str, ...], text: str | None) -> None:
+        try:
+            parse_limit(text, Path("/")) if text else None
+        except ValueError as error:
+            faults.append(Fault(path, at, str(error)))
+
+    check(("store", "max_size"), file.store.max_size)
+    for name, tier in file.tiers.items():
+        check(("tiers", name, "max_size"), tier.max_size)
+        for key, value, known in (
+            ("type", tier.type, tuple(TYPES)),
+            ("cleanup_policy", tier.cleanup_policy, CLEANUP),
+        ):
+            if value is not None and value not in known:
+                message = f"tier {name!r}: unknown {key} {value!r}"
+                faults.append(Fault(path, ("tiers", name, key), message, nearest(value, known)))
+    return faults
