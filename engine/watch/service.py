@@ -44,7 +44,7 @@ ON_THE_WAY: Final = 256
 """Directories on the way to a record's files that there is room for, about."""
 
 NAME: Final = 32
-"""The length of a record's name."""
+"""The length of a record's name; other files there have longer ones."""
 
 
 class Service:
@@ -168,7 +168,8 @@ class Service:
         found = []
         for entry in os.scandir(self._store / "records"):
             with contextlib.suppress(OSError):
-                found.append((entry.stat().st_mtime, entry.name))
+                if len(entry.name) == NAME:
+                    found.append((entry.stat().st_mtime, entry.name))
         oldest = time.time() - OLDEST_SECONDS
         for written, name in sorted(found)[-MOST_VIGILS:]:
             if written > oldest:
