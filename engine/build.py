@@ -130,7 +130,7 @@ class _Loop:
         self.emit(
             BuildStarted(
                 build=self.build,
-                spec=str(self.graph.root.spec.path),
+                spec=str(self.graph.about.spec),
                 targets=self.plan.targets,
                 steps=len(steps),
                 cached=cached,

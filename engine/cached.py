@@ -27,7 +27,7 @@ def all_cached(
     """
     started = time.monotonic()
     steps = plan.steps
-    spec = str(graph.root.spec.path)
+    spec = str(graph.about.spec)
     emit(
         BuildStarted(
             build=build, spec=spec, targets=plan.targets, steps=len(steps), cached=len(steps)

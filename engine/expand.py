@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from engine.artifacts import Artifacts, Group, Materials, SpecFaultError
-from engine.graph import Graph
+from engine.graph import About, Graph, Recipe
 from engine.recipes import ActionExpander
 from engine.spec.faults import Fault, KeyPath, nearest, spec_error
 from engine.spec.project import Unit
@@ -28,7 +28,23 @@ def build_graph(project: Unit, materials: Materials) -> Graph:
         for (prefix, name), group in expander.groups.items()
         if isinstance(group, tuple)
     }
-    return Graph(expander.artifacts.recipes, artifacts, project, materials.isolation)
+    recipes = expander.artifacts.recipes
+    about = _about(project, recipes, artifacts)
+    return Graph(recipes, artifacts, about, materials.isolation, lambda: project)
+
+
+def _about(
+    project: Unit, recipes: Mapping[str, Recipe], artifacts: Mapping[str, tuple[str, ...]]
+) -> About:
+    file = project.spec.file
+    named = [name for name in file.actions if artifacts.get(name)]
+    return About(
+        spec=project.spec.path,
+        package=file.package.name,
+        defaults=file.package.default
+        or tuple(name for name in named if not recipes[artifacts[name][0]].test),
+        tests=tuple(name for name in named if file.actions[name].kind == "test"),
+    )
 
 
 class _Expander:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from json.encoder import encode_basestring as quoted
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
 from engine.spec.faults import KeyPath, nearest
-from engine.spec.project import Unit
 from store.digest import Digest, digest_bytes
 from store.encoding import TYPE_KEY, encode
 from store.errors import InputError
 from store.ingest import Snapshot
 from store.objects import Directory, Entry, File, Link
+
+if TYPE_CHECKING:
+    from engine.spec.project import Unit
 
 RECIPE: Final = "recipe.1"
 
@@ -91,7 +94,7 @@ class Recipe:
     """An action before its inputs are known: a vertex of the graph.
 
     `digest` is the recipe digest: the definition and the recipe digests of what it needs.
-    `label` names it for people; `unit` and `path` are where it was written.
+    `label` names it for people; `path` is where in its spec it was written.
     """
 
     label: str
@@ -108,34 +111,45 @@ class Recipe:
     digest: Digest
     test: bool
     resources: Resources
-    unit: Unit = field(repr=False)
     path: KeyPath = ()
+
+
+@frozen(kw_only=True)
+class About:
+    """What of the root spec is asked of a graph: its path, its package's name, and the artifacts
+    that are built, or run as tests, when none is named."""
+
+    spec: Path
+    package: str
+    defaults: tuple[str, ...]
+    tests: tuple[str, ...]
 
 
 @frozen(eq=False)
 class Graph:
-    """All recipes of a project by label, and which of them make up each artifact."""
+    """All recipes of a project by label, and which of them make up each artifact.
+
+    `load` gives the project that they came from.
+    """
 
     recipes: Mapping[str, Recipe]
     artifacts: Mapping[str, tuple[str, ...]]
-    root: Unit
+    about: About
     isolation: str
+    load: Callable[[], Unit] = field(repr=False)
+
+    @property
+    def root(self) -> Unit:
+        """The project's root; its spec may have to be read again."""
+        return self.load()
 
     def default_targets(self) -> tuple[str, ...]:
         """Return what is built when nothing is named: `package.default`, else all but tests."""
-        if self.root.spec.file.package.default:
-            return self.root.spec.file.package.default
-        named = [
-            name
-            for name in self.root.spec.file.actions
-            if self.artifacts.get(name) and not self.recipes[self.artifacts[name][0]].test
-        ]
-        return tuple(named)
+        return self.about.defaults
 
     def tests(self) -> tuple[str, ...]:
         """Return the artifacts of the root spec that `bn test` runs."""
-        actions = self.root.spec.file.actions.items()
-        return tuple(n for n, action in actions if action.kind == "test" and self.artifacts.get(n))
+        return self.about.tests
 
     def labels_of(self, target: str) -> tuple[str, ...]:
         """Return the labels of a target: an artifact's name or a single step's label.

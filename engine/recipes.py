@@ -230,7 +230,6 @@ class ActionExpander:
             ),
             test=spec.kind == "test",
             resources=resources,
-            unit=self.unit,
             path=self.path,
         )
 

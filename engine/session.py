@@ -84,7 +84,7 @@ def targets_of(graph: Graph, request: Request) -> tuple[str, ...]:
     targets = graph.tests() if request.tests else graph.default_targets()
     if not targets:
         what = 'tests: actions with kind = "test"' if request.tests else "actions to build"
-        raise InputError(f"{shown(graph.root.spec.path)}: there are no {what}")
+        raise InputError(f"{shown(graph.about.spec)}: there are no {what}")
     return targets
 
 
@@ -97,7 +97,7 @@ def planned(store: Store, request: Request) -> tuple[Evaluation, Plan]:
     """Evaluate and plan, and run nothing."""
     evaluation = evaluated(store, request)
     labels = labels_of(evaluation.graph, targets_of(evaluation.graph, request))
-    history = History(store, evaluation.graph.root.spec.path)
+    history = History(store, evaluation.graph.about.spec)
     return evaluation, make_plan(evaluation.graph, labels, store, history)
 
 
@@ -138,8 +138,8 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         graph = evaluation.graph
         targets = targets_of(graph, request)
         labels = labels_of(graph, targets)
-        history = History(store, graph.root.spec.path)
-        package = graph.root.spec.file.package.name
+        history = History(store, graph.about.spec)
+        package = graph.about.package
         remembered = Remembered(store, package)
         plan = make_plan(graph, labels, store, history, remembered)
     build_id = new_build_id()

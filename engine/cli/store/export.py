@@ -97,7 +97,7 @@ def _built(store: Store, names: Sequence[str]) -> tuple[dict[str, Digest], set[D
     asked = Request(spec=spec, targets=targets)
     graph = evaluated(store, asked).graph
     found: dict[str, Digest] = {}
-    package = graph.root.spec.file.package.name
+    package = graph.about.package
     for target in targets_of(graph, asked):
         outputs = []
         for label in graph.labels_of(target):
