@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,6 +156,53 @@ def test_a_stopped_one_is_not_waited_for(watched: Bn) -> None:
         assert watched("build").stderr != UP_TO_DATE
     finally:
         os.kill(process, signal.SIGCONT)
+
+
+def test_lost_events(watched: Bn) -> None:
+    """More happens than the kernel keeps for the watcher, which is stopped meanwhile."""
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if most > 200_000:
+        pytest.skip("the queue is too long to be filled")
+    status = _watched(watched)
+    process = _status(watched)["process"]
+    os.kill(process, signal.SIGSTOP)
+    for _ in range(most // 2 + 1):
+        for name in ("a", "b"):
+            os.close(os.open(watched.directory / "src" / f"{name}.txt", os.O_RDONLY))
+    watched.put("src/c.txt", "of this nothing is told\n")
+    os.kill(process, signal.SIGCONT)
+    assert watched("build").stderr != UP_TO_DATE
+    _settle(watched)
+    assert _watched(watched)["record"] == status["record"]
+    assert watched("build").stderr == UP_TO_DATE
+
+
+def test_a_mount_over_a_source(watched: Bn) -> None:
+    """In a mount namespace with a watcher of its own, where that may be made."""
+    watched("watch", "--stop")
+    script = """
+        set -e
+        "$@" watch
+        until "$@" watch --status --json | grep -q '"state": "watched"'; do sleep 0.05; done
+        "$@" build
+        mount -t tmpfs none src
+        echo mounted >&2
+        "$@" build || true
+        umount src
+        echo unmounted >&2
+        "$@" build
+        "$@" watch --stop
+    """
+    command = ["unshare", "-m", "sh", "-c", script, "sh", *watched.command()]
+    done = subprocess.run(
+        command, cwd=watched.directory, env=watched.env, capture_output=True, text=True, check=False
+    )
+    if "ermitted" in done.stderr or "denied" in done.stderr:
+        pytest.skip(done.stderr)
+    before, _, after = done.stderr.partition("mounted\n")
+    assert UP_TO_DATE in before
+    assert "nothing matches" in after or "error:" in after.partition("unmounted")[0]
+    assert done.stderr.endswith(f"{UP_TO_DATE}the watcher has ended\n"), done.stderr
 
 
 def test_one_is_enough(watched: Bn) -> None:
