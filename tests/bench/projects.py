@@ -64,6 +64,12 @@ def _directory(unit: Unit) -> str:
     return unit.prefix.replace(":", "/")
 
 
+def _directory_of(recipe: Recipe) -> str:
+    """Return the directory of the unit whose action the recipe is of: that leads its name."""
+    unit, colon, _ = recipe.artifact.rpartition(":")
+    return f"{unit}{colon}".replace(":", "/")
+
+
 @frozen
 class _Translator:
     """Turns the recipes of an evaluated spec into actions."""
@@ -115,7 +121,7 @@ class _Translator:
 
     def _action(self, recipe: Recipe) -> Action:
         outputs = self._outputs(recipe)
-        home = _directory(recipe.unit)
+        home = _directory_of(recipe)
         staged = self._staged(recipe)
         own = f"{recipe.artifact.rpartition(':')[2]}"
         if recipe.command[:2] == (SHELL, "-eu"):
@@ -138,7 +144,7 @@ class _Translator:
             recipe = self.evaluation.graph.recipes[label]
             if recipe.command[:2] != (SHELL, "-eu"):
                 continue
-            home, own = _directory(recipe.unit), recipe.artifact.rpartition(":")[2]
+            home, own = _directory_of(recipe), recipe.artifact.rpartition(":")[2]
             parents = sorted({os.path.dirname(f"{own}/{path}") for path in recipe.outputs})
             lines = [
                 f"set -eu\ncd ./{home}\nout={own}",
