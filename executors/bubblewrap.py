@@ -12,6 +12,7 @@ from typing import Final
 from attrs import frozen
 
 from executors.base import WORK
+from executors.limits import GIVEN
 from executors.stage import Workspace
 from store.errors import HostError
 
@@ -101,12 +102,15 @@ def command_line(
     terminal: bool = False,
     tmp_bytes: int | None = None,
 ) -> list[str]:
-    """Return the whole command line; with `terminal` the command keeps the user's terminal."""
+    """Return the whole command line; with `terminal` the command keeps the user's terminal.
+
+    It is to be started with the workspace's `seccomp` file open as descriptor `GIVEN`.
+    """
     argv = [bubblewrap.path, *bubblewrap.isolation()]
     if not terminal:
         # without a session of its own, it could type into the user's terminal (TIOCSTI)
         argv.append("--new-session")
-    argv += ["--ro-bind", str(root), "/", *PROC, "--dev", "/dev"]
+    argv += ["--seccomp", str(GIVEN), "--ro-bind", str(root), "/", *PROC, "--dev", "/dev"]
     if tmp_bytes is not None and bubblewrap.sizes_tmpfs:
         argv += ["--size", str(tmp_bytes)]
     argv += ["--perms", "1777", "--tmpfs", "/tmp"]

@@ -27,6 +27,7 @@ from executors.limits import Fence, Limiter
 from executors.process import Ended, watch
 from executors.restage import Grown, Stage
 from executors.stage import new_workspace, usual_umask
+from executors.syscalls import keyring_filter
 from executors.wall import Channel, Wall
 from store.cas import EPOCH_NS
 from store.digest import Digest
@@ -137,6 +138,7 @@ class Cell:
             raise host_error(error, "cannot make a workspace") from error
         try:
             request = {
+                "filter": keyring_filter(),
                 "root": f"/t/{os.path.basename(kind.root)}",
                 "tmp_bytes": kind.memory,
                 "workspace": cell.workspace.path.name,

@@ -8,12 +8,16 @@ import shlex
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from executors import descendants
 from executors.base import Limits
 from executors.cgroups import Controllers, Group, find_controllers
 from executors.kernel import fix_addresses
 from store.errors import NoSpace, host_error
+
+GIVEN: Final = 9
+"""The descriptor of the file that `Fence.wrap` opens."""
 
 
 class Limiter:
@@ -73,13 +77,16 @@ class Fence:
         self._group = group
         self._threads = threads
 
-    def wrap(self, argv: Sequence[str]) -> list[str]:
-        """Return the command that joins the group, sets the limits, and then becomes `argv`.
+    def wrap(self, argv: Sequence[str], given: Path | None = None) -> list[str]:
+        """Return the command that joins the group, sets the limits, and then becomes `argv`, with
+        the file `given` open as descriptor 9.
 
         A shell does it between fork and exec: Python code there would copy or deadlock a process
         with threads.
         """
         script = ["set -e", "umask 022", "ulimit -c 0"]
+        if given is not None:
+            script.append(f"exec {GIVEN}< {shlex.quote(str(given))}")
         script += [f"echo 0 > {shlex.quote(str(file))}" for file in self.entrances()]
         if (seconds := self._limits.cpu_seconds) is not None:
             script += [f"ulimit -S -t {seconds}", f"ulimit -H -t {seconds + 1}"]

@@ -33,7 +33,8 @@ WATCH_SECONDS: Final = 0.1
 
 @frozen(kw_only=True)
 class Command:
-    """What to start. `status` is where bubblewrap writes what became of the sandbox; `strays` finds
+    """What to start. `status` is where bubblewrap writes what became of the sandbox, `given` a file
+    that is open as descriptor `GIVEN`; `strays` finds
     processes that left the tree, where nothing else contains them."""
 
     argv: Sequence[str]
@@ -41,6 +42,7 @@ class Command:
     cwd: Path
     log: Path
     status: Path | None = None
+    given: Path | None = None
     strays: Callable[[], Iterable[int]] = field(default=lambda: ())
 
 
@@ -112,7 +114,7 @@ def _spawn(command: Command, fence: Fence) -> subprocess.Popen[bytes]:
                 argv[1:1] = ["--json-status-fd", str(status)]
                 handed = (status,)
             return subprocess.Popen(
-                fence.wrap(argv),
+                fence.wrap(argv, command.given),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -89,7 +89,7 @@ class PlainSandbox:
         workspace = stage(self._store, action)
         try:
             argv = command_line(self._bubblewrap, root, workspace, env, shell, terminal=True)
-            yield Limiter().fence(Limits(processes=None)).wrap(argv)
+            yield Limiter().fence(Limits(processes=None)).wrap(argv, workspace.seccomp)
         finally:
             workspace.remove()
 
@@ -109,6 +109,7 @@ class PlainSandbox:
             cwd=workspace.path,
             log=workspace.log,
             status=workspace.status,
+            given=workspace.seccomp,
         )
         ended = await run(command, limits, self._limiter.fence(limits))
         return _checked(ended, workspace)

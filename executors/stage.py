@@ -12,6 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
+from executors.syscalls import keyring_filter
 from store.cas import EPOCH_NS
 from store.digest import Digest
 from store.errors import host_error
@@ -36,6 +37,7 @@ class Workspace:
         io/depfile   /bn/depfile
         log          standard output and error
         status       what bubblewrap reports
+        seccomp      the filter of system calls that bubblewrap installs
 
     `mounts` are the names of the inputs to mount.
     """
@@ -72,6 +74,11 @@ class Workspace:
     def status(self) -> Path:
         """What bubblewrap reports."""
         return self.path / "status"
+
+    @property
+    def seccomp(self) -> Path:
+        """The filter of system calls that bubblewrap installs."""
+        return self.path / "seccomp"
 
     def remove(self) -> None:
         """Remove all of it."""
@@ -112,6 +119,7 @@ def stage(store: Store, action: Action, private: bool = False) -> Workspace:
                 mounts: tuple[str, ...] = ()
             else:
                 mounts = tuple(_stage_inputs(store, action.input_root, workspace))
+                workspace.seccomp.write_bytes(keyring_filter())
             _make_parents(workspace.out, action.outputs)
             for path in (workspace.build, workspace.io):
                 os.utime(path, ns=EPOCH_NS)

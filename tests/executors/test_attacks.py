@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -260,3 +261,12 @@ async def test_descriptors_of_the_host(sandbox: Runner) -> None:
         os.close(inherited)
     assert "passwd" not in said
     assert str(Path("status")) not in said
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers are x86-64's")
+async def test_key_rings(sandbox: Runner) -> None:
+    # add_key(2) to the user's key ring, which all processes of a user namespace share
+    script = """perl -e 'my ($type, $name, $key) = qw(user bn secret);
+        exit(syscall(248, $type, $name, $key, 6, -4) < 0 ? $! + 0 : 0)'"""
+    outcome = await sandbox.run(script)
+    assert outcome.exit_code == errno.ENOSYS
