@@ -37,6 +37,9 @@ from tests.bench.peers.bn import Bn
 from tests.bench.shapes import layers, wide
 
 SIZES: Final = "1000,3000,10000,30000,100000"
+WARM_UP: Final = 30
+"""Actions of a first run that is not shown: it fills the caches of files."""
+
 LIMIT: Final = 3600.0
 """Seconds for one size."""
 
@@ -82,9 +85,7 @@ def measure(directory: Path) -> Measured:
     request = Request(spec=directory / "spec.toml")
     with Store(directory.with_name(f"{directory.name}.store")) as store:
         tidy_ram(store)
-        planned(
-            store, Request(spec=directory.with_name("tiny") / "spec.toml")
-        )  # takes the tools in
+        planned(store, Request(spec=directory.with_name("tiny") / "spec.toml"))  # imports the tools
         started = time.perf_counter()
         count, first, built = build(store, request, "first")
         wall = time.perf_counter() - started
@@ -163,7 +164,7 @@ def one(size: int, shape: str, work: Path) -> tuple[Measured, dict[str, Usage]]:
 def header() -> str:
     """Return the heading of the lines that `line` makes."""
     return (
-        "         processor µs an action          wall   peak MB       the real bn, seconds and MB\n"
+        "         processor µs an action          wall   peak MB       the real bn: s, MB\n"
         " actions  evaluate build  both × cached    µs  eval. build  dry run    cached     no-op"
     )
 
@@ -204,6 +205,7 @@ def main(
     rows: list[tuple[Measured, dict[str, Usage]]] = []
     say(header())
     with tempfile.TemporaryDirectory(prefix="bench-", dir=work) as scratch:
+        one(WARM_UP, shape, Path(scratch))
         for size in map(int, sizes.split(",")):
             try:
                 rows.append(one(size, shape, Path(scratch)))
