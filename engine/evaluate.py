@@ -7,11 +7,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from attrs import frozen
-
 from engine.artifacts import Materials, SourceFiles
 from engine.expand import build_graph
-from engine.graph import Graph
+from engine.kept_graph import Evaluation, Ground, KeptGraph, Local
 from engine.sources.realise import SourceTree, known_source, realise_source
 from engine.spec.faults import Fault, SpecError, located, spec_error
 from engine.spec.load import read
@@ -19,22 +17,11 @@ from engine.spec.model import SOURCE_KINDS, SourceSpec, ToolchainFile
 from engine.spec.project import Unit, load_project
 from engine.toolchains.importer import Toolchain, import_toolchain
 from store.cas import empty_tree
+from store.digest import Digest
 from store.errors import BnError
 from store.ingest import Signature, signature
 from store.store import Store
 from store.trees import walk
-
-
-@frozen(eq=False)
-class Evaluation:
-    """A graph, and the signatures of every file and directory that it was made from.
-
-    `taken_ns` is when it began, in nanoseconds since 1970.
-    """
-
-    graph: Graph
-    watched: Mapping[str, Signature]
-    taken_ns: int
 
 
 def evaluate(
@@ -43,9 +30,10 @@ def evaluate(
     sets: Mapping[str, str],
     profile: str | None,
     isolation: str,
+    kept: KeptGraph | None = None,
 ) -> Evaluation:
     """Load the spec at `path`, fetch and ingest its sources, import its toolchains, and return the
-    graph.
+    graph, which is put into `kept`.
 
     Raises InputError, HostError and IntegrityError, placed where they stand in a spec; what can be
     found wrong in one go is reported in one go.
@@ -76,7 +64,35 @@ def evaluate(
             root = source.snapshot.root
             for relative, mark in source.snapshot.stats.items():
                 watched[f"{root}/{relative}" if relative else root] = mark
+    ground = _ground(units, sources, toolchains)
+    if kept is not None and ground is not None:
+        kept.keep(graph, ground)
     return Evaluation(graph, watched, taken)
+
+
+def _ground(
+    units: list[Unit],
+    sources: Mapping[tuple[str, str], SourceFiles],
+    toolchains: Mapping[tuple[str, str], Toolchain],
+) -> Ground | None:
+    """Return what a graph stands on; None where a source is a single file of this machine."""
+    files: dict[str, None] = {}
+    local: dict[int, Local] = {}
+    fetched: dict[Digest, None] = {}
+    for unit in units:
+        files[str(unit.spec.path)] = None
+        for where in unit.spec.file.toolchains.values():
+            files[str((unit.spec.directory / where).resolve())] = None
+        for name, source in unit.spec.file.sources.items():
+            found = sources[unit.prefix, name]
+            if found.snapshot is None:
+                fetched[found.tree] = None
+            elif "" not in found.snapshot.stats:
+                return None
+            else:
+                local[id(found.snapshot)] = Local(source.exclude, found.snapshot)
+    memos = {tools.memo: tools.tree for tools in toolchains.values()}
+    return Ground(tuple(files), tuple(memos.items()), tuple(local.values()), tuple(fetched))
 
 
 def _toolchains(

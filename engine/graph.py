@@ -208,8 +208,14 @@ def _needed(needs: tuple[Need, ...], recipes: Mapping[str, Recipe]) -> list[tupl
 
 def needs_text(needs: tuple[Need, ...], recipes: Mapping[str, Recipe]) -> str:
     """Return the canonical JSON of what a recipe needs."""
-    rows = sorted(_needed(needs, recipes))
-    texts = [f'[{quoted(stage)},{quoted(pattern)},"{digest}"]' for stage, pattern, digest in rows]
+    return needed_text(_needed(needs, recipes))
+
+
+def needed_text(needed: Iterable[tuple[str, str, str]]) -> str:
+    """Return the canonical JSON of needs: where each is staged, its pattern, its recipe digest."""
+    texts = [
+        f'[{quoted(stage)},{quoted(glob)},"{digest}"]' for stage, glob, digest in sorted(needed)
+    ]
     return f"[{','.join(texts)}]"
 
 

@@ -7,13 +7,14 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
 from engine.cached import all_cached
-from engine.evaluate import Evaluation, evaluate
 from engine.graph import Graph
 from engine.history import History
+from engine.kept_graph import Evaluation, KeptGraph
 from engine.placement import Node
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
@@ -31,6 +32,9 @@ from store.materialise import materialise, materialised
 from store.roots import artifact_root, link_root
 from store.store import Store, remove_tree
 from store.trees import ConflictError, merge
+
+if TYPE_CHECKING:
+    from engine.spec.project import Unit
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
 """The executors by name: the sandbox behind a fork server, one bubblewrap for each action, none."""
@@ -74,7 +78,20 @@ class Report:
 def evaluated(store: Store, request: Request) -> Evaluation:
     """Evaluate the request's spec."""
     isolation = ISOLATION[request.executor]
-    return evaluate(store, request.spec, request.sets, request.profile, isolation)
+    wanted = (request.spec, request.sets, request.profile)
+
+    def load() -> Unit:
+        from engine.spec.project import load_project
+
+        return load_project(*wanted)
+
+    kept = KeptGraph(store, *wanted, isolation)
+    known = kept.recall(load)
+    if known is not None:
+        return known
+    from engine.evaluate import evaluate
+
+    return evaluate(store, *wanted, isolation, kept)
 
 
 def targets_of(graph: Graph, request: Request) -> tuple[str, ...]:

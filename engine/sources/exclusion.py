@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -38,6 +39,16 @@ def exclusion(globs: Iterable[str]) -> Callable[[str], bool]:
 
     directory = lru_cache(maxsize=4096)(excluded)
     return excluded
+
+
+def local_exclusion(store: str, globs: Iterable[str], root: str) -> Callable[[str], bool]:
+    """Return the test for a source that is the directory `root`, with the store's path `store`."""
+    excluded = exclusion([*ALWAYS, *globs])
+    own = os.path.relpath(store, root)
+    if own.startswith("../"):
+        return excluded
+    # A store that lies in the source would take itself in, and grow with each build.
+    return lambda path: path == own or excluded(path)
 
 
 def _matcher(globs: list[str]) -> Callable[[str], object]:

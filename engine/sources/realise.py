@@ -6,13 +6,12 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from engine.sources.exclusion import ALWAYS, exclusion
+from engine.sources.exclusion import exclusion, local_exclusion
 from engine.spec.model import SourceSpec
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, encode
@@ -82,7 +81,7 @@ def _local(store: Store, source: SourceSpec, path: str) -> SourceTree:
     try:
         status = os.lstat(path)
         if stat.S_ISDIR(os.stat(path).st_mode):
-            excluded = _local_exclusion(store, source, path)
+            excluded = local_exclusion(str(store.root), source.exclude, path)
             snapshot = ingest_directory(store.cas, store.index, path, excluded)
             return SourceTree(snapshot.tree, snapshot)
     except (FileNotFoundError, NotADirectoryError):
@@ -95,15 +94,6 @@ def _local(store: Store, source: SourceSpec, path: str) -> SourceTree:
             "name the file itself, not a link to it",
         )
     return _single_file(store, path, status)
-
-
-def _local_exclusion(store: Store, source: SourceSpec, root: str) -> Callable[[str], bool]:
-    excluded = exclusion([*ALWAYS, *source.exclude])
-    own = os.path.relpath(store.root, root)
-    if own.startswith("../"):
-        return excluded
-    # A store that lies in the source would take itself in, and grow with each build.
-    return lambda path: path == own or excluded(path)
 
 
 def _single_file(store: Store, path: str, status: os.stat_result) -> SourceTree:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from engine.sources.exclusion import exclusion
 from engine.spec.model import ToolchainSpec
@@ -41,6 +41,8 @@ class Toolchain:
     tree: Digest
     env: Mapping[str, str]
     watched: tuple[str, ...]
+    memo: str = field(default="", eq=False)
+    """Where it is written down what the import saw."""
 
 
 def import_toolchain(
@@ -58,7 +60,7 @@ def import_toolchain(
     memory = Memory(store, spec, base, host)
     known = memory.recall()
     if known is not None:
-        return Toolchain(known.tree, dict(spec.env), known.watched)
+        return Toolchain(known.tree, dict(spec.env), known.watched, memory.path)
     layout = Layout(host, exclusion(spec.exclude))
     watched: list[str] = []
     if spec.debian:
@@ -72,7 +74,7 @@ def import_toolchain(
     tree = _tree(store, _stored(store, layout))
     distinct = tuple(dict.fromkeys(watched))
     memory.keep(tree, distinct)
-    return Toolchain(tree, dict(spec.env), distinct)
+    return Toolchain(tree, dict(spec.env), distinct, memory.path)
 
 
 def _stored(store: Store, layout: Layout) -> dict[str, Entry]:

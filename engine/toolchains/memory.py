@@ -7,20 +7,21 @@ import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from engine.memo import memo_path, read_memo, write_memo
-from engine.spec.model import ToolchainSpec
-from engine.toolchains.dpkg import admin_directory
-from engine.toolchains.host import Host
 from store.digest import Digest
 from store.errors import BnError
 from store.ingest import RACY_NS, Signature, signature
 from store.objects import Directory
 from store.presence import blobs_under, present
 from store.store import Store
+
+if TYPE_CHECKING:
+    from engine.spec.model import ToolchainSpec
+    from engine.toolchains.host import Host
 
 KIND: Final = "toolchain"
 FORMAT: Final = "1"
@@ -37,8 +38,28 @@ class Known:
     watched: tuple[str, ...]
 
 
+def recall(store: Store, path: str) -> Known | None:
+    """Return the toolchain whose memo is at `path`, if nothing of what was looked at changed and
+    its blobs are here."""
+    memo: Any = read_memo(path)
+    if memo is None:
+        return None
+    tree, watched, marks, directories, blobs = memo
+    for place, mark in marks.items():
+        if _mark(place) != mark:
+            return None
+    for place, device, inode in directories:
+        try:
+            status = os.lstat(place)
+        except OSError:
+            return None
+        if (status.st_dev, status.st_ino) != (device, inode):
+            return None
+    return Known(tree, watched) if present(store.cas, blobs) else None
+
+
 class Memory:
-    """The memo of one toolchain's import.
+    """The memo of one toolchain's import, at `path`.
 
     It holds the signature of everything that was asked for, absent things too; of directories that
     were only passed through, which change with whatever else is in them, just that they are the
@@ -50,27 +71,15 @@ class Memory:
         self._host = host
         self._began = time.time_ns()
         self._marks: dict[str, Signature] = {}
+        from engine.toolchains.dpkg import admin_directory
+
         words = (*spec.debian, "", *spec.paths, "", *spec.exclude)
         place = (str(base.absolute()), host.at("/"), admin_directory(), str(os.geteuid()))
-        self._path = memo_path(store.root, KIND, FORMAT, *place, *words)
+        self.path = memo_path(store.root, KIND, FORMAT, *place, *words)
 
     def recall(self) -> Known | None:
         """Return the toolchain if nothing of what was looked at changed and its blobs are here."""
-        memo: Any = read_memo(self._path)
-        if memo is None:
-            return None
-        tree, watched, marks, directories, blobs = memo
-        for path, mark in marks.items():
-            if _mark(path) != mark:
-                return None
-        for path, device, inode in directories:
-            try:
-                status = os.lstat(path)
-            except OSError:
-                return None
-            if (status.st_dev, status.st_ino) != (device, inode):
-                return None
-        return Known(tree, watched) if present(self._store.cas, blobs) else None
+        return recall(self._store, self.path)
 
     def before(self, paths: Iterable[str]) -> None:
         """Note what `paths` look like before anything is asked of them."""
@@ -92,7 +101,7 @@ class Memory:
                 blobs = blobs_under(self._store.cas, Directory(tree))
             except BnError:
                 return
-            write_memo(self._path, (tree, watched, marks, directories, blobs))
+            write_memo(self.path, (tree, watched, marks, directories, blobs))
 
 
 def _mark(path: str) -> Signature:

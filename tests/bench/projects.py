@@ -17,8 +17,8 @@ import tomlkit
 import trio
 from attrs import frozen
 
-from engine.evaluate import Evaluation
 from engine.graph import Recipe
+from engine.kept_graph import Evaluation
 from engine.session import Request, evaluated
 from engine.spec.project import Unit
 from engine.spec.selector import matcher

@@ -1,0 +1,402 @@
+"""Graphs kept: a graph as it was evaluated last, with only what changed since made anew.
+
+The form of a graph (which recipes there are, and what they need) depends on the specs, on the names
+of the sources' files and on the toolchains. While all of these are as they were, files with other
+contents change the digests of some selections and recipes, and nothing else: these are worked out,
+the rest is read from one file. Anything else that changed, and any doubt, is left to a whole
+evaluation.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from attrs import frozen
+
+import engine
+from engine.graph import (
+    About,
+    Graph,
+    Need,
+    Recipe,
+    Resources,
+    Selection,
+    common_text,
+    list_text,
+    make_selection,
+    needed_text,
+    quick_digest,
+)
+from engine.memo import memo_path, read_memo, write_memo
+from engine.sources.exclusion import local_exclusion
+from engine.toolchains.memory import recall
+from executors.base import DEPFILE, OUT, SHELL
+from store.digest import Digest
+from store.errors import BnError
+from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
+from store.objects import Directory, Entry, File, Link
+from store.presence import blobs_under, present
+from store.store import Store
+
+if TYPE_CHECKING:
+    from engine.spec.project import Unit
+
+KIND: Final = "graph"
+
+
+@frozen(eq=False)
+class Evaluation:
+    """A graph, and the signatures of every file and directory that it was made from.
+
+    `taken_ns` is when it began, in nanoseconds since 1970.
+    """
+
+    graph: Graph
+    watched: Mapping[str, Signature]
+    taken_ns: int
+
+
+@frozen(eq=False)
+class Local:
+    """A source that is a directory: what is left out of it, and what was in it."""
+
+    exclude: tuple[str, ...]
+    snapshot: Snapshot
+
+
+@frozen(eq=False)
+class Ground:
+    """What a graph stands on: spec and toolchain files, memos of toolchains with their trees, and
+    sources, local ones and the trees of fetched ones."""
+
+    files: tuple[str, ...]
+    toolchains: tuple[tuple[str, Digest], ...]
+    local: tuple[Local, ...]
+    fetched: tuple[Digest, ...]
+
+
+class KeptGraph:
+    """The memo of the graph of one spec with its parameters, for one executor's isolation."""
+
+    def __init__(
+        self,
+        store: Store,
+        spec: Path,
+        sets: Mapping[str, str],
+        profile: str | None,
+        isolation: str,
+    ) -> None:
+        self._store = store
+        self._began = time.time_ns()
+        words = [
+            str(spec.absolute()),
+            profile or "",
+            isolation,
+            os.uname().machine,
+            str(store.root),
+        ]
+        settings = [f"{name}={value}" for name, value in sets.items()]
+        self._path = memo_path(store.root, KIND, *_makers(), *words, *settings)
+
+    def recall(self, load: Callable[[], Unit]) -> Evaluation | None:
+        """Return the evaluation if only contents of files changed, else None; `load` gives the
+        project where somebody wants it."""
+        memo: Any = read_memo(self._path)
+        if memo is None:
+            return None
+        try:
+            return self._recall(memo, load)
+        except (BnError, OSError):
+            return None  # whoever evaluates it all says what is wrong, and where
+
+    def _recall(self, memo: Any, load: Callable[[], Unit]) -> Evaluation | None:
+        files, toolchains, local, fetched, packed = memo
+        watched: dict[str, Signature] = {}
+        for path, mark in files:
+            if signature(os.stat(path)) != mark:
+                return None
+            watched[path] = signature(os.lstat(path))
+        for path, tree in toolchains:
+            known = recall(self._store, path)
+            if known is None or known.tree != tree:
+                return None
+            watched.update((place, _mark(place)) for place in known.watched)
+        if not present(self._store.cas, fetched):
+            return None
+        snapshots: list[Snapshot] = []
+        changed: list[set[str]] = []
+        for root, exclude, tree, entries in local:
+            excluded = local_exclusion(str(self._store.root), exclude, root)
+            snapshot = ingest_directory(self._store.cas, self._store.index, root, excluded)
+            news = set() if snapshot.tree == tree else _news(entries, snapshot.files)
+            if news is None:
+                return None
+            snapshots.append(snapshot)
+            changed.append(news)
+            _watch(watched, snapshot)
+        recipes = _Recipes(packed, snapshots, changed)
+        graph = Graph(recipes, packed["artifacts"], _about(packed), packed["isolation"], load)
+        return Evaluation(graph, watched, self._began)
+
+    def keep(self, graph: Graph, ground: Ground) -> None:
+        """Keep a graph that has no faults, unless the files that it came from may have changed."""
+        marks = [(path, signature(os.stat(path))) for path in ground.files]
+        if any(max(mark[0], mark[1]) >= self._began - RACY_NS for _, mark in marks):
+            return
+        local = [
+            (one.snapshot.root, one.exclude, one.snapshot.tree, _plain(one.snapshot.files))
+            for one in ground.local
+        ]
+        blobs = [
+            blob for t in ground.fetched for blob in blobs_under(self._store.cas, Directory(t))
+        ]
+        packed = _packed(graph, [one.snapshot for one in ground.local])
+        write_memo(self._path, (marks, ground.toolchains, local, blobs, packed))
+
+
+class _Recipes(Mapping[str, Recipe]):
+    """The recipes of a kept graph, each made when it is asked for."""
+
+    def __init__(self, packed: Any, snapshots: list[Snapshot], changed: list[set[str]]) -> None:
+        self._packed = packed
+        self._rows: list[Any] = packed["recipes"]
+        self._snapshots = snapshots
+        self._numbers = {row[0]: number for number, row in enumerate(self._rows)}
+        self._made: dict[int, Recipe] = {}
+        self._selections: dict[int, Selection] = {}
+        self._needs: dict[int, tuple[Need, ...]] = {}
+        self._digests: dict[int, Digest] = {}
+        self._fresh: set[int] = set()
+        """The selections with other contents than when they were kept."""
+        if any(changed):
+            self._renew(changed)
+
+    def __getitem__(self, label: str) -> Recipe:
+        number = self._numbers[label]
+        recipe = self._made.get(number)
+        if recipe is None:
+            recipe = self._made[number] = self._recipe(number)
+        return recipe
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _renew(self, changed: list[set[str]]) -> None:
+        """Work out the digests of what reads a changed file, directly or through others."""
+        fresh = self._fresh
+        for number, (source, _, paths, _) in enumerate(self._packed["selections"]):
+            if source < 0 or not changed[source]:
+                continue
+            if paths is None or not changed[source].isdisjoint(paths):
+                fresh.add(number)
+        if not fresh:
+            return
+        needing = [{row[0] for row in rows} for rows in self._packed["needs"]]
+        renewed: set[int] = set()
+        for number, row in enumerate(self._rows):
+            if fresh.isdisjoint(row[4]) and renewed.isdisjoint(needing[row[5]]):
+                continue
+            renewed.add(number)
+            self._digests[number] = self._digest(number)
+
+    def _digest(self, number: int) -> Digest:
+        _, form, command, outputs, selections, needs, _ = self._rows[number]
+        _, env, depfile, toolchains, _, _, _ = self._packed["forms"][form]
+        platform, isolation = self._packed["platform"], self._packed["isolation"]
+        common = common_text(depfile, dict(env), isolation, platform, toolchains)
+        rows, digests = self._rows, self._digests
+        needed = [
+            (stage, glob or "", digests.get(other) or rows[other][6])
+            for other, stage, glob in self._packed["needs"][needs]
+        ]
+        return quick_digest(
+            list_text(command),
+            common,
+            needed_text(needed),
+            list_text(outputs),
+            tuple(map(self._selection, selections)),
+        )
+
+    def _recipe(self, number: int) -> Recipe:
+        label, form, command, outputs, selections, needs, digest = self._rows[number]
+        artifact, env, depfile, toolchains, test, resources, path = self._packed["forms"][form]
+        return Recipe(
+            label=label,
+            artifact=artifact,
+            command=command,
+            env=dict(env),
+            outputs=outputs,
+            depfile=depfile,
+            toolchains=toolchains,
+            selections=tuple(map(self._selection, selections)),
+            needs=self._needed(needs),
+            platform=self._packed["platform"],
+            isolation=self._packed["isolation"],
+            digest=self._digests.get(number, digest),
+            test=test,
+            resources=Resources(cpus=resources[0], memory=resources[1], timeout=resources[2]),
+            path=path,
+        )
+
+    def _needed(self, number: int) -> tuple[Need, ...]:
+        if number not in self._needs:
+            rows, labels = self._packed["needs"][number], self._rows
+            self._needs[number] = tuple(Need(labels[n][0], at, glob) for n, at, glob in rows)
+        return self._needs[number]
+
+    def _selection(self, number: int) -> Selection:
+        selection = self._selections.get(number)
+        if selection is None:
+            selection = self._selections[number] = self._select(number)
+        return selection
+
+    def _select(self, number: int) -> Selection:
+        source, stage, paths, digest = self._packed["selections"][number]
+        if source < 0:
+            return Selection(stage, {path: _entry(plain) for path, plain in paths}, digest)
+        snapshot = self._snapshots[source]
+        entries: dict[str, Entry]
+        if paths is None:
+            entries = {stage: Directory(snapshot.tree)}
+        else:
+            entries = {f"{stage}/{path}": snapshot.files[path] for path in paths}
+        if number in self._fresh:
+            return make_selection(stage, entries, snapshot)
+        return Selection(stage, entries, digest, snapshot)
+
+
+def _packed(graph: Graph, snapshots: list[Snapshot]) -> dict[str, Any]:
+    """Return a graph as plain values."""
+    sources = {id(snapshot): number for number, snapshot in enumerate(snapshots)}
+    numbers = {label: number for number, label in enumerate(graph.recipes)}
+    forms: dict[Any, int] = {}
+    selections: dict[int, tuple[int, Any]] = {}
+    needs: dict[int, tuple[int, Any]] = {}
+    rows = []
+    for recipe in graph.recipes.values():
+        one = recipe.resources
+        form = (
+            recipe.artifact,
+            tuple(recipe.env.items()),
+            recipe.depfile,
+            recipe.toolchains,
+            recipe.test,
+            (one.cpus, one.memory, one.timeout),
+            recipe.path,
+        )
+        for selection in recipe.selections:
+            if id(selection) not in selections:
+                plain = _plain_selection(selection, sources)
+                selections[id(selection)] = (len(selections), plain)
+        if id(recipe.needs) not in needs:
+            plain_needs = tuple((numbers[n.recipe], n.stage, n.pattern) for n in recipe.needs)
+            needs[id(recipe.needs)] = (len(needs), plain_needs)
+        rows.append(
+            (
+                recipe.label,
+                forms.setdefault(form, len(forms)),
+                recipe.command,
+                recipe.outputs,
+                tuple(selections[id(selection)][0] for selection in recipe.selections),
+                needs[id(recipe.needs)][0],
+                recipe.digest,
+            )
+        )
+    first = next(iter(graph.recipes.values()), None)
+    about = graph.about
+    return {
+        "about": (str(about.spec), about.package, about.defaults, about.tests),
+        "artifacts": dict(graph.artifacts),
+        "isolation": graph.isolation,
+        "platform": first.platform if first else "",
+        "forms": list(forms),
+        "selections": [plain for _, plain in selections.values()],
+        "needs": [plain for _, plain in needs.values()],
+        "recipes": rows,
+    }
+
+
+def _plain_selection(selection: Selection, sources: Mapping[int, int]) -> Any:
+    """Return the number of its source (-1: it never changes), where it is staged, what is taken of
+    it (None: all), and its digest."""
+    stage, entries, digest = selection.stage, selection.entries, selection.digest
+    if selection.snapshot is None:
+        return (-1, stage, tuple(_plain(entries).items()), digest)
+    source = sources[id(selection.snapshot)]
+    if stage in entries:
+        return (source, stage, None, digest)
+    return (source, stage, tuple(path[len(stage) + 1 :] for path in entries), digest)
+
+
+def _about(packed: Any) -> About:
+    spec, package, defaults, tests = packed["about"]
+    return About(spec=Path(spec), package=package, defaults=defaults, tests=tests)
+
+
+def _plain(entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Return entries as plain values: files, directories, links."""
+    return {path: _plain_entry(entry) for path, entry in entries.items()}
+
+
+def _plain_entry(entry: Entry) -> Any:
+    match entry:
+        case File(digest, size, executable):
+            return (digest, size, executable)
+        case Directory(digest):
+            return (digest,)
+        case Link(target):
+            return target
+
+
+def _entry(plain: Any) -> Entry:
+    if isinstance(plain, str):
+        return Link(plain)
+    return Directory(*plain) if len(plain) == 1 else File(*plain)
+
+
+def _news(before: Mapping[str, Any], now: Mapping[str, Entry]) -> set[str] | None:
+    """Return the paths whose contents are others now; None where names, or kinds, are."""
+    if before.keys() != now.keys():
+        return None
+    changed = set()
+    for path, entry in now.items():
+        plain = _plain_entry(entry)
+        if plain != before[path]:
+            if type(plain) is not type(before[path]):
+                return None
+            changed.add(path)
+    return changed
+
+
+def _watch(watched: dict[str, Signature], snapshot: Snapshot) -> None:
+    for relative, mark in snapshot.stats.items():
+        watched[f"{snapshot.root}/{relative}" if relative else snapshot.root] = mark
+
+
+def _mark(path: str) -> Signature:
+    try:
+        return signature(os.lstat(path))
+    except OSError:
+        return (0, 0, 0, 0)
+
+
+def _makers() -> Iterable[str]:
+    """Yield the version, and what those of our own files look like that decide what a graph is:
+    with others nothing kept is believed."""
+    yield from (engine.__version__, OUT, DEPFILE, SHELL)
+    home = os.path.dirname(engine.__file__)
+    for part in ("", "/spec", "/sources", "/toolchains"):
+        with os.scandir(f"{home}{part}") as listing:
+            for item in sorted(listing, key=lambda item: item.name):
+                if item.name.endswith(".py"):
+                    yield f"{part}/{item.name} {signature(item.stat())}"
