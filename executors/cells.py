@@ -41,6 +41,9 @@ IDLE_KEPT: Final = 8
 KILLED: Final = 128 + 9
 """The exit code of what was killed, as shells have it."""
 
+ROOM: Final = 64 << 20
+"""Bytes of memory that a cell's own process never needs."""
+
 _GET_FLAGS: Final = 0x80086601
 """FS_IOC_GETFLAGS: the attributes that chattr(1) sets."""
 
@@ -139,6 +142,7 @@ class Cell:
         try:
             request = {
                 "filter": keyring_filter(),
+                "rlimits": [one for one in fence.resource_limits() if _for_life(one)],
                 "root": f"/t/{os.path.basename(kind.root)}",
                 "tmp_bytes": kind.memory,
                 "workspace": cell.workspace.path.name,
@@ -174,7 +178,7 @@ class Cell:
             "command": request.action.command,
             "env": {**env, "PWD": "/build"},
             "mounts": self._put_inputs(request.action),
-            "rlimits": [one for one in self._fence.resource_limits() if one[0] != "RLIMIT_CORE"],
+            "rlimits": [one for one in self._fence.resource_limits() if not _for_life(one)],
         }
         try:
             await self._channel.send(message)
@@ -308,6 +312,12 @@ class Cell:
             remove_tree(f"{self._path}/in/{name}")
         self._trees.clear()
         self._shown = ()
+
+
+def _for_life(limit: tuple[str, int, int]) -> bool:
+    """Say whether the cell's own process can have a resource limit that its actions have."""
+    name, soft, _ = limit
+    return name != "RLIMIT_CPU" and (name != "RLIMIT_DATA" or soft >= ROOM)
 
 
 def _mark(descriptor: int) -> tuple[object, ...]:

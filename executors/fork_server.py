@@ -192,7 +192,8 @@ class Cell:
         except OSError:
             pass  # a kernel without it: see `renew`
         os.umask(0o022)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for limit, soft, hard in request["rlimits"]:
+            resource.setrlimit(getattr(resource, limit), (soft, hard))
         check(library.unshare(CLONE_NEWNS | CLONE_NEWIPC), "unshare")
         bind(request["root"], NEW_ROOT)
         mount("proc", f"{NEW_ROOT}/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -353,8 +354,8 @@ def fork(request: dict[str, Any], streams: Streams) -> int:
         os.setsid()
         for here, there in streams:
             os.dup2(here, there)
-        for name, soft, hard in request["rlimits"]:
-            resource.setrlimit(getattr(resource, name), (soft, hard))
+        for limit, soft, hard in request["rlimits"]:
+            resource.setrlimit(getattr(resource, limit), (soft, hard))
         os.execvpe(request["command"][0], request["command"], request["env"])
     except OSError as error:
         os.write(2, cannot_run(request["command"][0], error))
