@@ -23,7 +23,7 @@ TOP: Final = 48
 BOTTOM: Final = 30
 
 STYLE: Final = """
-text { font: 12px system-ui, sans-serif; fill: #24292f; }
+text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #24292f; }
 .title { font-size: 15px; font-weight: 600; }
 .group { font-weight: 600; }
 .axis, .value { fill: #57606a; }
@@ -88,6 +88,7 @@ def chart(title: str, groups: Sequence[Group]) -> str:
         f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">',
         f"<style>{STYLE}</style>",
         f'<text class="title" x="12" y="24">{escape(title)}</text>',
+        f'<text class="axis" x="{WIDTH - 12}" y="{TOP - 6}" text-anchor="end">log scale</text>',
     ]
     for mark in scale.marks():
         x = scale.x(mark)

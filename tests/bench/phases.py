@@ -183,7 +183,7 @@ class Bench:
         able = {
             name: script
             for name, script in workload.raw.items()
-            if self.setting.find(name.split()[0])
+            if self.setting.find(script.split()[0])
         }
         for name in set(workload.raw) - set(able):
             self.skipped.append(Skipped(workload.name, name, "not found"))

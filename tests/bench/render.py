@@ -33,7 +33,7 @@ def tables(results: Results) -> str:
             f"## {title}\n",
             f"Seconds: median (least–most), × {BASE} in the same round.\n",
             _table(results, workload, _wall),
-            "Processor seconds, peak memory of the largest process:\n",
+            "Processor seconds with all that it ran, peak memory of its own process:\n",
             _table(results, workload, _resources),
         ]
     if results.skipped or results.missing:

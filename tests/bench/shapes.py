@@ -8,7 +8,9 @@ the comment, which alters no output.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from tests.bench.model import PHASES, Action, Bulk, Edit, Rule, Workload
@@ -16,6 +18,9 @@ from tests.bench.model import PHASES, Action, Bulk, Edit, Rule, Workload
 KEPT: Final = 20
 FIRST: Final = KEPT
 """Lines that a source has before its comment."""
+
+INGEST: Final = Path(__file__).with_name("ingest.py")
+"""The program that does what bn does with sources, alone."""
 
 SHELL: Final = '[toolchain]\ndebian = ["dash", "coreutils"]\n'
 FEW: Final = 40_000
@@ -202,6 +207,7 @@ def large(size: int, seed: int = 0, name: str = "W6") -> Workload:
         raw={
             "cp": "cp src/big made/big",
             "b3sum": "b3sum src/big",
+            "bn's ingest": f"{sys.executable} -I {INGEST} src made/store",
             "sha256sum": "sha256sum src/big",
         },
     )
@@ -225,5 +231,8 @@ def many(files: int, name: str = "W7", in_directory: int = 500) -> Workload:
         spec={"spec.toml": spec, "sh.toml": tools},
         edits={"leaf": edits(paths)["leaf"]},
         phases=("cold", "noop", "leaf", "clean"),
-        raw={"cp -r": "cp -r src made/src"},
+        raw={
+            "cp -r": "cp -r src made/src",
+            "bn's ingest": f"{sys.executable} -I {INGEST} src made/store",
+        },
     )
