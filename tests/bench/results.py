@@ -29,7 +29,7 @@ class Results:
     notes: Mapping[str, str]
     titles: Mapping[str, str]
     samples: Sequence[Sample] = field(repr=False)
-    skipped: Sequence[Skipped] = ()
+    skipped: Sequence[Skipped] = field(factory=list)
     missing: Mapping[str, str] = field(factory=dict)
     checked: int = 0
 
