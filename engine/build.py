@@ -181,9 +181,10 @@ class _Loop:
                 self.prefetch.later(self.graph.recipes[label], self.ranks[label])
             else:
                 self.settled.append(label)
-        for label, step in self.plan.steps.items():
-            if isinstance(step, Cached):
-                self._cached(label, step)
+        cached = {label: s for label, s in self.plan.steps.items() if isinstance(s, Cached)}
+        news = self.history.news({label: step.action for label, step in cached.items()})
+        for label, step in cached.items():
+            self._cached(label, step, is_news=label in news)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._commit_regularly, nursery.cancel_scope)
             await nursery.start(self._watch_signals, nursery.cancel_scope)
@@ -385,9 +386,9 @@ class _Loop:
             Realisation(recipe=recipe, action=action, outputs=outputs)
         )
 
-    def _cached(self, label: str, step: Cached) -> None:
+    def _cached(self, label: str, step: Cached, *, is_news: bool = True) -> None:
         self.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
-        if not self.history.is_last(label, step.action):
+        if is_news:
             self._note(label, Past(action=step.action, build=self.build))
         self._end(label, step)
 

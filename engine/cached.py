@@ -34,10 +34,11 @@ def all_cached(
         )
     )
     ended: dict[str, Ended] = {}
-    for label, step in steps.items():
-        assert isinstance(step, Cached)
+    found = {label: step for label, step in steps.items() if isinstance(step, Cached)}
+    news = history.news({label: step.action for label, step in found.items()})
+    for label, step in found.items():
         emit(StepCached(label=label, action=step.action, outputs=step.outputs))
-        if not history.is_last(label, step.action):
+        if label in news:
             store.actions.also(history.note(label, Past(action=step.action, build=build)))
         ended[label] = step
     for incident in store.cas.incidents():

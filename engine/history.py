@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,15 @@ class History:
         """Return how long the step took when it ran last."""
         return next((past.seconds for past in self.of(label) if past.seconds), default)
 
-    def is_last(self, label: str, action: Digest) -> bool:
-        """Say whether the step was this action when it was noted last."""
-        data = self._store.index.get(Table.HISTORY, self._key(label))
-        return data is not None and data.startswith(b'[{"action":"%s"' % action.encode())
+    def news(self, actions: Mapping[str, Digest]) -> set[str]:
+        """Return the labels of those steps that were another action when they were noted last."""
+        keys = {label: self._key(label) for label in actions}
+        rows = self._store.index.get_many(Table.HISTORY, keys.values())
+        return {
+            label
+            for label, action in actions.items()
+            if not rows.get(keys[label], b"").startswith(b'[{"action":"%s"' % action.encode())
+        }
 
     def note(self, label: str, past: Past) -> Write:
         """Return the write that puts `past` in front of the step's history."""

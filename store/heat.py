@@ -5,6 +5,7 @@ What is on the RAM disk is a cache: any of it may be gone at any time, and nothi
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -12,12 +13,15 @@ from typing import Final
 from store.cas import Cas
 from store.digest import Digest, is_digest
 from store.errors import BnError
-from store.index import Index, Table, Write, to_json
+from store.index import Index, Table, Write
 from store.policy import Policy
 from store.tiers import Form, State, Tier
 
 COUNTED: Final = 1024
 """Blobs whose uses are noted at a time, the most used ones: a note costs as much as a read."""
+
+RENEWED: Final = 64
+"""Hot blobs whose copies are renewed at a time."""
 
 LARGEST: Final = 16 * 2**20
 """Bytes above which a blob stays where it is: a disk streams it fast enough."""
@@ -31,27 +35,40 @@ ROOM: Final = 0.9
 
 def take_heat(cas: Cas, index: Index, policy: Policy) -> tuple[list[Write], list[Digest]]:
     """Return what to write about the uses since the last call, and which of these blobs are hot,
-    the hottest first."""
+    those that became so first, then some of those that were: their copies are renewed.
+
+    What is hot is not counted on.
+    """
     uses, cas.uses = cas.uses, {}
     now = time.time()
     writes: list[Write] = []
     hot: list[tuple[int, Digest]] = []
+    still: list[Digest] = []
     most = sorted(uses.items(), key=lambda item: (-item[1], item[0]))[:COUNTED]
+    rows = index.get_many(Table.HEAT, [digest for digest, _ in most])
     for digest, count in most:
-        before, since = _row(index.get_json(Table.HEAT, digest))
+        before, since = _row(_value(rows.get(digest)))
         if now - since > policy.hot_hours * 3600 or since > now:
             before, since = 0, now
-        writes.append((Table.HEAT, digest, to_json([before + count, int(since)])))
+        if before >= policy.hot_accesses:
+            still.append(digest)
+            continue
+        writes.append((Table.HEAT, digest, b"[%d,%d]" % (before + count, int(since))))
         if before + count >= policy.hot_accesses:
             hot.append((before + count, digest))
     hot.sort(reverse=True)
-    return writes, [digest for _, digest in hot]
+    return writes, [digest for _, digest in hot] + still[:RENEWED]
+
+
+def _value(data: bytes | None) -> object:
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return None
 
 
 def hot_blobs(index: Index, policy: Policy) -> Iterator[Digest]:
     """Yield what was used often enough, lately enough, by digest."""
-    import json
-
     oldest = time.time() - policy.hot_hours * 3600
     for key, data in index.items(Table.HEAT):
         try:

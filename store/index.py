@@ -107,6 +107,20 @@ class Index:
 
         return self._retried(read, f"cannot read table {table} of the index")
 
+    def get_many(self, table: Table, keys: Iterable[str]) -> dict[str, bytes]:
+        """Return what stands under those of `keys` that are there, all as of one moment."""
+        wanted = list(keys)
+
+        def read() -> dict[str, bytes]:
+            with self._reading:
+                if table not in self._tables:
+                    return {}
+                with self._environment.begin(self._tables[table]) as transaction:
+                    found = ((key, transaction.get(key.encode())) for key in wanted)
+                    return {key: bytes(value) for key, value in found if value is not None}
+
+        return self._retried(read, f"cannot read table {table} of the index")
+
     def get_json(self, table: Table, key: str) -> Any:
         """Return the JSON value under `key`, None where there is none or it is damaged."""
         data = self.get(table, key)

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from attrs import frozen
-from wcmatch import glob
-
-_FLAGS = glob.GLOBSTAR | glob.FORCEUNIX
 
 
 @frozen
@@ -46,7 +43,9 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     `*` and `?` stay within one path component and do not match a leading dot, `**` crosses
     directories, `[…]` is a character class.
     """
-    positive, negative = glob.translate(pattern, flags=_FLAGS)
+    from wcmatch import glob  # most builds need no glob translated anew: it is not loaded for them
+
+    positive, negative = glob.translate(pattern, flags=glob.GLOBSTAR | glob.FORCEUNIX)
     tests = [re.compile(text) for text in positive]
     excluded = [re.compile(text) for text in negative]
     if len(tests) == 1 and not excluded:
