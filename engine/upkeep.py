@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from store.action_cache import USED
 from store.errors import BnError
+from store.index import Write
 from store.store import Store
 from store.tiers import RAM, Tier
 
@@ -23,14 +25,12 @@ def look_after(store: Store) -> None:
     Nothing here makes a build fail.
     """
     try:
-        if store.cas.uses:
-            _note_heat(store)
+        _note_heat(store)
         if any(tier.level == RAM for tier in store.cas.tiers):
             from store.orphans import tidy_ram
 
             tidy_ram(store)
         relieve(store)
-        count(store)
         if is_full(store):
             from engine.retention import bound
 
@@ -40,12 +40,16 @@ def look_after(store: Store) -> None:
 
 
 def _note_heat(store: Store) -> None:
-    from store.heat import take_heat, warm
+    """Note what was used, copy what became hot to the RAM disk, and count what was added."""
+    writes: list[Write] = []
+    if store.cas.uses:
+        from store.heat import take_heat, warm
 
-    writes, hot = take_heat(store.cas, store.index, store.policy)
-    if writes:
-        store.index.write(writes)
-    warm(store.cas, hot)
+        writes, hot = take_heat(store.cas, store.index, store.policy)
+        if hot:
+            ram = (t.name for t in store.cas.tiers if t.level == RAM)
+            warm(store.cas, hot, used=store.index.number(f"{USED}{next(ram, '')}"))
+    count(store, writes)
 
 
 def is_full(store: Store) -> bool:
@@ -72,8 +76,9 @@ def _is_over(store: Store, tier: Tier) -> bool:
     return (store.index.number(f"{USED}{tier.name}") or 0) > tier.spec.max_size
 
 
-def count(store: Store) -> None:
-    """Note how many bytes this process added to each tier."""
+def count(store: Store, writes: Iterable[Write] = ()) -> None:
+    """Note how many bytes this process added to each tier, together with `writes`."""
     added = {f"{USED}{name}": size for name, size in store.cas.take_added().items()}
-    if added:
-        store.index.write([], added)
+    rows = list(writes)
+    if rows or added:
+        store.index.write(rows, added)

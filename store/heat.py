@@ -86,8 +86,13 @@ def _row(value: object) -> tuple[int, float]:
     return 0, 0.0
 
 
-def warm(cas: Cas, hot: Iterable[Digest], seconds: float = WARM_SECONDS) -> int:
+def warm(
+    cas: Cas, hot: Iterable[Digest], seconds: float = WARM_SECONDS, used: int | None = None
+) -> int:
     """Copy blobs to the RAM disk, if there is one, and return how many came there.
+
+    `used` is how many bytes it holds by the index's count, if that is known: while that is far from
+    the limit nothing has to be counted.
 
     What was used longest ago makes room. Nobody is disturbed by that, leases or not: whoever has a
     file open keeps it, and whoever comes later finds the blob in the tier that it was copied from.
@@ -103,11 +108,14 @@ def warm(cas: Cas, hot: Iterable[Digest], seconds: float = WARM_SECONDS) -> int:
     end, copied = time.monotonic() + seconds, 0
     try:
         cas.tier_set.open(ram)
-        room = _make_room(ram, sum(_size(tier, digest) for digest, tier in wanted.items()))
+        size = sum(_size(tier, digest) for digest, tier in wanted.items())
+        limit = ram.limit()
+        far = used is not None and used + size < limit // 2
+        room = limit - (used or 0) if far else _make_room(ram, size)
         before = ram.added
         for digest, source in wanted.items():
-            size = ram.added - before + _size(source, digest)
-            if size > room or time.monotonic() > end:
+            taken = ram.added - before + _size(source, digest)
+            if taken > room or time.monotonic() > end:
                 break
             copied += _copy(cas, source, ram, digest)
     except OSError as error:
