@@ -29,6 +29,21 @@ DEPFILE: Final = "/bn/depfile"
 SHELL: Final = "/bin/sh"
 """The shell that scripts run with; it comes from a toolchain tree."""
 
+UID: Final = 1000
+"""User and group in the sandbox."""
+
+HOST_NAME: Final = "bn"
+
+NAMESPACES: Final = (
+    "--unshare-user",
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-net",
+    "--unshare-cgroup-try",
+)
+"""The options of bubblewrap for namespaces of its own."""
+
 HERMETIC: Final = "hermetic.1"
 NATIVE: Final = "native.1"
 

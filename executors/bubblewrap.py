@@ -11,13 +11,10 @@ from typing import Final
 
 from attrs import frozen
 
-from executors.base import WORK
+from executors.base import HOST_NAME, NAMESPACES, UID, WORK
 from executors.limits import GIVEN
 from executors.stage import Workspace
 from store.errors import HostError
-
-UID: Final = 1000
-HOST_NAME: Final = "bn"
 
 _NATIVE: Final = "or run without isolation: --executor native"
 _ABSENT: Final = f"install it: apt-get install bubblewrap (dnf, pacman: the same name); {_NATIVE}"
@@ -27,16 +24,6 @@ _FORBIDDEN: Final = (
     "sysctl kernel.unprivileged_userns_clone=1; in a container: start it with "
     f"--security-opt seccomp=unconfined --security-opt systempaths=unconfined; {_NATIVE}"
 )
-NAMESPACES: Final = (
-    "--unshare-user",
-    "--unshare-pid",
-    "--unshare-ipc",
-    "--unshare-uts",
-    "--unshare-net",
-    "--unshare-cgroup-try",
-)
-
-
 PROC: Final = ("--proc", "/proc", "--remount-ro", "/proc")
 """The sandbox's /proc. Where bn runs as root, the kernel lets the sandbox's processes write what
 root owns in there, without any capability: /proc/sys/kernel/core_pattern is a way out."""
@@ -87,9 +74,14 @@ def find_bubblewrap() -> Bubblewrap:
     """Return the bubblewrap of this machine. Raises HostError where there is none."""
     path = shutil.which("bwrap")
     if path is None:
-        raise HostError("bubblewrap (bwrap) is not installed", _ABSENT)
+        raise not_installed()
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
     return Bubblewrap(path, tuple(map(int, re.findall(r"\d+", said)[:3])))
+
+
+def not_installed() -> HostError:
+    """Return the error of a machine without bubblewrap."""
+    return HostError("bubblewrap (bwrap) is not installed", _ABSENT)
 
 
 def command_line(

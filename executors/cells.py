@@ -23,12 +23,14 @@ import trio
 from attrs import frozen
 
 from executors.base import ExecutionRequest, Limits
+from executors.channel import Channel, make_cell
+from executors.descendants import host_pid
 from executors.limits import Fence, Limiter
 from executors.process import Ended, watch
 from executors.restage import Grown, Stage
 from executors.stage import new_workspace, usual_umask
 from executors.syscalls import keyring_filter
-from executors.wall import Channel, Wall
+from executors.wall import Wall
 from store.cas import EPOCH_NS
 from store.digest import Digest
 from store.errors import HostError, host_error
@@ -66,10 +68,9 @@ class Kind:
 class Pool:
     """The cells behind one wall: those at rest, found again by kind."""
 
-    def __init__(self, wall: Wall, trees: Path) -> None:
-        """Start with none; `trees` is the directory of the roots that the wall shows."""
+    def __init__(self, wall: Wall) -> None:
+        """Start with none."""
         self.wall = wall
-        self.trees = trees
         self._idle: list[Cell] = []
 
     async def take(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
@@ -147,7 +148,7 @@ class Cell:
                 "tmp_bytes": kind.memory,
                 "workspace": cell.workspace.path.name,
             }
-            cell._channel = await wall.make(request, fence.entrances())
+            cell._channel = await make_cell(wall, request, fence.entrances())
         except BaseException:
             with trio.CancelScope(shield=True):
                 await cell.discard()
@@ -234,7 +235,7 @@ class Cell:
         try:
             exceeded = await watch(
                 channel.fileno(),
-                lambda: self._wall.host_pid(channel),
+                lambda: host_pid(self._wall.pid, channel.inner),
                 self.workspace.log,
                 limits,
                 self._fence,

@@ -67,7 +67,10 @@ library = ctypes.CDLL(None, use_errno=True)
 
 def main() -> NoReturn:
     """Serve requests from the control socket (descriptor: first argument) until it is closed."""
-    control = _socket.socket(fileno=int(sys.argv[1]))
+    number = int(sys.argv[1])
+    os.closerange(number + 1, 1 << 20)  # whatever bn was started with
+    os.set_inheritable(number, False)
+    control = _socket.socket(fileno=number)
     # A pid namespace that belongs to this user namespace: only then can new ones be entered from
     # it again and again. bubblewrap's own may belong to the one above.
     check(library.unshare(CLONE_NEWPID | CLONE_NEWNS), "unshare")
@@ -76,6 +79,7 @@ def main() -> NoReturn:
         control.close()
         os._exit(os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) & 0xFF)
     library.prctl(PR_SET_PDEATHSIG, SIGKILL)
+    os.mkdir(NEW_ROOT)
     mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     with open("/proc/sys/user/max_user_namespaces", "w") as limit:
         limit.write("0")

@@ -14,6 +14,7 @@ from attrs import evolve
 from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Limits, Outcome
 from executors.bubblewrap import Bubblewrap, command_line, find_bubblewrap, sandbox_failed
 from executors.cells import Kind, Pool
+from executors.channel import SetUpFailed
 from executors.conclude import CANNOT_RUN, conclude
 from executors.depfile import Observer
 from executors.kernel import adopt_orphans, fix_addresses
@@ -25,7 +26,7 @@ from executors.process import (
     run,
 )
 from executors.stage import Workspace, sandbox_root, stage
-from executors.wall import SetUpFailed, Wall
+from executors.wall import Wall
 from store.digest import Digest
 from store.errors import HostError
 from store.objects import Action
@@ -128,16 +129,14 @@ class Sandbox(PlainSandbox):
     cannot make cells, as in some containers, every action gets its own bubblewrap instead.
     """
 
-    def __init__(self, store: Store) -> None:
-        """Make an executor over `store`; the fork server starts with the first action."""
+    def __init__(self, store: Store, wall: Wall | None = None) -> None:
+        """Make an executor over `store`. The fork server starts with the first action if it was
+        not started before: `wall` is then this executor's to end."""
         super().__init__(store)
         self._pools: dict[Path, Pool] = {}
         self._plain = False
-
-    def prepare(self) -> None:
-        """Start the fork server if it does not run: it gets ready while others go on."""
-        with contextlib.suppress(HostError):
-            self._pool()
+        if wall is not None:
+            self._pools[wall.trees.parent] = Pool(wall)
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Run one action to its end. On cancellation everything that it started is killed.
@@ -146,7 +145,7 @@ class Sandbox(PlainSandbox):
         """
         action = request.action
         pool, root = self._pool(), self._root(action)
-        if pool is None or root.parent != pool.trees:
+        if pool is None or root.parent != pool.wall.trees:
             return await super().execute(request)
         try:
             pool.wall.ready()
@@ -183,9 +182,10 @@ class Sandbox(PlainSandbox):
             pool = None
         if pool is None:
             # where the store goes on in another tier, the old wall stays for what runs in it
-            (place / "trees").mkdir(exist_ok=True)
-            wall = Wall(self._bubblewrap, self._store.work(), place / "trees")
-            pool = self._pools[place] = Pool(wall, place / "trees")
+            try:
+                pool = self._pools[place] = Pool(Wall(self._store.work(), self._store.trees()))
+            except HostError:
+                self._plain = True
         return pool
 
 

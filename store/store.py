@@ -64,6 +64,12 @@ class Store:
         path.mkdir(exist_ok=True)
         return path
 
+    def trees(self) -> Path:
+        """Return the directory of the primary tier in which trees are shown as directories."""
+        path = self.cas.root / "trees"
+        path.mkdir(exist_ok=True)
+        return path
+
     def lease(self, purpose: str) -> Lease:
         """Return a lease, to be entered at once, that keeps the collector from what is used now."""
         self.cas.begin_use()

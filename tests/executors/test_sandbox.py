@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from executors import bubblewrap
+from executors import cells as cells_module
 from executors.base import BASE_ENV, Limits, Status
+from executors.channel import Channel, SetUpFailed
 from executors.sandbox import PlainSandbox
-from executors.wall import Channel, SetUpFailed, Wall
+from executors.wall import Wall
 from store.errors import HostError
 from store.objects import Action, Entry, Link
 from store.store import Store
@@ -192,10 +194,10 @@ async def test_limits_are_not_the_outputs_business(sandbox: Runner) -> None:
 async def test_without_a_working_fork_server(
     sandbox: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(self: Wall, *rest: object) -> Channel:
+    async def fail(wall: Wall, *rest: object) -> Channel:
         raise SetUpFailed("mount on /proc: Operation not permitted")
 
-    monkeypatch.setattr(Wall, "make", fail)
+    monkeypatch.setattr(cells_module, "make_cell", fail)
     assert await sandbox.says("cat a/b; echo made", files={"a/b": "read "}) == "read made\n"
     assert await sandbox.says("echo again") == "again\n"
     assert sandbox.left_over() == []

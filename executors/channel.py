@@ -1,0 +1,118 @@
+"""Channels: what bn and the cells behind a wall say to each other; see fork_server.py."""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from executors.wall import Wall
+from store.errors import HostError
+
+_AGAIN = "run the build again, or with --executor bubblewrap"
+
+
+class SetUpFailed(Exception):
+    """A sandbox could not be made, so no command started in it; says why."""
+
+
+class Channel:
+    """The messages to and from one cell; `inner` is its process id behind the wall."""
+
+    inner: int
+
+    def __init__(self, ours: socket.socket) -> None:
+        ours.setblocking(False)
+        self._socket = ours
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is a message."""
+        return self._socket.fileno()
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message. Raises OSError where the cell is gone."""
+        data = marshal.dumps(dict(message))
+        data = struct.pack("=I", len(data)) + data
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    async def next(self) -> dict[str, Any]:
+        """Return the next message. Raises HostError where the server is gone."""
+        while (message := self.poll()) is None:
+            await trio.lowlevel.wait_readable(self._socket)
+        return message
+
+    def poll(self) -> dict[str, Any] | None:
+        """Return the next message if it is there. Raises HostError where the server is gone."""
+        while True:
+            if len(self._buffer) >= 4:
+                end = 4 + struct.unpack_from("=I", self._buffer)[0]
+                if len(self._buffer) >= end:
+                    data, self._buffer = self._buffer[4:end], self._buffer[end:]
+                    message: dict[str, Any] = marshal.loads(data)
+                    return message
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return None
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise HostError("the sandbox server ended unexpectedly", _AGAIN)
+            self._buffer += data
+
+    async def end(self) -> dict[str, Any]:
+        """End the cell and all that runs in it; return what it used when it is gone.
+
+        Raises HostError where the server is gone.
+        """
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        while True:
+            message = await self.next()
+            if "gone" in message:
+                return message
+
+    def close(self) -> None:
+        """Let go of the cell: it ends without being waited for."""
+        self._socket.close()
+
+
+async def make_cell(wall: Wall, request: Mapping[str, Any], entrances: list[Path]) -> Channel:
+    """Have a cell made that joins the control groups of `entrances`; return its channel.
+
+    Raises SetUpFailed where it cannot be made, HostError where the server is gone.
+    """
+    ours, theirs = socket.socketpair()
+    handed = [theirs.detach()]
+    try:
+        handed += [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in entrances]
+        socket.send_fds(wall.control, [marshal.dumps(dict(request))], handed)
+    except OSError as error:
+        ours.close()
+        raise HostError(f"the sandbox server is gone: {error}", _AGAIN) from error
+    finally:
+        for descriptor in handed:
+            os.close(descriptor)
+    channel = Channel(ours)
+    try:
+        channel.inner = (await channel.next())["pid"]
+        first = await channel.next()
+    except BaseException:
+        channel.close()
+        raise
+    if "error" in first:
+        channel.close()
+        raise SetUpFailed(first["error"])
+    return channel
