@@ -23,7 +23,7 @@ INGEST: Final = Path(__file__).with_name("ingest.py")
 """The program that does what bn does with sources, alone."""
 
 SHELL: Final = '[toolchain]\ndebian = ["dash", "coreutils"]\n'
-FEW: Final = 40_000
+FEW: Final = 10_000
 """Most files that one cat is given; more of them go through xargs."""
 
 
