@@ -159,10 +159,9 @@ class _Loop:
 
     def _prepare(self) -> None:
         """Rank the steps and find out what each of them waits for."""
-        recipes = {label: self.graph.recipes[label] for label in self.plan.steps}
         needs = {
-            label: tuple(dict.fromkeys(need.recipe for need in recipe.needs))
-            for label, recipe in recipes.items()
+            label: () if isinstance(step, Cached) else self._needs(label)
+            for label, step in self.plan.steps.items()
         }
         seconds = {
             label: 0.0 if isinstance(step, Cached) else self.history.seconds(label)
@@ -174,6 +173,9 @@ class _Loop:
                 self.waiting[label] = set(needs[label])
                 for needed in needs[label]:
                     self.dependents.setdefault(needed, []).append(label)
+
+    def _needs(self, label: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(need.recipe for need in self.graph.recipes[label].needs))
 
     async def _run_all(self) -> None:
         for label, needs in self.waiting.items():

@@ -129,7 +129,8 @@ class About:
 class Graph:
     """All recipes of a project by label, and which of them make up each artifact.
 
-    `load` gives the project that they came from.
+    `load` gives the project that they came from, `digests` the recipe digest of a label where that
+    is quicker than by way of the recipe.
     """
 
     recipes: Mapping[str, Recipe]
@@ -137,6 +138,11 @@ class Graph:
     about: About
     isolation: str
     load: Callable[[], Unit] = field(repr=False)
+    digests: Callable[[str], Digest] | None = field(default=None, repr=False)
+
+    def digest_of(self, label: str) -> Digest:
+        """Return the recipe digest of a step."""
+        return self.recipes[label].digest if self.digests is None else self.digests(label)
 
     @property
     def root(self) -> Unit:

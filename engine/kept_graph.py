@@ -139,7 +139,14 @@ class KeptGraph:
             changed.append(news)
             _watch(watched, snapshot)
         recipes = _Recipes(packed, snapshots, changed)
-        graph = Graph(recipes, packed["artifacts"], _about(packed), packed["isolation"], load)
+        graph = Graph(
+            recipes,
+            packed["artifacts"],
+            _about(packed),
+            packed["isolation"],
+            load,
+            recipes.digest_of,
+        )
         return Evaluation(graph, watched, self._began)
 
     def keep(self, graph: Graph, ground: Ground) -> None:
@@ -190,6 +197,11 @@ class _Recipes(Mapping[str, Recipe]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def digest_of(self, label: str) -> Digest:
+        """Return a recipe digest without making the recipe."""
+        number = self._numbers[label]
+        return self._digests.get(number) or self._rows[number][6]
 
     def _renew(self, changed: list[set[str]]) -> None:
         """Work out the digests of what reads a changed file, directly or through others."""

@@ -65,17 +65,17 @@ def make_plan(
         if label in wanted:
             continue
         wanted[label] = None
-        recipe = graph.recipes[label]
-        found = remembered.find(recipe.digest) if remembered and label in below else None
+        digest = graph.digest_of(label)
+        found = remembered.find(digest) if remembered and label in below else None
         if found is None:
-            known = store.actions.realisation(recipe.digest)
+            known = store.actions.realisation(digest)
             found = Cached(known.outputs, known.action) if known else None
         if found is None and remembered and label not in below:
-            found = remembered.find(recipe.digest)
+            found = remembered.find(digest)
         if found:
             realised[label] = found
         else:
-            needs = [need.recipe for need in recipe.needs]
+            needs = [need.recipe for need in graph.recipes[label].needs]
             stack += needs
             below.update(needs)
     steps: dict[str, Step] = {}

@@ -56,7 +56,7 @@ class Remembered:
         if not present(self._store.cas, blobs):
             return None
         if names is not None:
-            files = (File(*blob) for blob in blobs[1:])
+            files = [File(*blob) for blob in blobs[1:]]
             self._store.cas.know_tree(outputs, Tree(dict(zip(names, files, strict=True))))
         return Cached(outputs, action)
 

@@ -15,7 +15,6 @@ from engine.cached import all_cached
 from engine.graph import Graph
 from engine.history import History
 from engine.kept_graph import Evaluation, KeptGraph
-from engine.placement import Node
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
 from engine.result import BuildStatus, Built, Result
@@ -34,6 +33,7 @@ from store.store import Store, remove_tree
 from store.trees import ConflictError, merge
 
 if TYPE_CHECKING:
+    from engine.placement import Node
     from engine.spec.project import Unit
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
@@ -228,9 +228,9 @@ def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:
     """Yield what the recipes of a build came to."""
     for label, step in result.steps.items():
         if isinstance(step, Cached):
-            yield graph.recipes[label].digest, step
+            yield graph.digest_of(label), step
         elif isinstance(step, Built):
-            yield graph.recipes[label].digest, Cached(step.outputs, step.action)
+            yield graph.digest_of(label), Cached(step.outputs, step.action)
 
 
 def make_executor(name: str, store: Store) -> Executor:
@@ -246,6 +246,8 @@ def make_executor(name: str, store: Store) -> Executor:
 
 def local_node(jobs: int | None) -> Node:
     """Return this machine as a node with `jobs` slots (default: the processors it may use)."""
+    from engine.placement import Node
+
     cpus = jobs or len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return Node(name="local", cpus=cpus, memory=memory, free_cpus=cpus, free_memory=memory)
