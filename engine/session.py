@@ -29,6 +29,7 @@ from store.errors import HostError, InputError
 from store.ingest import RACY_NS
 from store.materialise import materialise, materialised
 from store.roots import artifact_root, link_root
+from store.spans import span
 from store.store import Store, remove_tree
 from store.trees import ConflictError, merge
 
@@ -127,7 +128,8 @@ def build(
     """
     with store.lease("build"):
         report = _build_at_last(store, request, watchers)
-    look_after(store)
+    with span("upkeep"):
+        look_after(store)
     return report
 
 
@@ -151,14 +153,16 @@ def _build_at_last(
 
 def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], None]]) -> Report:
     with _collector_at_rest():
-        evaluation = evaluated(store, request)
+        with span("evaluate"):
+            evaluation = evaluated(store, request)
         graph = evaluation.graph
         targets = targets_of(graph, request)
         labels = labels_of(graph, targets)
         history = History(store, graph.about.spec)
         package = graph.about.package
         remembered = Remembered(store, package)
-        plan = make_plan(graph, labels, store, history, remembered)
+        with span("plan", steps=len(graph.recipes)):
+            plan = make_plan(graph, labels, store, history, remembered)
     build_id = new_build_id()
     log = TimelineLog(store.root, build_id)
 
@@ -171,7 +175,8 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         if all(isinstance(step, Cached) for step in plan.steps.values()):
             result = all_cached(build_id, graph, plan, store, history, emit)
         else:
-            result = _run(build_id, graph, plan, store, history, request, emit)
+            with span("run"):
+                result = _run(build_id, graph, plan, store, history, request, emit)
     finally:
         log.close()
     outputs = {
@@ -184,7 +189,9 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         for target in targets
         if all(label in outputs for label in graph.labels_of(target))
     }
-    store.actions.commit_with(artifact_root(package, name, tree) for name, tree in trees.items())
+    with span("commit"):
+        roots = (artifact_root(package, name, tree) for name, tree in trees.items())
+        store.actions.commit_with(roots)
     return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
 
 
@@ -211,16 +218,18 @@ def _run(
     emit: Callable[[Event], None],
 ) -> Result:
     """Run what the plan says has to run."""
-    import trio
+    with span("load the executor"):
+        executor = make_executor(request.executor, store)
+        import trio
 
-    from engine.build import Options, run_build
+        from engine.build import Options, run_build
 
-    options = Options(
-        node=local_node(request.jobs),
-        keep_going=request.keep_going,
-        keep_failed=request.keep_failed,
-    )
-    with contextlib.closing(make_executor(request.executor, store)) as executor:
+    with contextlib.closing(executor):
+        options = Options(
+            node=local_node(request.jobs),
+            keep_going=request.keep_going,
+            keep_failed=request.keep_failed,
+        )
         return trio.run(run_build, build, graph, plan, store, executor, history, options, emit)
 
 
@@ -239,9 +248,18 @@ def make_executor(name: str, store: Store) -> Executor:
         from executors.native import Native
 
         return Native(store)
-    from executors.sandbox import PlainSandbox, Sandbox
+    if name == "bubblewrap":
+        from executors.sandbox import PlainSandbox
 
-    return PlainSandbox(store) if name == "bubblewrap" else Sandbox(store)
+        return PlainSandbox(store)
+    wall = None
+    with contextlib.suppress(HostError):  # it is said where an action needs it
+        from executors.wall import Wall
+
+        wall = Wall(store.work(), store.trees())
+    from executors.sandbox import Sandbox  # this takes long: the wall gets ready meanwhile
+
+    return Sandbox(store, wall)
 
 
 def local_node(jobs: int | None) -> Node:

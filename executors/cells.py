@@ -35,6 +35,7 @@ from store.cas import EPOCH_NS
 from store.digest import Digest
 from store.errors import HostError, host_error
 from store.objects import Action, Directory, Entry, Link
+from store.spans import span
 from store.store import Store, remove_tree
 
 IDLE_KEPT: Final = 8
@@ -90,7 +91,9 @@ class Pool:
 
     async def give_back(self, cell: Cell) -> None:
         """Take a cell back from an action; one that is not as new any more ends."""
-        if not cell.reset():
+        with span("reset", cell.name):
+            as_new = cell.reset()
+        if not as_new:
             await cell.discard()
             return
         self._idle.append(cell)
@@ -99,9 +102,11 @@ class Pool:
 
     def close(self) -> None:
         """End the wall and remove all cells that are at rest."""
-        self.wall.close()
-        for cell in self._idle:
-            cell.abandon()
+        with span("end the wall"):
+            self.wall.close()
+        with span("remove workspaces"):
+            for cell in self._idle:
+                cell.abandon()
         self._idle.clear()
 
 
@@ -112,6 +117,7 @@ class Cell:
         """Make the workspace. Raises OSError."""
         self.kind = kind
         self.workspace = new_workspace(store)
+        self.name = f"cell {self.workspace.path.name.rpartition('-')[2]}"
         self._wall = wall
         self._fence = fence
         self._channel: Channel | None = None
@@ -148,7 +154,8 @@ class Cell:
                 "tmp_bytes": kind.memory,
                 "workspace": cell.workspace.path.name,
             }
-            cell._channel = await make_cell(wall, request, fence.entrances())
+            with span("make", cell.name):
+                cell._channel = await make_cell(wall, request, fence.entrances())
         except BaseException:
             with trio.CancelScope(shield=True):
                 await cell.discard()
@@ -175,15 +182,18 @@ class Cell:
         assert self._channel is not None
         started = time.monotonic()
         self._rests = False
+        with span("stage", self.name, step=request.label):
+            mounts = self._put_inputs(request.action)
         message = {
             "command": request.action.command,
             "env": {**env, "PWD": "/build"},
-            "mounts": self._put_inputs(request.action),
+            "mounts": mounts,
             "rlimits": [one for one in self._fence.resource_limits() if not _for_life(one)],
         }
         try:
-            await self._channel.send(message)
-            ended, exceeded = await self._watch(self._channel, request.limits)
+            with span("run", self.name, step=request.label):
+                await self._channel.send(message)
+                ended, exceeded = await self._watch(self._channel, request.limits)
         except OSError as error:
             raise HostError(f"a sandbox is gone: {error}", "run the build again") from error
         return Ended(

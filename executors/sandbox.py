@@ -30,6 +30,7 @@ from executors.wall import Wall
 from store.digest import Digest
 from store.errors import HostError
 from store.objects import Action
+from store.spans import span
 from store.store import Store
 
 _SCRATCH: Final = ("/bn", "/dev", "/proc", "/tmp")
@@ -148,7 +149,8 @@ class Sandbox(PlainSandbox):
         if pool is None or root.parent != pool.wall.trees:
             return await super().execute(request)
         try:
-            pool.wall.ready()
+            with span("wait for the wall"):
+                pool.wall.ready()
             cell = await pool.take(Kind.of(root, request.limits), self._store, self._limiter)
         except (SetUpFailed, HostError) as error:
             if isinstance(error, HostError) and pool.wall.alive:
@@ -158,7 +160,8 @@ class Sandbox(PlainSandbox):
         try:
             ended = await cell.run(request, {**BASE_ENV, **action.env})
             observer = Observer(self._store.cas, action.input_root, WORK, _SCRATCH)
-            outcome = conclude(self._store, request, cell.workspace, ended, observer)
+            with span("take in", cell.name, step=request.label):
+                outcome = conclude(self._store, request, cell.workspace, ended, observer)
         except BaseException:
             await cell.discard()
             raise

@@ -12,6 +12,7 @@ from store.encoding import TYPE_KEY, encode
 from store.errors import BnError
 from store.index import Index, Table, Write, to_json
 from store.objects import Action, ActionResult, Directory, Entry, File, Link, Realisation
+from store.spans import span
 
 PATH_SETS_KEPT: Final = 16
 """Sets of observed paths that are remembered for one observed base, newest first."""
@@ -111,10 +112,12 @@ class ActionCache:
         Where a tier failed before all was safe, entries whose blobs it took along are left out.
         """
         if writes:
-            if not self._cas.sync():
-                writes = [one for one in writes if self._is_whole(one)]
+            with span("sync blobs", "commits"):
+                if not self._cas.sync():
+                    writes = [one for one in writes if self._is_whole(one)]
             added = self._cas.take_added()
-            self._index.write(writes, {f"{USED}{name}": size for name, size in added.items()})
+            with span("write index", "commits", entries=len(writes)):
+                self._index.write(writes, {f"{USED}{name}": size for name, size in added.items()})
 
     def _result(self, key: Digest) -> ActionResult | None:
         reference = self._get(Table.ACTION_CACHE, key)

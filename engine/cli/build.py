@@ -19,6 +19,12 @@ from engine.cli.options import request, spec_options
     "--out", "target", type=click.Path(path_type=Path), help="Copy the result into this directory."
 )
 @click.option("--no-link", is_flag=True, help="Make no ./result link.")
+@click.option(
+    "--profile-bn",
+    "trace",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write where bn's own time went to this file (Chrome trace).",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say which actions would run, and why.")
 def command(
     names: tuple[str, ...],
@@ -32,6 +38,7 @@ def command(
     target: Path | None,
     no_link: bool,
     dry_run: bool,
+    trace: Path | None,
 ) -> int:
     """Build the targets of a spec (./spec.toml), its default ones if none is named.
 
@@ -46,4 +53,4 @@ def command(
         keep_going=keep_going,
         keep_failed=keep_failed,
     )
-    return build_asked(asked, as_json, target=target, no_link=no_link, dry_run=dry_run)
+    return build_asked(asked, as_json, target=target, no_link=no_link, dry_run=dry_run, trace=trace)

@@ -26,6 +26,7 @@ from engine.session import (
 )
 from engine.spec.faults import shown
 from engine.units import show_duration
+from store import spans
 from store.digest import Digest
 from store.errors import ACTION_FAILED, INTERRUPTED, OK, InputError
 from store.store import Store
@@ -40,20 +41,30 @@ def build_asked(
     target: Path | None = None,
     no_link: bool = False,
     dry_run: bool = False,
+    trace: Path | None = None,
 ) -> int:
     """Build what is asked for and return the exit code.
 
-    The result is linked as ./result, unless it goes to `target` or nowhere (`no_link`).
+    The result is linked as ./result, unless it goes to `target` or nowhere (`no_link`). Where bn's
+    own time goes is written to `trace`.
     """
+    if trace is not None:
+        spans.record()
+        try:
+            return build_asked(asked, as_json, target=target, no_link=no_link, dry_run=dry_run)
+        finally:
+            spans.write(trace)
     if target is not None and target.exists() and not target.is_dir():
         raise InputError(f"--out {target}: is there already and is no directory")
     with open_store() as store:
         if dry_run:
             return _dry_run(store, asked, as_json)
-        report = run(store, asked)
+        with spans.span("build"):
+            report = run(store, asked)
         if report.result.status is not BuildStatus.OK:
             return end_badly(report, as_json)
-        return _deliver(store, asked, report, target, no_link, as_json)
+        with spans.span("deliver"):
+            return _deliver(store, asked, report, target, no_link, as_json)
 
 
 def run(store: Store, asked: Request) -> Report:
@@ -111,7 +122,8 @@ def _deliver(
     sys.stdout.write(said)
     note(text)
     if links and recordable(report.evaluation):
-        _record(store, report, links, tree, as_json, where)
+        with spans.span("record"):
+            _record(store, report, links, tree, as_json, where)
     return OK
 
 
