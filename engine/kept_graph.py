@@ -9,6 +9,7 @@ evaluation.
 
 from __future__ import annotations
 
+import marshal
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from engine.spec.project import Unit
 
 KIND: Final = "graph"
+FORMAT: Final = "2"
 
 
 @frozen(eq=False)
@@ -100,7 +102,7 @@ class KeptGraph:
             str(store.root),
         ]
         settings = [f"{name}={value}" for name, value in sets.items()]
-        self._path = memo_path(store.root, KIND, *_makers(), *words, *settings)
+        self._path = memo_path(store.root, KIND, FORMAT, *_makers(), *words, *settings)
 
     def recall(self, load: Callable[[], Unit]) -> Evaluation | None:
         """Return the evaluation if only contents of files changed, else None; `load` gives the
@@ -132,7 +134,8 @@ class KeptGraph:
         for root, exclude, tree, entries in local:
             excluded = local_exclusion(str(self._store.root), exclude, root)
             snapshot = ingest_directory(self._store.cas, self._store.index, root, excluded)
-            news = set() if snapshot.tree == tree else _news(entries, snapshot.files)
+            same = snapshot.tree == tree
+            news = set() if same else _news(marshal.loads(entries), snapshot.files)
             if news is None:
                 return None
             snapshots.append(snapshot)
@@ -155,7 +158,7 @@ class KeptGraph:
         if any(max(mark[0], mark[1]) >= self._began - RACY_NS for _, mark in marks):
             return
         local = [
-            (one.snapshot.root, one.exclude, one.snapshot.tree, _plain(one.snapshot.files))
+            (one.snapshot.root, one.exclude, one.snapshot.tree, _dumped(one.snapshot.files))
             for one in ground.local
         ]
         blobs = [
@@ -170,11 +173,13 @@ class _Recipes(Mapping[str, Recipe]):
 
     def __init__(self, packed: Any, snapshots: list[Snapshot], changed: list[set[str]]) -> None:
         self._packed = packed
-        self._rows: list[Any] = packed["recipes"]
+        self._rows: list[bytes] = packed["recipes"]
+        self._kept: bytes = packed["digests"]
         self._snapshots = snapshots
-        self._numbers = {row[0]: number for number, row in enumerate(self._rows)}
-        self._made: dict[int, Recipe] = {}
-        self._selections: dict[int, Selection] = {}
+        self._labels: list[str] = packed["labels"]
+        self._numbers = {label: number for number, label in enumerate(self._labels)}
+        self._forms: dict[int, tuple[dict[str, str], Resources]] = {}
+        self._shared: dict[int, Selection] = {}
         self._needs: dict[int, tuple[Need, ...]] = {}
         self._digests: dict[int, Digest] = {}
         self._fresh: set[int] = set()
@@ -183,11 +188,7 @@ class _Recipes(Mapping[str, Recipe]):
             self._renew(changed)
 
     def __getitem__(self, label: str) -> Recipe:
-        number = self._numbers[label]
-        recipe = self._made.get(number)
-        if recipe is None:
-            recipe = self._made[number] = self._recipe(number)
-        return recipe
+        return self._recipe(self._numbers[label])
 
     def __contains__(self, label: object) -> bool:
         return label in self._numbers
@@ -200,53 +201,64 @@ class _Recipes(Mapping[str, Recipe]):
 
     def digest_of(self, label: str) -> Digest:
         """Return a recipe digest without making the recipe."""
-        number = self._numbers[label]
-        return self._digests.get(number) or self._rows[number][6]
+        return self._digest_at(self._numbers[label])
+
+    def _digest_at(self, number: int) -> Digest:
+        fresh = self._digests.get(number)
+        return fresh or Digest(self._kept[32 * number : 32 * number + 32].hex())
 
     def _renew(self, changed: list[set[str]]) -> None:
         """Work out the digests of what reads a changed file, directly or through others."""
-        fresh = self._fresh
-        for number, (source, _, paths, _) in enumerate(self._packed["selections"]):
+        for number, row in enumerate(self._packed["selections"]):
+            source, _, paths, _ = marshal.loads(row)
             if source < 0 or not changed[source]:
                 continue
             if paths is None or not changed[source].isdisjoint(paths):
-                fresh.add(number)
-        if not fresh:
+                self._fresh.add(number)
+        if not self._fresh:
             return
         needing = [{row[0] for row in rows} for rows in self._packed["needs"]]
         renewed: set[int] = set()
-        for number, row in enumerate(self._rows):
-            if fresh.isdisjoint(row[4]) and renewed.isdisjoint(needing[row[5]]):
+        for number, data in enumerate(self._rows):
+            row = marshal.loads(data)
+            if self._fresh.isdisjoint(row[3]) and renewed.isdisjoint(needing[row[4]]):
                 continue
             renewed.add(number)
-            self._digests[number] = self._digest(number)
+            self._digests[number] = self._digest(*row)
 
-    def _digest(self, number: int) -> Digest:
-        _, form, command, outputs, selections, needs, _ = self._rows[number]
+    def _digest(
+        self,
+        form: int,
+        command: tuple[str, ...],
+        outputs: tuple[str, ...],
+        selections: tuple[int, ...],
+        needs: int,
+    ) -> Digest:
         _, env, depfile, toolchains, _, _, _ = self._packed["forms"][form]
         platform, isolation = self._packed["platform"], self._packed["isolation"]
         common = common_text(depfile, dict(env), isolation, platform, toolchains)
-        rows, digests = self._rows, self._digests
         needed = [
-            (stage, glob or "", digests.get(other) or rows[other][6])
+            (stage, glob or "", self._digest_at(other))
             for other, stage, glob in self._packed["needs"][needs]
         ]
+        taken = tuple(map(self._selection, selections))
         return quick_digest(
-            list_text(command),
-            common,
-            needed_text(needed),
-            list_text(outputs),
-            tuple(map(self._selection, selections)),
+            list_text(command), common, needed_text(needed), list_text(outputs), taken
         )
 
     def _recipe(self, number: int) -> Recipe:
-        label, form, command, outputs, selections, needs, digest = self._rows[number]
-        artifact, env, depfile, toolchains, test, resources, path = self._packed["forms"][form]
+        form, command, outputs, selections, needs = marshal.loads(self._rows[number])
+        artifact, env, depfile, toolchains, test, (cpus, memory, timeout), path = self._packed[
+            "forms"
+        ][form]
+        if form not in self._forms:
+            resources = Resources(cpus=cpus, memory=memory, timeout=timeout)
+            self._forms[form] = (dict(env), resources)
         return Recipe(
-            label=label,
+            label=self._labels[number],
             artifact=artifact,
             command=command,
-            env=dict(env),
+            env=self._forms[form][0],
             outputs=outputs,
             depfile=depfile,
             toolchains=toolchains,
@@ -254,26 +266,29 @@ class _Recipes(Mapping[str, Recipe]):
             needs=self._needed(needs),
             platform=self._packed["platform"],
             isolation=self._packed["isolation"],
-            digest=self._digests.get(number, digest),
+            digest=self._digest_at(number),
             test=test,
-            resources=Resources(cpus=resources[0], memory=resources[1], timeout=resources[2]),
+            resources=self._forms[form][1],
             path=path,
         )
 
     def _needed(self, number: int) -> tuple[Need, ...]:
         if number not in self._needs:
-            rows, labels = self._packed["needs"][number], self._rows
-            self._needs[number] = tuple(Need(labels[n][0], at, glob) for n, at, glob in rows)
+            rows, labels = self._packed["needs"][number], self._labels
+            self._needs[number] = tuple(Need(labels[n], at, glob) for n, at, glob in rows)
         return self._needs[number]
 
     def _selection(self, number: int) -> Selection:
-        selection = self._selections.get(number)
+        """Return a selection; one of many files is made only once."""
+        selection = self._shared.get(number)
         if selection is None:
-            selection = self._selections[number] = self._select(number)
+            selection = self._select(number)
+            if len(selection.entries) > 1:
+                self._shared[number] = selection
         return selection
 
     def _select(self, number: int) -> Selection:
-        source, stage, paths, digest = self._packed["selections"][number]
+        source, stage, paths, digest = marshal.loads(self._packed["selections"][number])
         if source < 0:
             return Selection(stage, {path: _entry(plain) for path, plain in paths}, digest)
         snapshot = self._snapshots[source]
@@ -308,22 +323,19 @@ def _packed(graph: Graph, snapshots: list[Snapshot]) -> dict[str, Any]:
         )
         for selection in recipe.selections:
             if id(selection) not in selections:
-                plain = _plain_selection(selection, sources)
+                plain = marshal.dumps(_plain_selection(selection, sources), 2)
                 selections[id(selection)] = (len(selections), plain)
         if id(recipe.needs) not in needs:
             plain_needs = tuple((numbers[n.recipe], n.stage, n.pattern) for n in recipe.needs)
             needs[id(recipe.needs)] = (len(needs), plain_needs)
-        rows.append(
-            (
-                recipe.label,
-                forms.setdefault(form, len(forms)),
-                recipe.command,
-                recipe.outputs,
-                tuple(selections[id(selection)][0] for selection in recipe.selections),
-                needs[id(recipe.needs)][0],
-                recipe.digest,
-            )
+        row = (
+            forms.setdefault(form, len(forms)),
+            recipe.command,
+            recipe.outputs,
+            tuple(selections[id(selection)][0] for selection in recipe.selections),
+            needs[id(recipe.needs)][0],
         )
+        rows.append(marshal.dumps(row, 2))
     first = next(iter(graph.recipes.values()), None)
     about = graph.about
     return {
@@ -334,6 +346,8 @@ def _packed(graph: Graph, snapshots: list[Snapshot]) -> dict[str, Any]:
         "forms": list(forms),
         "selections": [plain for _, plain in selections.values()],
         "needs": [plain for _, plain in needs.values()],
+        "labels": list(graph.recipes),
+        "digests": b"".join(bytes.fromhex(one.digest) for one in graph.recipes.values()),
         "recipes": rows,
     }
 
@@ -358,6 +372,10 @@ def _about(packed: Any) -> About:
 def _plain(entries: Mapping[str, Entry]) -> dict[str, Any]:
     """Return entries as plain values: files, directories, links."""
     return {path: _plain_entry(entry) for path, entry in entries.items()}
+
+
+def _dumped(entries: Mapping[str, Entry]) -> bytes:
+    return marshal.dumps(_plain(entries), 2)
 
 
 def _plain_entry(entry: Entry) -> Any:

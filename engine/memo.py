@@ -36,11 +36,11 @@ def read_memo(path: str) -> Any:
     """Return the memo at `path`, None where there is none or it is damaged."""
     try:
         with open(path, "rb", buffering=0) as file:
-            data = file.readall()
+            digest, data = file.read(_LENGTH), file.readall()
             age = time.time() - os.fstat(file.fileno()).st_mtime
-        if blake3(FORMAT).update(memoryview(data)[_LENGTH:]).digest() != data[:_LENGTH]:
+        if blake3(FORMAT).update(data).digest() != digest:
             return None
-        value = marshal.loads(memoryview(data)[_LENGTH:])
+        value = marshal.loads(data)
     except (OSError, ValueError, EOFError, TypeError):
         return None
     if age > RENEW_SECONDS:
@@ -56,7 +56,10 @@ def write_memo(path: str, value: Any) -> None:
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(temporary, "wb", buffering=0) as file:
-            file.write(blake3(FORMAT).update(data).digest() + data)
+            file.write(blake3(FORMAT).update(data).digest())
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 
 from engine.graph import Need, Recipe
 from engine.spec.selector import matcher
@@ -20,18 +19,19 @@ class NothingMatchesError(Exception):
 class Resolved:
     """An action, its digest, and all of its inputs by path in the work directory."""
 
+    __slots__ = ("_cas", "_inputs", "action", "digest")
+
     def __init__(self, cas: Cas, action: Action) -> None:
         self._cas = cas
         self.action = action
         self.digest = action.digest()
+        self._inputs: Mapping[str, Entry] | None = None
 
     def inputs(self) -> Mapping[str, Entry]:
         """Return every input entry by path; read from the store on the first call."""
+        if self._inputs is None:
+            self._inputs = dict(walk(self._cas, self.action.input_root))
         return self._inputs
-
-    @cached_property
-    def _inputs(self) -> Mapping[str, Entry]:
-        return dict(walk(self._cas, self.action.input_root))
 
 
 def resolve(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> Resolved:

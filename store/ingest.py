@@ -128,6 +128,7 @@ class _Walker:
                 entries[name] = self.files[inner] = entry
         if fresh != cached:
             self.writes.append((Table.STATS, key, to_json(fresh)))
+        del cached, fresh  # with many files they are what takes most room
         return self.cas.put_tree(Tree(entries))
 
     def _listed(self, path: str, relative: str) -> list[tuple[str, os.stat_result]]:
