@@ -362,7 +362,7 @@ class _Loop:
             )
             self._note(label, past)
         if outcome.outputs is None:
-            self.store.cas.put_bytes(running.resolved.action.encode())
+            self.store.cas.put_object(running.resolved.action.encode())
         self.emit(
             StepFinished(
                 label=running.labels[0],

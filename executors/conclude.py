@@ -28,7 +28,7 @@ def conclude(
     Where it failed and that was asked for, the workspace is kept under another name. Raises
     HostError where the disk is full.
     """
-    log = store.cas.put_bytes(_log(workspace.log, request.limits))
+    log = store.cas.put_object(_log(workspace.log, request.limits))
     status, reason = _status(ended, request.limits)
     outputs: Digest | None = None
     observed: tuple[str, ...] | None = None

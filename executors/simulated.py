@@ -75,7 +75,7 @@ class Simulated:
         return Outcome(
             status=Status.SUCCEEDED,
             exit_code=0,
-            log=self._cas.put_bytes(b""),
+            log=self._cas.put_object(b""),
             outputs=self._outputs(request, simulation.contents),
             observed=simulation.observed,
             wall_seconds=simulation.seconds,
@@ -87,7 +87,7 @@ class Simulated:
         return Outcome(
             status=status,
             exit_code=exit_code,
-            log=self._cas.put_bytes(f"{reason}\n".encode()),
+            log=self._cas.put_object(f"{reason}\n".encode()),
             reason=reason,
             wall_seconds=seconds,
             cpu_seconds=seconds,

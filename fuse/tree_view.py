@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -161,20 +160,12 @@ class Blobs(_Place):
         """Yield blobs by digest."""
         found = 0
         for prefix in range(256):
-            for digest in sorted(self._below(f"{prefix:02x}")):
+            for digest in sorted(self.cas.digests(f"{prefix:02x}")):
                 if found == LISTED:
                     return
                 if node := self.child(digest):
                     found += 1
                     yield digest, node
-
-    def _below(self, prefix: str) -> set[str]:
-        try:
-            names = os.listdir(self.cas.root / "blobs" / prefix)
-        except FileNotFoundError:
-            return set()
-        digests = {prefix + name.removesuffix(".x") for name in names}
-        return set(filter(is_digest, digests))
 
 
 class Builds(_Place):

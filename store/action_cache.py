@@ -50,15 +50,15 @@ class ActionCache:
             key = observed_key(base, files, paths)
             result = self._result(key) if key else None
             if key and result is not None:
-                self._cas.put_bytes(action.encode())
+                self._cas.put_object(action.encode())
                 self._put(Table.ACTION_CACHE, action.digest(), self._reference(key))
                 return result
         return None
 
     def record(self, action: Action, result: ActionResult, inputs: Inputs) -> None:
         """Keep `result`; the blobs that it names must be in the CAS."""
-        self._cas.put_bytes(action.encode())
-        reference = self._cas.put_bytes(result.encode()).encode()
+        self._cas.put_object(action.encode())
+        reference = self._cas.put_object(result.encode()).encode()
         self._put(Table.ACTION_CACHE, action.digest(), reference)
         if result.observed is None:
             return
@@ -80,7 +80,7 @@ class ActionCache:
 
     def record_realisation(self, realisation: Realisation) -> None:
         """Keep a realisation."""
-        reference = self._cas.put_bytes(realisation.encode()).encode()
+        reference = self._cas.put_object(realisation.encode()).encode()
         self._put(Table.REALISATIONS, realisation.recipe, reference)
 
     def result_of(self, action: Digest) -> ActionResult | None:
@@ -106,8 +106,8 @@ class ActionCache:
         return [(table, key, value) for (table, key), value in self._in_flight.items()]
 
     def write(self, writes: list[Write]) -> None:
-        """Make `writes` durable: first the blobs, then the entries that name them. The one method
-        here that may run in another thread.
+        """Make `writes` durable: first objects and files, then the entries that name them. The one
+        method here that may run in another thread.
 
         Where a tier failed before all was safe, entries whose blobs it took along are left out.
         """
@@ -117,7 +117,7 @@ class ActionCache:
                     writes = [one for one in writes if self._is_whole(one)]
             added = self._cas.take_added()
             with span("write index", "commits", entries=len(writes)):
-                self._index.write(writes, {f"{USED}{name}": size for name, size in added.items()})
+                self._index.put(writes, {f"{USED}{name}": size for name, size in added.items()})
 
     def _result(self, key: Digest) -> ActionResult | None:
         reference = self._get(Table.ACTION_CACHE, key)

@@ -26,10 +26,11 @@ from store.action_cache import path_sets
 from store.cas import Cas, MissingBlob
 from store.closure import Closure, Kind, parse, read
 from store.digest import Digest, is_digest
-from store.encoding import TYPE_KEY, decode, encode
+from store.encoding import HEAD, TYPE_KEY, decode, encode
 from store.errors import BnError, HostError, InputError, IntegrityError, host_error
 from store.index import Table, Write, to_json
-from store.objects import ActionResult, Directory, File, Realisation, Tree
+from store.object_table import LARGEST
+from store.objects import KINDS, ActionResult, Directory, File, Realisation, Tree
 from store.roots import import_root
 from store.store import Store
 from store.tiers import EPOCH
@@ -141,6 +142,9 @@ def _result(cas: Cas, digest: Digest) -> ActionResult | None:
 
 
 def _size(cas: Cas, digest: Digest) -> int:
+    data = cas.object(digest)
+    if data is not None:
+        return len(data)
     handle = cas.open(digest)
     try:
         return os.fstat(handle).st_size
@@ -349,11 +353,21 @@ def _object(contents: Contents, staging: Path, digest: Digest) -> bytes:
     return (staging / digest).read_bytes()
 
 
+def is_object(path: Path) -> bool:
+    """Say whether a file looks like a tree, an action, a result or a realisation."""
+    with open(path, "rb") as file:
+        return file.read(len(HEAD) + 16).startswith(tuple(HEAD + kind.encode() for kind in KINDS))
+
+
 def _keep(store: Store, contents: Contents, staging: Path) -> Contents:
     """Move the blobs into the store, and only then write the entries that name them."""
     with store.lease("import"):
-        for digest in contents.blobs:
-            store.cas.adopt(str(staging / digest), executable=False)
+        for digest, size in contents.blobs.items():
+            path = staging / digest
+            if size <= LARGEST and is_object(path):
+                store.cas.put_object(path.read_bytes())
+            else:
+                store.cas.adopt(str(path), executable=False)
         writes: list[Write] = [import_root(name, tree) for name, tree in contents.roots.items()]
         for name, table in _ENTRIES.items():
             entries: Mapping[str, Digest] = getattr(contents, name)

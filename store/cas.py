@@ -1,8 +1,10 @@
-"""The content-addressed store: blobs as files, named by their digest, over one or more tiers.
+"""The content-addressed store: blobs by digest, over one or more tiers.
 
-A blob lies at `blobs/ab/cdef…` (mode 0444) or, as an executable, at `blobs/ab/cdef….x` (0555), so
-that a tree can be materialised with hard links alone. Every blob carries the same modification
+A file lies at `blobs/ab/cdef…` (mode 0444) or, as an executable, at `blobs/ab/cdef….x` (0555), so
+that a tree can be materialised with hard links alone. Every one carries the same modification
 time: one that somebody changed in place betrays itself by another and is put into quarantine.
+Objects (trees, actions, results, short logs) lie in a table instead, where this process sees them
+at once and others after `commit_objects` or `sync`.
 
 ::
 
@@ -13,6 +15,7 @@ time: one that somebody changed in place betrays itself by another and is put in
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -24,11 +27,12 @@ from typing import Final
 from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file
 from store.errors import BnError, IntegrityError, host_error
 from store.gate import Gate
+from store.object_store import Objects
 from store.objects import EMPTY_TREE, Directory, Entry, File, Tree
 from store.packing import Source, SourceFailed, opened, write_file
 from store.tiers import EPOCH as EPOCH
 from store.tiers import EPOCH_NS as EPOCH_NS
-from store.tiers import NVME, Form, Incident, Tier, TierSpec, discard, form_of
+from store.tiers import FILES, NVME, Form, Incident, Tier, TierSpec, discard, form_of
 from store.tierset import TierSet
 
 TOUCH_SECONDS: Final = 6 * 3600
@@ -65,6 +69,7 @@ class Cas:
         self._known: set[Digest] = set()
         self._counted: dict[str, int] = {}
         self._touch_before = time.time() - TOUCH_SECONDS
+        self._objects = Objects(self.tier_set, self.gate, self._touch_before)
 
     def create(self) -> None:
         """Make the directories of every tier; one that cannot be made drops out.
@@ -72,6 +77,26 @@ class Cas:
         Raises HostError where no durable tier is left.
         """
         self.tier_set.create()
+
+    def open_tables(self) -> None:
+        """Open the tables of objects. Raises IntegrityError where one is damaged."""
+        for tier in self.tier_set.readable():
+            if tier.table is not None:
+                self.tier_set.attempt(tier, tier.table.open)
+
+    def mend_tables(self) -> None:
+        """Make damaged tables of objects again from what is good in them. Nobody else may use the
+        store."""
+        for tier in self.tier_set.readable():
+            if tier.table is not None:
+                aside = tier.root / "quarantine" / f"objects.{time.time_ns()}"
+                self.tier_set.attempt(tier, tier.table.mend, aside)
+
+    def close(self) -> None:
+        """Close the tables of objects; one opens again when it is asked for."""
+        for tier in self.tiers:
+            if tier.table is not None:
+                tier.table.close()
 
     @property
     def primary(self) -> Tier:
@@ -95,12 +120,16 @@ class Cas:
 
     def path(self, digest: Digest, executable: bool = False) -> str:
         """Return where this variant of the blob lies in the first tier that has it, else where it
-        would lie in the primary one."""
+        would lie in the primary one. An object becomes a file for that."""
         form = form_of(executable)
         there = (tier.path(digest, form) for tier in self.tier_set.readable())
         found = next(filter(os.path.exists, there), None)
         anywhere = (tier.find(digest) for tier in self.tier_set.readable())
-        return found or next(filter(None, anywhere), None) or self.primary.path(digest, form)
+        found = found or next(filter(None, anywhere), None)
+        if found is None and self.object(digest) is not None:
+            with contextlib.suppress(BnError):
+                return self.promote(digest, executable)
+        return found or self.primary.path(digest, form)
 
     def temporary(self) -> str:
         """Return a path on the primary tier's file system that nobody else uses."""
@@ -118,8 +147,14 @@ class Cas:
 
     def begin_use(self) -> None:
         """Forget what is known to be here, and when: what is used from now on shows it."""
-        self._touch_before = time.time() - TOUCH_SECONDS
-        self._known.clear()
+        self._touch_before = self._objects.touch_before = time.time() - TOUCH_SECONDS
+        self._forget()
+
+    def digests(self, prefix: str) -> set[Digest]:
+        """Return the digests that begin with `prefix` (two hexadecimal digits at least) of what
+        lies in the primary tier."""
+        found = self.tier_set.attempt(self.primary, lambda: list(self.primary.held(prefix)))
+        return {*(held.digest for held in found or ()), *self._objects.all_waiting(prefix)}
 
     def take_added(self) -> dict[str, int]:
         """Return the bytes by tier that this process added (or removed) since the last call."""
@@ -131,12 +166,23 @@ class Cas:
     # reading
 
     def has(self, digest: Digest) -> bool:
-        """Say whether the blob is in some durable tier and untouched; one that only the RAM disk
-        has left is brought back from there."""
-        return self._kept(digest)
+        """Say whether the blob is in some durable tier and untouched, or waits for being committed;
+        one that only the RAM disk has left is brought back from there."""
+        return self._objects.has(digest) or self._kept(digest)
+
+    def waiting(self, digest: Digest) -> bytes | None:
+        """Return an object that is not committed yet."""
+        return self._objects.waiting(digest)
+
+    def object(self, digest: Digest) -> bytes | None:
+        """Return an object's bytes, checked; None where it is none."""
+        return self._objects.get(digest)
 
     def get_bytes(self, digest: Digest) -> bytes:
         """Return the blob's bytes, checked. Raises MissingBlob, also where the check fails."""
+        data = self._objects.get(digest)
+        if data is not None:
+            return data
         self._used(digest)
         for tier in self.tier_set.reading(digest):
             data = self.tier_set.attempt(tier, tier.read, digest)
@@ -163,7 +209,9 @@ class Cas:
         """Say whether every blob under `entry` is here, trees themselves included."""
         match entry:
             case File(digest, size):
-                if digest not in self._known and self._kept(digest, size):
+                if digest not in self._known and (
+                    self._kept(digest, size) or self._objects.has(digest, size)
+                ):
                     self._known.add(digest)
                 return digest in self._known
             case Directory(digest):
@@ -181,11 +229,13 @@ class Cas:
     def open(self, digest: Digest) -> int:
         """Return a file descriptor for reading the blob's bytes; what is open stays readable.
 
-        A blob that is only in a slow tier is brought to the primary one first: that may block.
-        Raises MissingBlob.
+        A blob that is only in a slow tier is brought to the primary one first: that may block. An
+        object is a file in memory. Raises MissingBlob.
         """
         self._used(digest)
         for attempt in range(2):
+            if (data := self.object(digest)) is not None:
+                return _in_memory(data)
             for tier in self.tier_set.reading(digest):
                 for form in (Form.PLAIN, Form.EXECUTABLE):
                     try:
@@ -198,8 +248,8 @@ class Cas:
 
     def is_near(self, digest: Digest) -> bool:
         """Say whether `open` will find the blob without bringing it from a slow tier."""
-        return any(
-            os.path.exists(tier.path(digest, form))
+        return self.waiting(digest) is not None or any(
+            tier.has_object(digest) or os.path.exists(tier.path(digest, form))
             for tier in self.tier_set.readable()
             for form in (Form.PLAIN, Form.EXECUTABLE)
         )
@@ -217,8 +267,11 @@ class Cas:
     def promote(self, digest: Digest, executable: bool = False, size: int | None = None) -> str:
         """Bring a variant of a blob into the primary tier, checked, and return its path there.
 
-        Raises MissingBlob, and HostError where no tier can take it.
+        An object becomes a file. Raises MissingBlob, and HostError where no tier can take it.
         """
+        data = self.object(digest)
+        if data is not None and size in (None, len(data)):
+            return self._write_file(digest, data, executable)
         for tier in self.tier_set.readable():
             if self._holder(digest, size, [tier]) is None:
                 continue
@@ -234,15 +287,22 @@ class Cas:
     # writing
 
     def put_bytes(self, data: bytes, executable: bool = False) -> Digest:
-        """Store `data` and return its digest. Raises HostError where no tier can take it."""
+        """Store `data` as a file and return its digest. Raises HostError where no tier can take
+        it."""
         digest = digest_bytes(data)
         if not self._intact(self.primary, digest, form_of(executable), len(data)):
-            self.tier_set.write(lambda tier: tier.write(digest, data, executable))
+            self._write_file(digest, data, executable)
         return digest
+
+    def put_object(self, data: bytes) -> Digest:
+        """Store the bytes of an object, or of a log, and return their digest. Short ones go to the
+        table of objects, when they are committed. Raises HostError where no tier can take it."""
+        digest = digest_bytes(data)
+        return digest if self._objects.put(digest, data) else self.put_bytes(data)
 
     def put_tree(self, tree: Tree) -> Digest:
         """Store `tree` (its blobs must be there) and return its digest."""
-        digest = self.put_bytes(tree.encode())
+        digest = self.put_object(tree.encode())
         self._remember(digest, tree)
         return digest
 
@@ -304,12 +364,21 @@ class Cas:
                 raise
             self._link(file, target, copy)  # it moved to a slower tier just now
 
+    def commit_objects(self) -> None:
+        """Let others see the objects that were put, durably; nothing where there are none.
+
+        Raises HostError where no tier can take them.
+        """
+        self._objects.commit()
+
     def sync(self) -> bool:
         """Make everything that was stored so far durable; False where some of it was lost."""
-        return self.tier_set.sync()
+        return self._objects.sync()
 
     def quarantine(self, digest: Digest, executable: bool) -> None:
         """Set a blob of the primary tier aside that is not what its name says."""
+        self.commit_objects()
+        self._objects.quarantine(self.primary, digest)
         self._quarantine(self.primary, digest, form_of(executable))
 
     def reconsider(self, error: Exception | None = None) -> bool:
@@ -319,12 +388,19 @@ class Cas:
 
     # inside
 
+    def _write_file(self, digest: Digest, data: bytes, executable: bool) -> str:
+        def write(tier: Tier) -> str:
+            tier.write(digest, data, executable)
+            return tier.path(digest, form_of(executable))
+
+        return self.tier_set.write(write)
+
     def _holder(
         self, digest: Digest, size: int | None = None, tiers: Iterable[Tier] | None = None
     ) -> Tier | None:
         """Return the first tier in which the blob is, untouched."""
         for tier in self.tier_set.readable() if tiers is None else tiers:
-            if any(self._intact(tier, digest, form, size) for form in Form):
+            if any(self._intact(tier, digest, form, size) for form in FILES):
                 return tier
         return None
 
@@ -400,12 +476,13 @@ class Cas:
     def _quarantine(self, tier: Tier, digest: Digest, form: Form | None = None) -> None:
         for one in Form if form is None else (form,):
             self.tier_set.attempt(tier, tier.quarantine, digest, one)
-        self._known.clear()
+        self._forget()
         self._trees.pop(digest, None)
 
     def _forget(self) -> None:
         """A tier dropped out: what was known to be there may not be."""
         self._known.clear()
+        self._objects.forget()
 
     def _used(self, digest: Digest) -> None:
         self.uses[digest] = self.uses.get(digest, 0) + 1
@@ -419,3 +496,13 @@ class Cas:
 def empty_tree(cas: Cas) -> Digest:
     """Store the tree without entries and return its digest."""
     return cas.put_tree(EMPTY_TREE)
+
+
+def _in_memory(data: bytes) -> int:
+    """Return a descriptor of a file in memory that looks like a blob's."""
+    handle = os.memfd_create("bn-object", os.MFD_CLOEXEC)
+    with os.fdopen(handle, "wb", closefd=False) as file:
+        file.write(data)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.utime(handle, ns=EPOCH_NS)
+    return handle

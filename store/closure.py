@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from store.cas import Cas
 from store.digest import Digest, digest_bytes, is_digest
-from store.encoding import TYPE_KEY
+from store.encoding import HEAD, TYPE_KEY
 from store.index import Index, Table
 from store.objects import ACTION, RESULT, TREE
 
@@ -112,6 +112,9 @@ class Closure:
 def read(cas: Cas, digest: Digest) -> bytes | None:
     """Return a blob's bytes, checked, from any tier, and leave everything as it is; None if there
     is no good copy."""
+    data = cas.waiting(digest)
+    if data is not None:
+        return data
     for tier in cas.tier_set.readable():
         data = cas.tier_set.attempt(tier, tier.read, digest)
         if data is not None and digest_bytes(data) == digest:
@@ -121,7 +124,7 @@ def read(cas: Cas, digest: Digest) -> bytes | None:
 
 def parse(data: bytes) -> dict[str, Any] | None:
     """Return the document in an object's bytes; None where they are none."""
-    if not data.startswith(b'{"_":"'):
+    if not data.startswith(HEAD):
         return None
     try:
         document = json.loads(data)

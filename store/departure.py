@@ -39,12 +39,10 @@ def clear(store: Store, tier: Tier, *, force: bool = False) -> Cleared:
         digests = iter(dict.fromkeys(held.digest for held in tier.held()))
         while batch := list(itertools.islice(digests, BATCH)):
             with cas.gate.closed():
-                for digest in batch:
-                    safe = any(one.find(digest) for one in others)
-                    if tier.durable and not safe and not force:
-                        done.kept += 1
-                        continue
-                    done.bytes += tier.remove(digest)
-                    done.removed += 1
-                    done.lost += not safe
+                safe = [digest for digest in batch if any(one.holds(digest) for one in others)]
+                gone = batch if force or not tier.durable else safe
+                done.bytes += tier.remove(*gone)
+            done.removed += len(gone)
+            done.kept += len(batch) - len(gone)
+            done.lost += len(gone) - len(safe) if len(gone) > len(safe) else 0
     return done

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from store.errors import IntegrityError
 
 TYPE_KEY = "_"
 """Sorts before every lower-case key, so an object's bytes begin with its type and version."""
+
+HEAD: Final = b'{"_":"'
+"""What the bytes of an object begin with, before its type."""
 
 
 def encode(document: dict[str, Any]) -> bytes:
@@ -41,17 +44,23 @@ _ENCODER = json.JSONEncoder(
 )
 
 
+_PLAIN: Final = frozenset((str, bool, int, type(None)))
+
+
 def _checked(value: Any) -> Any:
     """Return `value` unless something in it has no canonical form."""
     match value:
         case dict():
-            for key, item in value.items():
+            for key in value:
                 if not isinstance(key, str):
                     raise TypeError(f"key {key!r} is not a string")
-                _checked(item)
+            if not _PLAIN.issuperset(map(type, value.values())):
+                for item in value.values():
+                    _checked(item)
         case list() | tuple():
-            for item in value:
-                _checked(item)
+            if not _PLAIN.issuperset(map(type, value)):
+                for item in value:
+                    _checked(item)
         case str() | bool() | int() | None:
             pass
         case _:

@@ -73,6 +73,8 @@ def collect(
     with alone(store.root, "collect", wait=wait) as is_alone:
         if not is_alone:
             return None
+        if not store.read_only:
+            store.cas.commit_objects()
         counted = {tier.name: _counted(store, tier) for tier in store.cas.tiers}
         plan = make_plan(store, claims, max_size)
         sweep = Sweep(store, plan, dry_run)
@@ -80,6 +82,7 @@ def collect(
         sweep.shown_trees()
         sweep.blobs()
         sweep.leftovers(expired)
+        store.cas.begin_use()  # what was known to be here may be gone
         if not dry_run:
             _count(store, sweep.used, counted)
     used = sweep.used

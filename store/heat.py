@@ -130,14 +130,16 @@ def _missing(cas: Cas, ram: Tier, hot: Iterable[Digest]) -> Iterator[tuple[Diges
         if ram.state is State.OK and ram.has_plain(digest):
             cas.tier_set.attempt(ram, ram.touch, digest, Form.PLAIN)
             continue
+        if any(tier.has_object(digest) for tier in tiers):
+            continue  # it is found there before anybody looks at the RAM disk
         source = next((tier for tier in tiers if tier.find(digest)), None)
         if source is not None and _size(source, digest) <= LARGEST:
             yield digest, source
 
 
 def _size(tier: Tier, digest: Digest) -> int:
-    statuses = (tier.status(digest, form) for form in Form)
-    return next((status.st_size for status in statuses if status is not None), 0)
+    forms = (tier.look(digest, form) for form in Form)
+    return next((held.size for held in forms if held is not None), 0)
 
 
 def _make_room(ram: Tier, size: int) -> int:

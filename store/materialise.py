@@ -73,6 +73,7 @@ def _show(cas: Cas, tree: Digest) -> Path:
     try:
         target.parent.mkdir(exist_ok=True)
         materialise(cas, tree, temporary)
+        cas.commit_objects()  # what is shown names the tree
         os.rename(temporary, target)
     except OSError as error:
         if not target.exists():

@@ -24,7 +24,7 @@ from store.leases import holders
 from store.packing import SourceFailed, digest_of
 from store.policy import Policy
 from store.store import Store
-from store.tiers import Held, State, Tier, trouble
+from store.tiers import Form, Held, State, Tier, trouble
 
 BATCH_FILES: Final = 512
 BATCH_BYTES: Final = 64 * 2**20
@@ -62,8 +62,8 @@ class Moved:
 def plan_migration(store: Store, now: float | None = None) -> list[Move]:
     """Return what should move now, for each tier what was used longest ago first.
 
-    Left where it is: what a running build may rely on, what a materialised tree still links to
-    (moving it would free nothing), and everything in tiers with the policy `none`.
+    Left where it is: what a running build may rely on, what a materialised tree still links to and
+    objects (moving them would free nothing), and everything in tiers with the policy `none`.
     """
     now = time.time() if now is None else now
     safe = min((one.since - TOUCH_SECONDS for one in holders(store.root)), default=now + 1)
@@ -86,7 +86,7 @@ def plan_departure(store: Store, source: Tier) -> list[Move]:
     target = next((tier for tier in others if tier.writable), None)
     moves = []
     for digest in dict.fromkeys(held.digest for held in source.held()):
-        if any(tier.find(digest) for tier in others):
+        if any(tier.holds(digest) for tier in others):
             continue
         if target is None:
             raise HostError(
@@ -114,7 +114,7 @@ def _cold(source: Tier, target: Tier, policy: Policy, now: float, safe: float) -
         cold = last < now - hours * 3600
         if not cold and excess <= 0:
             return
-        if last >= safe or any(form.links > 1 for form in forms):
+        if last >= safe or any(form.links > 1 or form.form is Form.OBJECT for form in forms):
             continue
         size = sum(form.size for form in forms)
         excess -= size
@@ -174,9 +174,13 @@ def _copied(cas: Cas, move: Move) -> bool:
     """Copy one blob, unless it is in the target already; say whether it is there now."""
     if not move.target.writable:
         return False
-    if move.target.find(move.digest):
+    if move.target.holds(move.digest):
         return True
     try:
+        data = move.source.read_object(move.digest)
+        if data is not None and move.target.table is not None:
+            move.target.write_objects({move.digest: data})
+            return True
         with move.source.open(move.digest) as reading:
             if reading is None:
                 return False
@@ -203,9 +207,11 @@ def _finish(cas: Cas, batch: list[Move], moved: Moved) -> None:
     arrived = [move for move in batch if _arrived(cas, move)]
     with cas.gate.closed():  # whoever begins to use one of them finds it where it is then
         gone = [move for move in arrived if move.why == LEAVES or not _used_since(move)]
+        leaving: dict[Tier, list[Digest]] = {}
         for move in gone:
-            freed = cas.tier_set.attempt(move.source, move.source.remove, move.digest)
-            moved.bytes += freed or 0
+            leaving.setdefault(move.source, []).append(move.digest)
+        for source, digests in leaving.items():
+            moved.bytes += cas.tier_set.attempt(source, source.remove, *digests) or 0
     moved.blobs += len(gone)
     moved.kept += len(batch) - len(gone)
 
@@ -214,13 +220,12 @@ def _arrived(cas: Cas, move: Move) -> bool:
     """Say whether the copy reads back right, from the disk and not from memory where it can."""
     try:
         path = move.target.find(move.digest)
-        if path is None:
-            return False
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(handle)
+        if path is not None:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(handle)
         with move.target.open(move.digest) as reading:
             return reading is not None and digest_of(reading) == move.digest
     except (OSError, SourceFailed, BnError):

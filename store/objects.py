@@ -16,6 +16,7 @@ TREE: Final = "tree.1"
 ACTION: Final = "action.1"
 RESULT: Final = "result.1"
 REALISATION: Final = "realisation.1"
+KINDS: Final = (TREE, ACTION, RESULT, REALISATION)
 
 
 @frozen
@@ -108,8 +109,40 @@ def _entry(value: Any) -> Entry:
     raise IntegrityError(f"tree holds the malformed entry {value!r}")
 
 
+class _Encoded:
+    """An object that never changes: its canonical bytes and their digest are made once."""
+
+    __slots__ = ()
+    _bytes: bytes | None
+    _digest: Digest | None
+
+    def document(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        raise NotImplementedError
+
+    def encode(self) -> bytes:
+        """Return the canonical bytes."""
+        data = self._bytes
+        if data is None:
+            data = encode(self.document())
+            object.__setattr__(self, "_bytes", data)
+        return data
+
+    def digest(self) -> Digest:
+        """Return the digest of the canonical bytes."""
+        digest = self._digest
+        if digest is None:
+            digest = digest_bytes(self.encode())
+            object.__setattr__(self, "_digest", digest)
+        return digest
+
+
+def _made_once() -> Any:
+    return field(default=None, init=False, eq=False, repr=False)
+
+
 @frozen(kw_only=True)
-class Action:
+class Action(_Encoded):
     """A command whose inputs are known by content; its digest is the key of the action cache.
 
     Only what can change the outputs' bytes stands here. `toolchains` are trees laid over each
@@ -124,6 +157,8 @@ class Action:
     depfile: bool = False
     platform: str = "x86_64-linux"
     isolation: str = "hermetic.1"
+    _bytes: bytes | None = _made_once()
+    _digest: Digest | None = _made_once()
 
     def document(self) -> dict[str, Any]:
         """Return the plain JSON form."""
@@ -139,10 +174,6 @@ class Action:
             "toolchains": list(self.toolchains),
         }
 
-    def encode(self) -> bytes:
-        """Return the canonical bytes."""
-        return encode(self.document())
-
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Return the action in `data`; raises IntegrityError where it is none."""
@@ -155,13 +186,9 @@ class Action:
         except (KeyError, TypeError) as error:
             raise IntegrityError(f"malformed action: {error}") from None
 
-    def digest(self) -> Digest:
-        """Return the action digest."""
-        return digest_bytes(self.encode())
-
 
 @frozen(kw_only=True)
-class ActionResult:
+class ActionResult(_Encoded):
     """What a successful action left: its output tree, its log, and what it said it read.
 
     `observed` are the input paths that its depfile names, relative to the work directory, or None
@@ -172,18 +199,18 @@ class ActionResult:
     outputs: Digest
     log: Digest
     observed: tuple[str, ...] | None = None
+    _bytes: bytes | None = _made_once()
+    _digest: Digest | None = _made_once()
 
-    def encode(self) -> bytes:
-        """Return the canonical bytes."""
-        return encode(
-            {
-                TYPE_KEY: RESULT,
-                "action": self.action,
-                "log": self.log,
-                "observed": None if self.observed is None else list(self.observed),
-                "outputs": self.outputs,
-            }
-        )
+    def document(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        return {
+            TYPE_KEY: RESULT,
+            "action": self.action,
+            "log": self.log,
+            "observed": None if self.observed is None else list(self.observed),
+            "outputs": self.outputs,
+        }
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -199,23 +226,23 @@ class ActionResult:
 
 
 @frozen(kw_only=True)
-class Realisation:
+class Realisation(_Encoded):
     """The memory that a recipe once came to an action and its output tree; only a cache."""
 
     recipe: Digest
     action: Digest
     outputs: Digest
+    _bytes: bytes | None = _made_once()
+    _digest: Digest | None = _made_once()
 
-    def encode(self) -> bytes:
-        """Return the canonical bytes."""
-        return encode(
-            {
-                TYPE_KEY: REALISATION,
-                "action": self.action,
-                "outputs": self.outputs,
-                "recipe": self.recipe,
-            }
-        )
+    def document(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        return {
+            TYPE_KEY: REALISATION,
+            "action": self.action,
+            "outputs": self.outputs,
+            "recipe": self.recipe,
+        }
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

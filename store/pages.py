@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from typing import Final
 
 BRANCH, LEAF, OVERFLOW, META = 1, 2, 4, 8
+DIRTY: Final = 16
 BIG_DATA, SUB_TABLE = 1, 2
+PAGE_SIZE: Final = mmap.PAGESIZE
+"""Bytes of a page in files that were made here."""
+
 NONE: Final = 2**64 - 1
 MAGIC: Final = 0xBEEFC0DE
 
@@ -33,6 +37,28 @@ def check_pages(path: str) -> None:
     """Check the file; raises DamagedPage. Nobody may write to it meanwhile."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         _Pages(data).check()
+
+
+def found_values(path: str, page_size: int = PAGE_SIZE) -> Iterator[tuple[bytes, bytes]]:
+    """Yield keys and values that stand in the file, however damaged it is: of all pages that look
+    like leaves, in use or free. Nothing of it is sure."""
+    with open(path, "rb") as file:
+        data = file.read()
+    for start in range(2 * page_size, len(data) - page_size + 1, page_size):
+        page = data[start : start + page_size]
+        _, _, kind, lower, upper = _HEADER.unpack_from(page)
+        if kind & ~DIRTY != LEAF or not 16 <= lower <= upper <= page_size:
+            continue
+        for (offset,) in struct.iter_unpack("<H", page[16 : lower & ~1]):
+            if not upper <= offset <= page_size - 8:
+                continue
+            low, high, flags, length = _NODE.unpack_from(page, offset)
+            at, size = offset + 8 + length, low | high << 16
+            if flags & BIG_DATA and at + 8 <= page_size:
+                first = _NUMBER.unpack_from(page, at)[0] * page_size + 16
+                yield page[offset + 8 : at], data[first : first + size]
+            elif at + size <= page_size:
+                yield page[offset + 8 : at], page[at : at + size]
 
 
 class _Pages:

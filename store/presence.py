@@ -40,12 +40,16 @@ def blobs_under(cas: Cas, entry: Entry) -> list[Blob]:
 def present(cas: Cas, blobs: Iterable[Blob]) -> bool:
     """Say whether all of `blobs` are in a durable tier, untouched; being asked for is a use.
 
-    The same question as `Cas.complete` asks, with one stat(2) and no more for a blob that lies in
+    The same question as `Cas.complete` asks, with one stat(2) and no more for a file that lies in
     the primary tier and was used lately.
     """
     start = f"{cas.primary.root}/blobs/"
     recent, epoch, stat = cas.touch_before, EPOCH_NS[0], os.stat
     for digest, size, executable in blobs:
+        if size < 0:
+            if not cas.has(digest):
+                return False
+            continue
         try:
             status = stat(f"{start}{digest[:2]}/{digest[2:]}{'.x' if executable else ''}")
         except OSError:
@@ -53,10 +57,8 @@ def present(cas: Cas, blobs: Iterable[Blob]) -> bool:
         if (
             status is None
             or status.st_mtime_ns != epoch
-            or (size >= 0 and status.st_size != size)
+            or status.st_size != size
             or status.st_ctime < recent
-        ):
-            there = cas.has(digest) if size < 0 else cas.complete(File(digest, size, executable))
-            if not there:
-                return False
+        ) and not cas.complete(File(digest, size, executable)):
+            return False
     return True

@@ -1,6 +1,6 @@
-"""The index made again from the files alone.
+"""The index made again from what is stored, and a damaged table of objects from what is good in it.
 
-Results and realisations are objects among the blobs, and say of which action and recipe they are.
+Results and realisations are among the objects, and say of which action and recipe they are.
 What a step's history, the stat cache and the digests of downloads said is lost: it comes again as
 builds go on.
 """
@@ -20,6 +20,7 @@ from store.cas import Cas
 from store.census import Census
 from store.closure import Kind, Needed, names_of, parse, read
 from store.digest import Digest
+from store.encoding import HEAD
 from store.errors import BnError, HostError, host_error
 from store.index import Index, Table, Write, to_json
 from store.leases import holders
@@ -28,7 +29,6 @@ from store.packing import SourceFailed, opened
 from store.tiers import Form, Held, Tier
 from store.trees import walk
 
-HEAD: Final = b'{"_":"'
 LONGEST: Final = 64 * 2**20
 """Bytes above which a blob is not looked at: no result is so long."""
 
@@ -49,7 +49,8 @@ def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
     """Make the index of the store at `root` again; `cas` was opened, and nothing else.
 
     The old one is moved aside. `more` is written as well: what others know of their own files.
-    Raises HostError where another process uses the store.
+    Tables of objects that are damaged are mended; all are closed in the end. Raises HostError where
+    another process uses the store.
     """
     started = time.monotonic()
     others = holders(root)
@@ -59,6 +60,7 @@ def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
             "wait until it ends",
         )
     aside = _move_aside(root / "index")
+    cas.mend_tables()
     census = Census(cas)
     index = Index(root / "index")
     try:
@@ -80,6 +82,7 @@ def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
         index.write([*writes, *others_say])
     finally:
         index.close()
+        cas.close()
     return Report(
         results=len(results),
         observed=len(observed),
@@ -119,6 +122,8 @@ def _objects(cas: Cas, census: Census) -> Iterator[_Found]:
 
 def _head(tier: Tier, held: Held) -> bytes:
     try:
+        if held.form is Form.OBJECT:
+            return (tier.read_object(held.digest) or b"")[:32]
         if held.form is not Form.PACKED:
             handle = os.open(tier.path(held.digest, held.form), os.O_RDONLY | os.O_CLOEXEC)
             try:

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from store.action_cache import ActionCache
 from store.cas import Cas
-from store.errors import HostError, host_error
+from store.errors import BnError, HostError, host_error
 from store.index import Index
 from store.leases import Lease
 from store.policy import Policy
@@ -47,7 +47,13 @@ class Store:
                 _note_format(root)
         except OSError as error:
             raise host_error(error, "cannot open the store") from error
-        self.index = Index(root / "index", readonly=self.read_only)
+        try:
+            self.cas.open_tables()
+            self.index = Index(root / "index", readonly=self.read_only)
+        except BaseException:
+            self.cas.close()
+            raise
+        self.index.before_write = self.cas.commit_objects
         self.actions = ActionCache(self.cas, self.index)
         if not self.read_only:
             self._sweep_temporaries()
@@ -55,8 +61,19 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.index.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # an error on the way is what is to be told, not what follows from it
+        with contextlib.suppress(*[BnError] if kind else []):
+            self.close()
+
+    def close(self) -> None:
+        """Commit the objects that were put, and close all tables."""
+        try:
+            if not self.read_only:
+                self.cas.commit_objects()
+        finally:
+            self.index.close()
+            self.cas.close()
 
     def work(self) -> Path:
         """Return the directory, on the store's file system, under which actions run."""

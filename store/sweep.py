@@ -27,6 +27,9 @@ from store.tiers import Form, Held, Tier
 BATCH: Final = 256
 """Files that are removed while the gate is closed once: some milliseconds."""
 
+OBJECTS: Final = 4096
+"""Objects that are removed in one transaction, while the gate is closed once."""
+
 THREADS: Final = 8
 """unlink(2) waits for the journal: several at a time are up to seven times as fast (measured)."""
 
@@ -144,8 +147,8 @@ class Sweep:
         seen = {(tier.name, held.form): held.used for tier, held in before}
         for tier in self._plan.census.tiers:
             for form in Form:
-                status = tier.status(digest, form)
-                if status is not None and seen.get((tier.name, form)) != status.st_ctime:
+                now = tier.look(digest, form)
+                if now is not None and seen.get((tier.name, form)) != now.used:
                     return True
         return False
 
@@ -174,7 +177,17 @@ class Sweep:
             if digest not in self._closure.live
             for tier, held in files
         )
-        self._remove("blobs", unneeded)
+        files = []
+        objects: dict[Tier, list[Held]] = {}
+        for tier, held in unneeded:
+            if held.form is Form.OBJECT:
+                objects.setdefault(tier, []).append(held)
+            else:
+                files.append((tier, held))
+        self._remove("blobs", files)
+        for tier, rows in objects.items():
+            for start in range(0, len(rows), OBJECTS):
+                self._remove_objects(tier, rows[start : start + OBJECTS])
         for tier in self._plan.census.tiers:
             self._remove("copies", self._surplus(tier), copies=True)
 
@@ -187,9 +200,13 @@ class Sweep:
         for digest, files in self._plan.census.files.items():
             # looked for now: another tier's copy may have gone a moment ago for the same reason
             if digest in self._closure.live and any(
-                other is not tier and other.durable and other.find(digest) for other, _ in files
+                other is not tier and other.durable and other.holds(digest) for other, _ in files
             ):
-                found += [(held.used, one, held) for one, held in files if one is tier]
+                found += [
+                    (held.used, one, held)
+                    for one, held in files
+                    if one is tier and held.form is not Form.OBJECT
+                ]
         found.sort(key=lambda row: row[0])
         sizes = itertools.accumulate((held.size for *_, held in found), initial=0)
         return [
@@ -213,6 +230,25 @@ class Sweep:
                 for (tier, held), names in zip(batch, links, strict=False):
                     if names:
                         self._removed(kind, tier, held, names)
+
+    def _remove_objects(self, tier: Tier, rows: list[Held]) -> None:
+        """Remove objects of one tier that were not used since the census."""
+        gone: Iterable[Digest] = [held.digest for held in rows]
+        if not self._dry_run and tier.table is not None:
+            with self._gate.closed():
+                limit = self._users.look()
+                before = {held.digest: held.used for held in rows}
+                removed = self._store.cas.tier_set.attempt(
+                    tier,
+                    tier.table.remove,
+                    before,
+                    lambda digest, used: used == before[digest] and used < limit,
+                )
+            gone = removed or {}
+        there = set(gone)
+        for held in rows:
+            if held.digest in there:
+                self._removed("blobs", tier, held, 1)
 
     def _removed(self, kind: str, tier: Tier, held: Held, names: int) -> None:
         if held.digest not in self._closure.live:

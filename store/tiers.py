@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import itertools
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -16,13 +17,11 @@ from typing import Final
 from attrs import frozen
 
 from store.digest import Digest, is_digest
+from store.durability import sync_file_system
+from store.epoch import EPOCH as EPOCH
+from store.epoch import EPOCH_NS as EPOCH_NS
+from store.object_table import ObjectTable
 from store.packing import Reading, opened, pack, unpack, write_file
-
-EPOCH: Final = 315_532_800
-"""Seconds since 1970 of 1980-01-01T00:00:00Z, the oldest time that zip can tell: the modification
-time of every stored and staged file, and SOURCE_DATE_EPOCH in actions."""
-
-EPOCH_NS: Final = (EPOCH * 1_000_000_000, EPOCH * 1_000_000_000)
 
 RAM, NVME, SSD, HDD, NETWORK = range(5)
 LEVEL_NAMES: Final = ("RAM disk", "NVMe", "SATA SSD", "HDD", "network")
@@ -34,11 +33,17 @@ _names = itertools.count()
 
 
 class Form(StrEnum):
-    """In what form a file holds a blob: the end of its name."""
+    """In what form a blob lies in a tier: as a file, whose name ends so, or in the table of
+    objects."""
 
     PLAIN = ""
     EXECUTABLE = ".x"
     PACKED = ".zst"
+    OBJECT = "/"
+
+
+FILES: Final = (Form.PLAIN, Form.EXECUTABLE, Form.PACKED)
+"""The forms that are files."""
 
 
 class State(StrEnum):
@@ -71,8 +76,8 @@ class TierSpec:
 
 @frozen
 class Held:
-    """A file that holds a blob: its size on disk in bytes, the time of its last use (its change
-    time, seconds since 1970), and how many names it has."""
+    """A form that holds a blob: its size on disk in bytes, the time of its last use (a file's
+    change time, seconds since 1970), and how many names it has."""
 
     digest: Digest
     form: Form
@@ -109,6 +114,10 @@ class Tier:
         self.added = 0
         """Bytes that this process put here, less what it removed."""
         self._blobs = f"{spec.path}/blobs"
+        self.table: ObjectTable | None = None
+        """The table of objects; on a RAM disk and over a network there are only files."""
+        if spec.level not in (RAM, NETWORK):
+            self.table = ObjectTable(spec.path)
         self.device = 0
         """The file system's number, from stat(2), once the tier was opened."""
 
@@ -175,30 +184,53 @@ class Tier:
         return f"{self.tmp}/{os.getpid()}-{next(_names)}"
 
     def path(self, digest: Digest, form: Form = Form.PLAIN) -> str:
-        """Return where a form of the blob lies here, whether it is there or not."""
+        """Return where a form of the blob lies here, whether it is there or not. For an object
+        that only says where it is: there is no such file."""
+        if form is Form.OBJECT:
+            return f"{self.root}/objects/{digest}"
         return f"{self._blobs}/{digest[:2]}/{digest[2:]}{form}"
 
     def variants(self, digest: Digest) -> tuple[str, ...]:
         """Return all the paths at which the blob could lie here."""
-        return tuple(self.path(digest, form) for form in Form)
+        return tuple(self.path(digest, form) for form in FILES)
 
     def find(self, digest: Digest) -> str | None:
-        """Return the path at which the blob lies here, None where it does not."""
+        """Return the path of the file in which the blob lies here, None where there is none."""
         return next(filter(os.path.exists, self.variants(digest)), None)
+
+    def holds(self, digest: Digest) -> bool:
+        """Say whether the blob lies here, as a file or as an object."""
+        return self.has_object(digest) or self.find(digest) is not None
+
+    def has_object(self, digest: Digest) -> bool:
+        """Say whether the blob lies in the table of objects."""
+        return self.table is not None and self.table.look(digest, 0.0) is not None
 
     def has_plain(self, digest: Digest) -> bool:
         """Say whether the blob lies here in plain form; quicker than `status` where it does not."""
         return os.access(self.path(digest), os.R_OK)
 
     def status(self, digest: Digest, form: Form) -> os.stat_result | None:
-        """Return the stat result of one form; None where it is not there."""
+        """Return the stat result of a file's form; None where it is not there."""
         try:
             return os.stat(self.path(digest, form))
         except FileNotFoundError:
             return None
 
+    def look(self, digest: Digest, form: Form) -> Held | None:
+        """Return what is known of one form; None where it is not there."""
+        if form is Form.OBJECT:
+            found = self.table.look(digest) if self.table is not None else None
+            return None if found is None else Held(digest, form, found.size, found.used, 1)
+        status = self.status(digest, form)
+        if status is None:
+            return None
+        return Held(digest, form, status.st_size, status.st_ctime, status.st_nlink)
+
     def held(self, prefix: str = "") -> Iterator[Held]:
-        """Yield every file that holds a blob here, whose digest begins with `prefix`."""
+        """Yield everything that holds a blob here, whose digest begins with `prefix`."""
+        for object_, found in self.table.held(prefix) if self.table is not None else ():
+            yield Held(object_, Form.OBJECT, found.size, found.used, 1)
         names = [prefix[:2]] if len(prefix) >= 2 else [f"{n:02x}" for n in range(256)]
         for name in names:
             with (
@@ -220,7 +252,9 @@ class Tier:
                         )
 
     def touch(self, digest: Digest, form: Form) -> bool:
-        """Renew the change time of a form, which tells when it was used last; False if not here."""
+        """Renew the time that tells when a form was used last; False if it is not here."""
+        if form is Form.OBJECT:
+            return self.table is not None and self.table.touch(digest)
         try:
             os.utime(self.path(digest, form), ns=EPOCH_NS)
         except FileNotFoundError:
@@ -229,24 +263,43 @@ class Tier:
 
     def read(self, digest: Digest) -> bytes | None:
         """Return the blob's bytes, not checked; None where it is not here."""
-        for form in Form:
+        data = self.read_object(digest)
+        if data is not None:
+            return data
+        for form in FILES:
             path = self.path(digest, form)
             with contextlib.suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
                 data = file.readall()
                 return unpack(data) if form is Form.PACKED else data
         return None
 
+    def read_object(self, digest: Digest) -> bytes | None:
+        """Return an object's bytes, not checked; None where it is not in the table."""
+        return None if self.table is None else self.table.read(digest)
+
     @contextlib.contextmanager
     def open(self, digest: Digest) -> Iterator[Reading | None]:
         """Give the blob's plain bytes, not checked, for reading; None where it is not here."""
         with contextlib.ExitStack() as stack:
-            reading = None
-            for form in Form:
+            reading: Reading | None = None
+            data = self.read_object(digest)
+            if data is not None:
+                yield io.BytesIO(data)
+                return
+            for form in FILES:
                 with contextlib.suppress(FileNotFoundError):
                     path = self.path(digest, form)
                     reading = stack.enter_context(opened(path, form is Form.PACKED))
                     break
             yield reading
+
+    def write_objects(self, objects: Mapping[Digest, bytes]) -> None:
+        """Put objects into the table; without one they become files."""
+        if self.table is not None:
+            self.added += self.table.put(objects)
+            return
+        for digest, data in objects.items():
+            self.write(digest, data, executable=False)
 
     def write(self, digest: Digest, data: bytes, executable: bool) -> None:
         """Put a blob here: a temporary, then a rename."""
@@ -293,10 +346,10 @@ class Tier:
         finally:
             discard(temporary)
 
-    def remove(self, digest: Digest) -> int:
-        """Remove the blob from here and return the bytes that this freed."""
-        freed = 0
-        for path in self.variants(digest):
+    def remove(self, *digests: Digest) -> int:
+        """Remove blobs from here and return the bytes that this freed."""
+        freed = 0 if self.table is None else sum(self.table.remove(digests).values())
+        for path in itertools.chain.from_iterable(map(self.variants, digests)):
             with contextlib.suppress(FileNotFoundError):
                 size = os.stat(path).st_size
                 os.unlink(path)
@@ -306,10 +359,29 @@ class Tier:
 
     def quarantine(self, digest: Digest, form: Form) -> None:
         """Set a form aside that is not what its name says."""
-        aside = self.root / "quarantine"
-        aside.mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.path(digest, form), aside / f"{digest}.{os.getpid()}-{next(_names)}")
+        place = self.root / "quarantine" / f"{digest}.{os.getpid()}-{next(_names)}"
+        place.parent.mkdir(exist_ok=True)
+        if form is not Form.OBJECT:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self.path(digest, form), place)
+        elif self.table is not None and (data := self.table.read(digest)) is not None:
+            place.write_bytes(data)
+            self.table.remove([digest])
+
+    def sync(self) -> None:
+        """Make what was put here durable. Raises OSError and HostError."""
+        if self.unsynced:  # that covers the table, too
+            self.unsynced = False
+            sync_file_system(self.root)
+        elif self.table is not None and self.table.unsynced:
+            self.table.sync()
+        if self.table is not None:
+            self.table.unsynced = False
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether something was put here since the last sync."""
+        return self.unsynced or (self.table is not None and self.table.unsynced)
 
     def _took(self, size: int) -> None:
         self.added += size

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from store.digest import Digest
-from store.durability import sync_file_system
 from store.errors import HostError, NoSpace, host_error
 from store.packing import SourceFailed
 from store.tiers import HDD, RAM, Incident, State, Tier, TierSpec, trouble
@@ -152,11 +151,10 @@ class TierSet:
         """
         whole = True
         for tier in self.all:
-            if not tier.unsynced:
+            if not tier.is_dirty:
                 continue
-            tier.unsynced = False
             try:
-                sync_file_system(tier.root)
+                tier.sync()
                 if tier.in_place():
                     continue
                 error = OSError(errno.ENOENT, "is no longer there", str(tier.root))

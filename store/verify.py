@@ -25,7 +25,7 @@ from attrs import frozen
 from store.action_cache import USED
 from store.cas import Cas
 from store.closure import read
-from store.digest import Digest, digest_file, is_digest
+from store.digest import Digest, digest_bytes, digest_file, is_digest
 from store.errors import BnError
 from store.index import Table, check
 from store.keep import alias, shown_trees
@@ -33,7 +33,9 @@ from store.objects import ActionResult, Directory, Entry, File, Link, Realisatio
 from store.packing import digest_of, opened
 from store.roots import root_of
 from store.store import Store, remove_tree
-from store.tiers import EPOCH_NS, EXECUTABLE_MODE, FILE_MODE, Form, Held, Tier, form_of
+from store.tiers import EPOCH_NS, EXECUTABLE_MODE, FILE_MODE, FILES, Form, Held, Tier, form_of
+
+_BAD: Final = "its bytes are not what its name says"
 
 THREADS: Final = 4
 """Files that are read at a time: it hides a disk's latency and costs little where there is none."""
@@ -74,6 +76,11 @@ def verify(store: Store, *, repair: bool = False, sample: int = 1) -> Report:
     """
     started = time.monotonic()
     check(store.root / "index")
+    if not store.read_only:
+        store.cas.commit_objects()
+    for tier in store.cas.tier_set.readable():
+        if tier.table is not None:
+            tier.table.check()
     checker = _Checker(store, repair, sample)
     checker.all_blobs()
     checker.entries()
@@ -145,11 +152,15 @@ class _Checker:
             )
 
     def _look(self, tier: Tier, held: Held) -> _Finding | None:
-        """Return what is wrong with a file, None if nothing is or it is gone meanwhile."""
+        """Return what is wrong with a form, None if nothing is or it is gone meanwhile."""
+        if held.form is Form.OBJECT:
+            data = tier.read_object(held.digest) if self._is_sampled(held) else None
+            bad = data is not None and digest_bytes(data) != held.digest
+            return _Finding(_BAD, bad=True) if bad else None
         path = tier.path(held.digest, held.form)
         try:
             if self._is_sampled(held) and _digest(path, held) != held.digest:
-                return _Finding("its bytes are not what its name says", bad=True)
+                return _Finding(_BAD, bad=True)
             status = os.lstat(path)
         except FileNotFoundError:
             return None
@@ -172,7 +183,7 @@ class _Checker:
         for directory in (tier.root / "blobs").iterdir():
             for item in os.scandir(directory) if directory.is_dir() else ():
                 name, dot, form = item.name.partition(".")
-                if is_digest(directory.name + name) and dot + form in set(Form):
+                if is_digest(directory.name + name) and dot + form in FILES:
                     continue
                 self._add("stray file", item.path, "is no blob", _call(_set_aside, tier, item.path))
 
@@ -182,7 +193,7 @@ class _Checker:
         if read(self._cas, held.digest) is None:
             self._good.pop(held.digest, None)
             return "quarantined; a build makes it again"
-        if tier is self._cas.primary:
+        if tier is self._cas.primary and held.form is not Form.OBJECT:
             self._cas.promote(held.digest, held.form is Form.EXECUTABLE)
         return "quarantined; another copy is good"
 

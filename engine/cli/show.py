@@ -54,14 +54,11 @@ def complete(cas: Cas, name: str) -> Digest:
         return Digest(name)
     if len(name) < 4 or not all(letter in "0123456789abcdef" for letter in name):
         raise InputError(f"{name!r} is not a digest", "give 64 hexadecimal digits, or at least 4")
-    directory = cas.root / "blobs" / name[:2]
-    found = sorted(
-        {name[:2] + path.name.removesuffix(".x") for path in directory.glob(f"{name[2:]}*")}
-    )
+    found = sorted(cas.digests(name))
     if len(found) != 1:
         what = f"{len(found)} digests begin with" if found else "nothing in the store begins with"
         raise InputError(f"{what} {name!r}", ", ".join(one[:16] for one in found[:4]))
-    return Digest(found[0])
+    return found[0]
 
 
 def tree_line(name: str, entry: Entry) -> str:

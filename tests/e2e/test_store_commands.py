@@ -120,8 +120,9 @@ def test_store_is_bounded_after_a_build(app: Bn) -> None:
 
 
 def test_verify_finds_and_repairs_what_a_build_then_heals(app: Bn) -> None:
-    log = app.json("build")["targets"]["app"]
-    blob = app.store / "blobs" / log[:2] / log[2:]
+    tree = app.json("build")["targets"]["app"]
+    digest = app.json("show", tree)["object"]["entries"]["app"]["file"]
+    blob = app.store / "blobs" / digest[:2] / digest[2:]
     data = blob.read_bytes()
     blob.unlink()
     blob.write_bytes(data[:-2] + b" }")

@@ -19,7 +19,7 @@ def linked(store: Store, tmp_path: Path) -> tuple[Path, Path]:
     link, record = tmp_path / "result", store.root / "records" / "record"
     shown = link_result(store, empty_tree(store.cas), link)
     write_record(record, {}, {str(link): str(shown)}, "", "")
-    store.index.close()
+    store.close()
     return link, record
 
 

@@ -168,7 +168,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 async def test_a_full_disk(sandbox: Runner, small_disk: Path) -> None:
-    shutil.copytree(sandbox.store.root / "blobs", small_disk / "store/blobs")
+    sandbox.store.cas.commit_objects()
+    for part in ("blobs", "objects"):
+        shutil.copytree(sandbox.store.root / part, small_disk / "store" / part)
     make = type(sandbox.executor)
     with Store(small_disk / "store") as store, contextlib.closing(make(store)) as executor:
         runner = type(sandbox)(store, executor, sandbox.tools)

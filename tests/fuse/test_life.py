@@ -20,6 +20,7 @@ from store.roots import artifact_root
 from store.store import Store
 from store.trees import build_tree, find
 from tests.fuse.conftest import SECONDS, View, eventually, running, unmount_whatever
+from tests.store.results import lose
 
 
 def test_mount_and_unmount(view: View) -> None:
@@ -126,12 +127,6 @@ def lose_by_name(root: Path, digest: Digest) -> None:
     """Remove a blob from the store at `root`."""
     with Store(root) as store:
         lose(store, digest)
-
-
-def lose(store: Store, digest: Digest) -> None:
-    """Remove a blob as the collector does."""
-    for executable in (False, True):
-        Path(store.cas.path(digest, executable)).unlink(missing_ok=True)
 
 
 def test_a_blob_changed_in_place_is_not_shown(mounted: View) -> None:

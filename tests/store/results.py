@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from attrs import frozen
 
@@ -12,6 +11,7 @@ from store.closure import Claim, Kind
 from store.digest import Digest
 from store.objects import Action, ActionResult, Directory, File, Realisation, Tree
 from store.store import Store
+from store.tiers import Held
 from store.trees import build_tree
 
 
@@ -70,9 +70,38 @@ def is_whole(store: Store, made: Made) -> bool:
     return store.actions.result_of(made.digest) == made.result
 
 
-def blobs(root: Path) -> set[str]:
-    """Return the digests of all blobs below a store's root."""
-    return {path.parent.name + path.name.partition(".")[0] for path in root.glob("blobs/??/*")}
+def held(store: Store) -> list[Held]:
+    """Return all that lies in the tiers of a store, as files and as objects."""
+    store.cas.commit_objects()
+    return [one for tier in store.cas.tier_set.readable() for one in tier.held()]
+
+
+def blobs(store: Store) -> set[Digest]:
+    """Return the digests of all that lies in a store."""
+    return {one.digest for one in held(store)}
+
+
+def held_bytes(store: Store) -> int:
+    """Return the bytes of all that lies in a store."""
+    return sum(one.size for one in held(store))
+
+
+def lose(store: Store, digest: Digest) -> None:
+    """Remove a blob from everywhere, behind the store's back."""
+    store.cas.commit_objects()
+    for tier in store.cas.tier_set.readable():
+        tier.remove(digest)
+    store.cas.begin_use()
+
+
+def spoil(store: Store, digest: Digest, at: int = 20) -> None:
+    """Change one bit of an object."""
+    store.cas.commit_objects()
+    table = store.cas.primary.table
+    assert table is not None
+    data = bytearray(table.read(digest) or b"")
+    data[at] ^= 4
+    table.put({digest: bytes(data)})
 
 
 def is_running(pid: int) -> bool:

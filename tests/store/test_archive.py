@@ -18,7 +18,7 @@ from store.index import Table
 from store.roots import roots
 from store.store import Store
 from store.verify import verify
-from tests.store.results import Made, blobs, is_whole, make, nested, one_file
+from tests.store.results import Made, blobs, is_whole, lose, make, nested, one_file
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_ordinary_tools_read_it(archive: Path, made: Made) -> None:
 
 
 def test_blob_that_is_gone_is_said(store: Store, made: Made) -> None:
-    Path(store.cas.path(made.result.outputs)).unlink()
+    lose(store, made.result.outputs)
     with pytest.raises(MissingBlob):
         closure_of(store, {"app": made.result.outputs})
 
@@ -141,7 +141,7 @@ def test_anything_else_is_refused_and_nothing_stays(archive: Path, other: Store,
     archive.write_bytes(BROKEN[how](archive.read_bytes()))
     with pytest.raises(IntegrityError, match="not imported"):
         import_(other, archive)
-    assert not blobs(other.root)
+    assert not blobs(other)
     assert not list(other.cas.tmp.iterdir())
     assert not dict(other.index.items(Table.ROOTS))
     assert not dict(other.index.items(Table.ACTION_CACHE))
@@ -171,7 +171,7 @@ def test_list_that_lies_is_refused(store: Store, made: Made, other: Store, tmp_p
     for what, contents in lies.items():
         with pytest.raises(IntegrityError, match="not imported"):
             import_(other, forged(store, tmp_path / "lie.bn", contents))
-        assert not blobs(other.root), what
+        assert not blobs(other), what
         assert not dict(other.index.items(Table.ROOTS)), what
 
 
@@ -182,7 +182,7 @@ def test_file_that_is_not_there_is_an_input_error(other: Store, tmp_path: Path) 
 
 def test_export_that_fails_leaves_no_file(store: Store, made: Made, tmp_path: Path) -> None:
     contents = closure_of(store, {"app": made.result.outputs})
-    Path(store.cas.path(made.result.outputs)).unlink()
+    lose(store, made.result.outputs)
     (tmp_path / "out").mkdir()
     with pytest.raises(MissingBlob):
         export(store, contents, tmp_path / "out/app.bn")

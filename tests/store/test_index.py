@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import store.index
+import store.environment
 from store.errors import HostError
 from store.index import Index, Table
 from store.tiers import EPOCH_NS
@@ -18,7 +18,7 @@ from store.tiers import EPOCH_NS
 GROW = """
 import resource, sys
 from pathlib import Path
-import store.index
+import store.environment
 from store.index import Index, Table
 if sys.argv[2]:
     resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
@@ -42,7 +42,7 @@ def child(directory: Path, limit: str, turns: int) -> subprocess.CompletedProces
 
 
 def test_small_map_grows_by_itself(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.index, "MAP_SIZE", 1 << 20)
+    monkeypatch.setattr(store.environment, "MAP_SIZE", 1 << 20)
     index = Index(directory)
     assert index.map_size == 1 << 20
     for turn in range(4):
@@ -55,7 +55,7 @@ def test_small_map_grows_by_itself(directory: Path, monkeypatch: pytest.MonkeyPa
 def test_map_grown_by_another_process_is_followed(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.index, "MAP_SIZE", 1 << 20)
+    monkeypatch.setattr(store.environment, "MAP_SIZE", 1 << 20)
     index = Index(directory)
     index.write([(Table.META, "mine", b"1")])
     assert child(directory, "", 5).returncode == 0
@@ -74,9 +74,9 @@ def test_limited_address_space_takes_a_smaller_map(directory: Path) -> None:
 def test_map_that_cannot_grow_is_a_host_error(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.index, "MAP_SIZE", 1 << 20)
+    monkeypatch.setattr(store.environment, "MAP_SIZE", 1 << 20)
     index = Index(directory)
-    monkeypatch.setattr(Index, "_reopen", lambda self, sizes: None)
+    monkeypatch.setattr(store.environment.Environment, "_reopen", lambda self, sizes: None)
     with pytest.raises(HostError, match="bytes of address space") as caught:
         index.write([(Table.META, f"{n}", bytes(1000)) for n in range(4000)])
     assert "ulimit -v" in caught.value.hint
@@ -87,7 +87,7 @@ def test_map_that_cannot_grow_is_a_host_error(
 def test_one_thread_reads_while_another_writes_and_the_map_grows(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store.index, "MAP_SIZE", 1 << 20)
+    monkeypatch.setattr(store.environment, "MAP_SIZE", 1 << 20)
     index = Index(directory)
     index.write([(Table.META, "stays", b"x")])
     failures: list[BaseException] = []

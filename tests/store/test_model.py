@@ -19,7 +19,7 @@ from store.rebuild import rebuild
 from store.roots import artifact_root
 from store.store import Store
 from store.verify import verify
-from tests.store.results import Made, blobs, claim, make, one_file
+from tests.store.results import Made, blobs, claim, held_bytes, make, one_file
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -41,7 +41,7 @@ class StoreModel(RuleBasedStateMachine):
         return Store(self.directory / "store", policy=Policy(keep_days=0))
 
     def teardown(self) -> None:
-        self.store.index.close()
+        self.store.close()
         shutil.rmtree(self.directory)
 
     @rule(target=contents, data=st.binary(max_size=200), executable=st.booleans())
@@ -89,9 +89,9 @@ class StoreModel(RuleBasedStateMachine):
         self.commit()
         if leased:
             with self.store.lease("build"):
-                before = blobs(self.store.root)
+                before = blobs(self.store)
                 collect(self.store, [claim(kept)])
-                assert blobs(self.store.root) == before, "all of it is young"
+                assert blobs(self.store) == before, "all of it is young"
             return
         collect(self.store, [claim(kept)])
         alive = {made.digest for made in kept} & self.committed.keys()
@@ -102,7 +102,7 @@ class StoreModel(RuleBasedStateMachine):
             for entry in self.store.cas.get_tree(tree).entries.values()
             if hasattr(entry, "digest")
         }
-        named = blobs(self.store.root)
+        named = blobs(self.store)
         assert pinned <= named
         self.objects = {key: data for key, data in self.objects.items() if key in named}
         assert self.objects.keys() >= pinned & self.objects.keys()
@@ -120,7 +120,7 @@ class StoreModel(RuleBasedStateMachine):
     @rule()
     def lose_index(self) -> None:
         self.commit()
-        self.store.index.close()
+        self.store.close()
         rebuild(self.store.root, self.store.cas)
         self.store = self.opened()
         for name, tree in self.roots.items():
@@ -133,7 +133,7 @@ class StoreModel(RuleBasedStateMachine):
 
     def reopened(self) -> Store:
         self.commit()
-        self.store.index.close()
+        self.store.close()
         self.store = self.opened()
         return self.store
 
@@ -147,7 +147,7 @@ class StoreModel(RuleBasedStateMachine):
         self.commit()
         added = self.store.cas.take_added()
         self.store.index.write([], {f"used/{name}": size for name, size in added.items()})
-        used = sum(path.stat().st_size for path in self.store.root.glob("blobs/??/*"))
+        used = held_bytes(self.store)
         assert (self.store.index.number("used/store") or 0) == used
 
 

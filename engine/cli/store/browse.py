@@ -119,14 +119,14 @@ def _line(cas: Cas, name: str, entry: Entry) -> str:
 
 def _tiers(cas: Cas, digest: Digest) -> str:
     """Return in which tiers a blob lies."""
-    found = [tier.name for tier in cas.tier_set.readable() if tier.find(digest)]
+    found = [tier.name for tier in cas.tier_set.readable() if tier.holds(digest)]
     return f"({', '.join(found)})" if found else "(missing)"
 
 
 def _document(cas: Cas, name: str, entry: Entry) -> dict[str, object]:
     match entry:
         case File(digest, size, executable):
-            tiers = [tier.name for tier in cas.tier_set.readable() if tier.find(digest)]
+            tiers = [tier.name for tier in cas.tier_set.readable() if tier.holds(digest)]
             return {
                 "name": name,
                 "kind": "file",

@@ -61,7 +61,7 @@ def command(dry_run: bool, as_json: bool) -> int:
 
 def _promoted(store: Store, digest: Digest) -> bool:
     """Bring a hot blob to the primary tier; say whether it was not there."""
-    if store.cas.primary.find(digest) is not None:
+    if store.cas.primary.holds(digest):
         return False
     try:
         store.cas.promote(digest)

@@ -1,0 +1,328 @@
+"""LMDB environments: tables on disk, the only place that imports lmdb.
+
+LMDB does not check its pages, and a damaged one can end the process. So the file carries, like the
+blobs, a fixed modification time whenever it is at rest: with another one it was changed by somebody
+else (or a writer was killed), and a child process reads all of it before it is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import lmdb
+
+from store.epoch import EPOCH_NS
+from store.errors import HostError, IntegrityError
+from store.pages import DamagedPage, check_pages
+
+MAP_SIZE: Final = 1 << 40
+"""Bytes of address space for the map; it takes no room on disk."""
+
+MAP_LEAST: Final = 1 << 20
+"""The smallest map that is tried where the system gives no larger one."""
+
+READERS: Final = 1024
+"""Read transactions that may be open at a time, of all processes."""
+
+DATA: Final = "data.mdb"
+LOCK: Final = "lock.mdb"
+LOCK_BYTES: Final = 17 * 4096
+"""Bytes of the lock file, with room for all readers. It is mapped, so the disk gives them first."""
+
+Value = TypeVar("Value")
+
+
+class Environment:
+    """Named tables of bytes in one directory. Reads see the last committed state.
+
+    One thread may write while another reads. A map that is too small grows by itself. What goes
+    wrong is a HostError, or an IntegrityError where the file is damaged.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tables: Sequence[str],
+        what: str,
+        hint: str,
+        *,
+        readonly: bool = False,
+        metasync: bool = True,
+    ) -> None:
+        """Open `tables`, called `what` in errors, in the directory `path`, which is there.
+
+        `hint` says what helps where they are damaged. Without `metasync` a committed transaction is
+        whole, but durable only after `sync`.
+        """
+        self._path = path
+        self._what = what
+        self._hint = hint
+        self._names = tables
+        self._readonly = readonly
+        self._metasync = metasync
+        self._reading = threading.RLock()
+        self._writing = threading.RLock()
+        self._tables: dict[str, Any] = {}
+        self._environment: Any = None
+        self._size = MAP_SIZE
+        if not at_rest(path):
+            check(path, tables, what, hint)
+        sizes = [max(MAP_LEAST, MAP_SIZE >> shift) for shift in range(0, 21, 4)]
+        self._guarded(lambda: self._open(sizes), f"cannot open the {what}")
+        self._rest()
+
+    @property
+    def map_size(self) -> int:
+        """Bytes of address space that the map has now."""
+        return self._size
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        """Return what stands under `key`, or None."""
+        try:
+            with self._reading:
+                handle = self._tables.get(table)
+                if handle is None:
+                    return None
+                with self._environment.begin(handle) as transaction:
+                    found: bytes | None = transaction.get(key)
+                    return found
+        except lmdb.Error:
+
+            def read(transaction: Any) -> bytes | None:
+                value: bytes | None = transaction.get(key)
+                return value
+
+            return self.read(table, read, None)
+
+    def read(self, table: str, action: Callable[[Any], Value], empty: Value) -> Value:
+        """Return what `action` makes of a read transaction on a table, `empty` where that is not
+        there."""
+
+        def read() -> Value:
+            with self._reading:
+                if table not in self._tables:
+                    return empty
+                with self._environment.begin(self._tables[table]) as transaction:
+                    return action(transaction)
+
+        return self._retried(read, f"cannot read table {table} of the {self._what}")
+
+    def change(self, change: Callable[[Any], None]) -> None:
+        """Let `change` work in one write transaction, which is committed when this returns. It may
+        be called again with another transaction: then the first one did not take place."""
+
+        def write() -> None:
+            with self._writing, self._environment.begin(write=True) as transaction:
+                change(transaction)
+
+        if self._readonly:
+            raise HostError(
+                f"{self._path}: the store is read-only",
+                "make it writable, or use another one with BN_STORE",
+            )
+        self._retried(write, f"cannot write to the {self._what}")
+        self._rest()
+
+    def handle(self, table: str) -> Any:
+        """Return the handle of a table, for `change`; it is another one after each growth."""
+        return self._tables[table]
+
+    def sync(self) -> None:
+        """Make what was committed durable."""
+
+        def flush() -> None:
+            with self._reading:
+                self._environment.sync(True)
+
+        self._guarded(flush, f"cannot write to the {self._what}")
+
+    def close(self) -> None:
+        """Close the environment; every process that opened it should."""
+        self._environment.close()
+
+    # inside
+
+    def _retried(self, action: Callable[[], Value], what: str) -> Value:
+        """Return what `action` gives, with a larger map and without stale readers where it must."""
+
+        def attempt() -> Value:
+            for _ in range(64):
+                try:
+                    return action()
+                except lmdb.MapFullError:
+                    self._grow()
+                except lmdb.MapResizedError:
+                    self._reopen([self._size])  # by another process: it becomes as large as that
+                except lmdb.ReadersFullError:
+                    if not self._environment.reader_check():
+                        raise
+            return action()
+
+        return self._guarded(attempt, what)
+
+    def _guarded(self, action: Callable[[], Value], what: str) -> Value:
+        """Return what `action` gives; LMDB's errors become ours."""
+        try:
+            return action()
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError) as error:
+            raise self._corrupt(error) from error
+        except (lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.PanicError) as error:
+            raise self._corrupt(error) from error
+        except lmdb.MapFullError as error:
+            raise HostError(
+                f"{self._path}: {what}: it does not fit into {self._size} bytes of address space",
+                "raise the limit on address space (ulimit -v)",
+            ) from error
+        except lmdb.Error as error:
+            raise HostError(
+                f"{self._path}: {what}: {error}", "check its owner and the space on its disk"
+            ) from error
+
+    def _corrupt(self, error: Exception) -> IntegrityError:
+        return corrupt(self._path, self._what, str(error), self._hint)
+
+    def _grow(self) -> None:
+        before = self._size
+        self._reopen([before * 2, before * 3 // 2, before * 5 // 4, before])
+        if self._size == before:
+            raise lmdb.MapFullError("no larger map can be had")
+
+    def _reopen(self, sizes: Iterable[int]) -> None:
+        """Open the tables anew with another map, while no thread uses them."""
+        with self._writing, self._reading:
+            self._environment.close()
+            self._open(sizes)
+
+    def _open(self, sizes: Iterable[int]) -> None:
+        """Open with a map of the first of `sizes`, in bytes, that can be had."""
+        for size in sizes:
+            try:
+                self._environment = self._environment_of(size)
+                break
+            except (lmdb.MemoryError, MemoryError, OverflowError):
+                continue
+        else:
+            raise lmdb.MemoryError("no room for a map")
+        self._size = size
+        if not self._readonly:
+            self._environment.reader_check()
+        self._tables = {}
+        for table in self._names:
+            with contextlib.suppress(lmdb.NotFoundError, lmdb.ReadonlyError):
+                self._tables[table] = self._environment.open_db(
+                    table.encode(), create=not self._readonly
+                )
+
+    def _environment_of(self, size: int) -> Any:
+        options: dict[str, Any] = {"map_size": size, "max_dbs": 16, "max_readers": READERS}
+        if not self._readonly:
+            _reserve(self._path / LOCK)
+            return lmdb.open(str(self._path), metasync=self._metasync, **options)
+        try:
+            return lmdb.open(str(self._path), readonly=True, create=False, **options)
+        except (lmdb.MemoryError, lmdb.InvalidError, lmdb.CorruptedError):
+            raise
+        except lmdb.Error:  # where its lock cannot be written, nobody writes to it either
+            return lmdb.open(str(self._path), readonly=True, create=False, lock=False, **options)
+
+    def _rest(self) -> None:
+        """Give the file the time that says that nobody else changed it."""
+        if not self._readonly:
+            with contextlib.suppress(OSError):
+                os.utime(self._path / DATA, ns=EPOCH_NS)
+
+
+def _reserve(lock: Path) -> None:
+    """Make the lock file with all its bytes: on a full disk, writing to its map would end us."""
+    try:
+        if os.stat(lock).st_size >= LOCK_BYTES:
+            return
+    except FileNotFoundError:
+        pass
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(handle, 0, LOCK_BYTES)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise lmdb.Error(os.strerror(errno.ENOSPC)) from error
+
+
+def error_number(error: BaseException | None) -> int:
+    """Return the number of the system's error behind one of LMDB's, EIO where it is unknown: LMDB
+    only tells its text."""
+    if isinstance(error, lmdb.MapFullError):
+        return errno.ENOSPC
+    text = str(error)
+    if "already open" in text:
+        return errno.EBUSY
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
+    return next((number for number in known if os.strerror(number) in text), errno.EIO)
+
+
+def at_rest(path: Path) -> bool:
+    """Say whether the tables in `path` were last changed by an `Environment`, or are not there."""
+    try:
+        status = os.stat(path / DATA)
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    return status.st_mtime_ns == EPOCH_NS[0]
+
+
+def check(path: Path, tables: Iterable[str], what: str, hint: str) -> None:
+    """Read all tables in the directory `path`, in a child process because a damaged one can end it;
+    raises IntegrityError where that fails."""
+    command = [sys.executable, "-I", "-m", "store.environment", str(path), *tables]
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or [f"reading it ends with {done.returncode}"]
+        raise corrupt(path, what, last[0], hint)
+
+
+def corrupt(path: Path, what: str, why: str, hint: str) -> IntegrityError:
+    """Return the error that says that the tables in `path` are damaged."""
+    return IntegrityError(f"{path}: the {what} is corrupt: {why}", hint)
+
+
+def _read_all(path: str, tables: Iterable[str]) -> None:
+    """Check every page, then walk every table: all keys and values, in order, as many as are
+    counted. Nobody writes meanwhile: a transaction that changes nothing is open for that."""
+    size = max(os.stat(f"{path}/{DATA}").st_size, MAP_LEAST)
+    writable = os.access(path, os.W_OK)
+    environment = lmdb.open(
+        path, map_size=size, max_dbs=16, create=False, readonly=not writable, lock=writable
+    )
+    with environment.begin(write=writable) as transaction:
+        try:
+            check_pages(f"{path}/{DATA}")
+        except DamagedPage as damage:
+            sys.exit(str(damage))
+        names = [bytes(name) for name, _ in transaction.cursor()]
+        for name in names:
+            handle = environment.open_db(name, transaction, create=False)
+            before, count = b"", 0
+            for key, value in transaction.cursor(handle):
+                if not before < bytes(key) or len(bytes(value)) > size:
+                    sys.exit(f"table {name!r} is out of order")
+                before, count = bytes(key), count + 1
+            if count != transaction.stat(handle)["entries"]:
+                sys.exit(f"table {name!r} has lost entries")
+    unknown = set(names) - {table.encode() for table in tables}
+    if unknown:
+        sys.exit(f"unknown tables {sorted(unknown)}")
+
+
+if __name__ == "__main__":
+    _read_all(sys.argv[1], sys.argv[2:])
