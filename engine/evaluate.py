@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.artifacts import Materials, SourceFiles
 from engine.expand import build_graph
-from engine.kept_graph import Evaluation, Ground, KeptGraph, Local
+from engine.kept_graph import Evaluation, Ground, KeptGraph, Local, Watched
 from engine.sources.realise import SourceTree, known_source, realise_source
 from engine.spec.faults import Fault, SpecError, located, spec_error
 from engine.spec.load import read
@@ -59,15 +59,11 @@ def evaluate(
         raise _joined([*errors, error]) from None
     if errors:
         raise _joined(errors)
-    for source in sources.values():
-        if source.snapshot is not None:
-            root = source.snapshot.root
-            for relative, mark in source.snapshot.stats.items():
-                watched[f"{root}/{relative}" if relative else root] = mark
     ground = _ground(units, sources, toolchains)
     if kept is not None and ground is not None:
         kept.keep(graph, ground)
-    return Evaluation(graph, watched, taken)
+    snapshots = {id(one.snapshot): one.snapshot for one in sources.values() if one.snapshot}
+    return Evaluation(graph, Watched(watched, snapshots.values()), taken)
 
 
 def _ground(

@@ -51,10 +51,13 @@ def make_plan(
     store: Store,
     history: History,
     remembered: Remembered | None = None,
+    *,
+    to_show: bool = False,
 ) -> Plan:
     """Return the plan for `targets` (step labels): realisations first, then the action cache.
 
-    Below a step that is not realised, `remembered` is asked before the store is.
+    Below a step that is not realised, `remembered` is asked before the store is. A plan `to_show`
+    holds no actions: they are what takes room.
     """
     realised: dict[str, Cached] = {}
     wanted: dict[str, None] = {}
@@ -80,7 +83,8 @@ def make_plan(
             below.update(needs)
     steps: dict[str, Step] = {}
     for label in _order(graph, wanted, realised):
-        steps[label] = realised.get(label) or _step(graph, label, steps, store, history)
+        step = realised.get(label) or _step(graph, label, steps, store, history)
+        steps[label] = Run(step.reason) if to_show and isinstance(step, Run) else step
     return Plan(targets, steps)
 
 

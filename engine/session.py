@@ -116,7 +116,7 @@ def planned(store: Store, request: Request) -> tuple[Evaluation, Plan]:
     evaluation = evaluated(store, request)
     labels = labels_of(evaluation.graph, targets_of(evaluation.graph, request))
     history = History(store, evaluation.graph.about.spec)
-    return evaluation, make_plan(evaluation.graph, labels, store, history)
+    return evaluation, make_plan(evaluation.graph, labels, store, history, to_show=True)
 
 
 def build(
