@@ -24,12 +24,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file
+from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file, file_bytes
 from store.errors import BnError, IntegrityError, host_error
 from store.gate import Gate
 from store.object_store import Objects
 from store.objects import EMPTY_TREE, Directory, Entry, File, Tree
-from store.packing import Source, SourceFailed, opened, write_file
+from store.packing import SourceFailed, copy_file, opened
 from store.tiers import EPOCH as EPOCH
 from store.tiers import EPOCH_NS as EPOCH_NS
 from store.tiers import FILES, NVME, Form, Incident, Tier, TierSpec, discard, form_of
@@ -312,10 +312,11 @@ class Cas:
         The caller makes sure that nobody has it open for writing.
         """
         try:
-            size = os.stat(path).st_size
+            status = os.stat(path)
+            size = status.st_size
             digest = digest_file(path, size)
             if not self._intact(self.primary, digest, form_of(executable), size):
-                self._place(digest, path, size, executable)
+                self._place(digest, path, status, executable)
             else:
                 os.unlink(path)
         except OSError as error:
@@ -328,8 +329,7 @@ class Cas:
         Raises OSError where `path` cannot be read, HostError where the store cannot be written.
         """
         if size < MMAP_FROM:
-            with open(path, "rb", buffering=0) as file:
-                data = file.readall()
+            data = file_bytes(path, size)
             return File(self.put_bytes(data, executable), len(data), executable)
 
         form = form_of(executable)
@@ -339,7 +339,7 @@ class Cas:
                 temporary = tier.temporary()
                 file.seek(0)
                 try:
-                    digest, length = write_file(Source(file), temporary, packed=False)
+                    digest, length = copy_file(file, temporary, size)
                     if not self._intact(tier, digest, form, length):
                         tier.adopt(digest, temporary, length, form)
                     return File(digest, length, executable)
@@ -442,13 +442,13 @@ class Cas:
 
         return self.tier_set.write(copy)
 
-    def _place(self, digest: Digest, path: str, size: int, executable: bool) -> None:
+    def _place(self, digest: Digest, path: str, status: os.stat_result, executable: bool) -> None:
         """Move the file at `path` to its place in the primary tier, by copy where it must be."""
 
         def place(tier: Tier) -> None:
-            if os.stat(path).st_dev == tier.device:
+            if status.st_dev == tier.device:
                 try:
-                    tier.adopt(digest, path, size, form_of(executable))
+                    tier.adopt(digest, path, status.st_size, form_of(executable))
                 except OSError as error:
                     if error.errno != errno.EXDEV:
                         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final, NewType
@@ -35,5 +36,22 @@ def digest_file(path: str | Path, size: int) -> Digest:
     if size >= MMAP_FROM:
         hasher = blake3.blake3(max_threads=blake3.blake3.AUTO)
         return Digest(hasher.update_mmap(path).hexdigest())
-    with open(path, "rb", buffering=0) as file:
-        return digest_bytes(file.read())
+    return digest_bytes(file_bytes(path, size))
+
+
+def file_bytes(path: str | Path, size: int) -> bytes:
+    """Return what the regular file at `path` holds, which is probably `size` bytes.
+
+    Raises OSError as reading does.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(handle, size + 1)
+        if len(data) <= size:
+            return data
+        parts = [data]
+        while part := os.read(handle, 1 << 20):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(handle)

@@ -21,6 +21,7 @@ import lmdb
 
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
+from store.pages import DATA as DATA
 from store.pages import DamagedPage, check_pages
 
 MAP_SIZE: Final = 1 << 40
@@ -32,7 +33,6 @@ MAP_LEAST: Final = 1 << 20
 READERS: Final = 1024
 """Read transactions that may be open at a time, of all processes."""
 
-DATA: Final = "data.mdb"
 LOCK: Final = "lock.mdb"
 LOCK_BYTES: Final = 17 * 4096
 """Bytes of the lock file, with room for all readers. It is mapped, so the disk gives them first."""

@@ -71,7 +71,8 @@ def ingest_directory(
             tree = walker.directory("")
     except OSError as error:
         raise _unreadable(error) from error
-    index.write(walker.writes) if walker.writes else None
+    if walker.writes:
+        index.put(walker.writes)  # it names files alone, which are there
     return Snapshot(root, tree, walker.files, walker.stats, walker.now)
 
 

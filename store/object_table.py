@@ -20,14 +20,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from store.digest import Digest, digest_bytes
-from store.environment import DATA, Environment, check, error_number
 from store.errors import HostError, IntegrityError
-from store.pages import found_values
+from store.pages import DATA, found_values
+
+if TYPE_CHECKING:
+    from store.environment import Environment
 
 DIRECTORY: Final = "objects"
 WHAT: Final = "table of objects"
@@ -181,6 +183,8 @@ class ObjectTable:
     def check(self) -> None:
         """Read all of the table, if there is one; raises IntegrityError where it is damaged."""
         if os.path.exists(self._data):
+            from store.environment import check
+
             check(self.path, [_TABLE], WHAT, HINT)
 
     def mend(self, aside: Path) -> int | None:
@@ -212,6 +216,8 @@ class ObjectTable:
     # inside
 
     def _opened(self, create: bool) -> Environment:
+        from store.environment import Environment
+
         there = os.path.exists(self._data)
         if create:
             self.path.mkdir(exist_ok=True)
@@ -299,6 +305,8 @@ def _slot(key: bytes) -> int:
 
 def _system_error(path: Path, error: HostError) -> OSError:
     """Return what the system said; LMDB calls a write that was cut short an I/O error."""
+    from store.environment import error_number
+
     number = error_number(error.__cause__)
     with contextlib.suppress(OSError):
         status = os.statvfs(path)

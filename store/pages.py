@@ -15,6 +15,9 @@ from typing import Final
 
 BRANCH, LEAF, OVERFLOW, META = 1, 2, 4, 8
 DIRTY: Final = 16
+DATA: Final = "data.mdb"
+"""The name of the file in its directory."""
+
 BIG_DATA, SUB_TABLE = 1, 2
 PAGE_SIZE: Final = mmap.PAGESIZE
 """Bytes of a page in files that were made here."""

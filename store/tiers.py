@@ -309,12 +309,14 @@ class Tier:
             data, form = pack(data), Form.PACKED
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            handle = os.open(temporary, flags, FILE_MODE)
+            mode = EXECUTABLE_MODE if form is Form.EXECUTABLE else FILE_MODE
+            handle = os.open(temporary, flags, mode)
             try:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(handle, view) :]
-                os.fchmod(handle, EXECUTABLE_MODE if form is Form.EXECUTABLE else FILE_MODE)
+                if stat.S_IMODE(os.fstat(handle).st_mode) != mode:
+                    os.fchmod(handle, mode)  # the umask is an odd one
                 os.utime(handle, ns=EPOCH_NS)
             finally:
                 os.close(handle)
