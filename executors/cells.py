@@ -277,7 +277,7 @@ class Cell:
         try:
             with usual_umask():
                 try:
-                    if shown != self._shown or len(shown) < len(entries):
+                    if len(shown) < len(entries) or not self._shows(shown):
                         raise Grown
                     for name, entry in entries:
                         if isinstance(entry, Directory):
@@ -292,6 +292,19 @@ class Cell:
         except OSError as error:
             raise host_error(error, "cannot stage an action") from error
         return mounts
+
+    def _shows(self, wanted: tuple[tuple[str, Digest | None], ...]) -> bool:
+        """Say whether inputs of these names are mounted; a single directory is just renamed.
+
+        What is mounted in the cell goes along with the two directories.
+        """
+        match self._shown, wanted:
+            case ((before, None),), ((name, None),) if before != name:
+                for place in ("in", "build"):
+                    os.rename(f"{self._path}/{place}/{before}", f"{self._path}/{place}/{name}")
+                self._trees[name] = self._trees.pop(before)
+                self._shown = wanted
+        return self._shown == wanted
 
     def _put_anew(self, entries: list[tuple[str, Entry]]) -> None:
         """Put inputs in their places after removing all that were there."""

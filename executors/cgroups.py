@@ -164,7 +164,7 @@ def _works(version: int, name: str, parent: Path) -> bool:
     [entrance] = group.entrances()
     joined = True
     if version == 2:
-        joining = ["/bin/sh", "-c", 'echo 0 > "$1"', "sh", entrance]
+        joining = ["/bin/sh", "-c", 'echo 0 > "$1"', "sh", str(entrance)]
         done = subprocess.run(joining, stderr=subprocess.DEVNULL, check=False)
         joined = done.returncode == 0
     _remove(entrance.parent)
