@@ -1,4 +1,4 @@
-"""Channels: what bn and the cells behind a wall say to each other; see fork_server.py."""
+"""Channels: what bn and the cells behind a wall say to each other; see behind/server.py."""
 
 from __future__ import annotations
 
@@ -106,13 +106,18 @@ async def make_cell(wall: Wall, request: Mapping[str, Any], entrances: list[Path
         for descriptor in handed:
             os.close(descriptor)
     channel = Channel(ours)
+    said: dict[str, Any] = {}
     try:
-        channel.inner = (await channel.next())["pid"]
-        first = await channel.next()
+        while "pid" not in said or not ("ready" in said or "error" in said):
+            said |= await channel.next()  # from the server and from the cell, in either order
+            if "gone" in said:
+                said.setdefault("error", "a sandbox ended while it was made")
+                break
     except BaseException:
         channel.close()
         raise
-    if "error" in first:
+    if "error" in said:
         channel.close()
-        raise SetUpFailed(first["error"])
+        raise SetUpFailed(said["error"])
+    channel.inner = said["pid"]
     return channel

@@ -20,6 +20,8 @@ from store.errors import host_error
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 """What of the host Python needs besides its prefix; the fork server sees it, no action does."""
 
+_START = "import sys; sys.path.insert(0, '/code'); from executors.behind.server import main; main()"
+
 _CONTROL = 3
 """The descriptor of the control socket in the server."""
 
@@ -114,13 +116,14 @@ class Wall:
 
 def _command(work: Path, trees: Path) -> list[str]:
     """Return the command line of the wall and the server in it."""
-    script = f"{os.path.dirname(os.path.abspath(__file__))}/fork_server.py"
+    here = os.path.dirname(os.path.abspath(__file__))
     argv = ["bwrap", *NAMESPACES, "--uid", str(UID), "--gid", str(UID)]
     argv += ["--hostname", HOST_NAME, "--die-with-parent", "--cap-add", "ALL"]
     for path in dict.fromkeys([*_SYSTEM, sys.base_prefix]):
         argv += ["--ro-bind-try", path, path]
     argv += ["--dev", "/dev", "--remount-ro", "/dev", "--bind", "/proc", "/proc"]
-    argv += ["--ro-bind", script, "/fork_server.py"]
+    for name in ("__init__.py", "behind"):
+        argv += ["--ro-bind", f"{here}/{name}", f"/code/executors/{name}"]
     argv += ["--bind", str(work), "/w", "--ro-bind", str(work), "/r", "--ro-bind", str(trees), "/t"]
     python = os.path.realpath(sys.executable)
-    return [*argv, "--", python, "-I", "-S", "/fork_server.py", str(_CONTROL)]
+    return [*argv, "--", python, "-I", "-S", "-c", _START, str(_CONTROL)]
