@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import trio
 from attrs import frozen
 
 from executors.base import ExecutionRequest, Limits
@@ -30,6 +29,7 @@ from executors.process import Ended, watch
 from executors.restage import Grown, Stage
 from executors.stage import new_workspace, usual_umask
 from executors.syscalls import keyring_filter
+from executors.waiting import shielded
 from executors.wall import Wall
 from store.cas import EPOCH_NS
 from store.digest import Digest
@@ -157,7 +157,7 @@ class Cell:
             with span("make", cell.name):
                 cell._channel = await make_cell(wall, request, fence.entrances())
         except BaseException:
-            with trio.CancelScope(shield=True):
+            with shielded():
                 await cell.discard()
             raise
         return cell
@@ -221,7 +221,7 @@ class Cell:
 
     async def discard(self) -> None:
         """End the cell and remove its workspace."""
-        with trio.CancelScope(shield=True):
+        with shielded():
             if self._channel is not None:
                 with contextlib.suppress(HostError):
                     await self._channel.end()
@@ -254,7 +254,7 @@ class Cell:
                 ended = await channel.next()
         finally:
             if not ended:
-                with trio.CancelScope(shield=True):
+                with shielded():
                     ended = await channel.end()
         if "gone" in ended:
             channel.close()

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import trio
 from attrs import frozen
 
 from executors.base import Limits
+from executors.waiting import pause
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _OWN: Final = Path("/proc/self/cgroup")
@@ -102,7 +102,7 @@ class Group:
                     directories.discard(path)
             if not directories:
                 return
-            await trio.sleep(0.005)
+            await pause(0.005)
 
     def _limit(self, limits: Limits) -> None:
         if path := self._directories.get("pids"):

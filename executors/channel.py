@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import trio
-
+from executors.waiting import readable, writable
 from executors.wall import Wall
 from store.errors import HostError
 
@@ -45,12 +44,12 @@ class Channel:
             try:
                 data = data[self._socket.send(data) :]
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._socket)
+                await writable(self.fileno())
 
     async def next(self) -> dict[str, Any]:
         """Return the next message. Raises HostError where the server is gone."""
         while (message := self.poll()) is None:
-            await trio.lowlevel.wait_readable(self._socket)
+            await readable(self.fileno())
         return message
 
     def poll(self) -> dict[str, Any] | None:

@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import trio
 from attrs import field, frozen
 
 from executors.base import Limits
 from executors.limits import Fence
+from executors.waiting import closing, pause, readable, shielded
 from store.errors import host_error
 
 WATCH_SECONDS: Final = 0.1
@@ -73,12 +73,12 @@ async def run(command: Command, limits: Limits, fence: Fence) -> Ended:
             exceeded = await _watch_process(process.pid, command, limits, fence)
             exceeded = exceeded or fence.overrun()
         finally:
-            with trio.CancelScope(shield=True):
+            with shielded():
                 _kill(process, command)
                 await _bury(process, command, usage)
                 await _end_strays(command)
     finally:
-        with trio.CancelScope(shield=True):
+        with shielded():
             await fence.remove()
     code = process.returncode
     return Ended(
@@ -134,8 +134,7 @@ async def watch(
     return the limit that it went over before, or nothing."""
     begun = time.monotonic()
     while True:
-        with trio.move_on_after(_pause(limits, begun)):
-            await trio.lowlevel.wait_readable(descriptor)
+        if await readable(descriptor, _pause(limits, begun)):
             return ""
         if limits.wall_seconds is not None and time.monotonic() - begun > limits.wall_seconds:
             return f"ran longer than its {limits.wall_seconds:g} s"
@@ -151,7 +150,7 @@ async def _watch_process(pid: int, command: Command, limits: Limits, fence: Fenc
     try:
         return await watch(descriptor, lambda: pid, command.log, limits, fence)
     finally:
-        trio.lowlevel.notify_closing(descriptor)
+        closing(descriptor)
         os.close(descriptor)
 
 
@@ -189,7 +188,7 @@ async def _bury(
     with contextlib.suppress(ChildProcessError):
         while True:
             if os.waitpid(-process.pid, os.WNOHANG)[0] == 0:  # noqa: ASYNC222 does not block
-                await trio.sleep(0.001)
+                await pause(0.001)
 
 
 async def _wait(pid: int) -> tuple[int, int, resource.struct_rusage]:
@@ -200,7 +199,7 @@ async def _wait(pid: int) -> tuple[int, int, resource.struct_rusage]:
             return ended
         descriptor = os.pidfd_open(pid)
         try:
-            await trio.lowlevel.wait_readable(descriptor)
+            await readable(descriptor)
         finally:
             os.close(descriptor)
 
@@ -212,7 +211,7 @@ async def _end_strays(command: Command) -> None:
         ended.update(strays)
         for pid in strays:
             _signal(pid, os.kill)
-        await trio.sleep(0.002)
+        await pause(0.002)
     for pid in ended:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 does not block

@@ -117,6 +117,7 @@ class Wall:
 def _command(work: Path, trees: Path) -> list[str]:
     """Return the command line of the wall and the server in it."""
     here = os.path.dirname(os.path.abspath(__file__))
+    _compile(f"{here}/behind")
     argv = ["bwrap", *NAMESPACES, "--uid", str(UID), "--gid", str(UID)]
     argv += ["--hostname", HOST_NAME, "--die-with-parent", "--cap-add", "ALL"]
     for path in dict.fromkeys([*_SYSTEM, sys.base_prefix]):
@@ -127,3 +128,18 @@ def _command(work: Path, trees: Path) -> list[str]:
     argv += ["--bind", str(work), "/w", "--ro-bind", str(work), "/r", "--ro-bind", str(trees), "/t"]
     python = os.path.realpath(sys.executable)
     return [*argv, "--", python, "-I", "-S", "-c", _START, str(_CONTROL)]
+
+
+def _compile(directory: str) -> None:
+    """Have bytecode beside the modules that only the server loads: it sees them read-only."""
+    kept = f"{directory}/__pycache__"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            stem, dot, kind = name.rpartition(".")
+            if dot and kind == "py":
+                made = f"{kept}/{stem}.{sys.implementation.cache_tag}.pyc"
+                source = os.stat(f"{directory}/{name}").st_mtime_ns
+                if not os.path.exists(made) or os.stat(made).st_mtime_ns < source:
+                    import py_compile
+
+                    py_compile.compile(f"{directory}/{name}", quiet=2)
