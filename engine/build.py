@@ -9,16 +9,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
+import functools
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import trio
 from attrs import define, evolve, field, frozen
 
+from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
 from engine.graph import Graph, Recipe
 from engine.history import History, Past
 from engine.placement import Node, Placement, release, take, upward_ranks
@@ -42,6 +42,9 @@ from store.digest import Digest
 from store.errors import BnError, host_error
 from store.objects import ActionResult, Realisation
 from store.store import Store
+
+if TYPE_CHECKING:
+    import trio
 
 COMMIT_SECONDS = 0.5
 """How long a result may wait until it is made durable together with others."""
@@ -68,8 +71,25 @@ class _Running:
     labels: list[str] = field(factory=list)
 
 
-_Report = tuple[Digest, Outcome | Exception]
-_Reports = tuple[trio.MemorySendChannel[_Report], trio.MemoryReceiveChannel[_Report]]
+def run(
+    build: str,
+    graph: Graph,
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    history: History,
+    options: Options,
+    emit: Callable[[Event], None],
+) -> Result:
+    """Do as `run_build` does, in trio only where that is of use."""
+    loop = _Loop(build, graph, plan, store, executor, history, options, emit, options.node)
+    if is_chain(plan):
+        from executors.waiting import run_alone
+
+        return run_alone(loop.run(alone=True))
+    import trio
+
+    return trio.run(loop.run)
 
 
 async def run_build(
@@ -117,12 +137,13 @@ class _Loop:
     interrupted: bool = False
     error: Exception | None = None
     first_failure: str | None = None
-    reports: _Reports = field(factory=lambda: trio.open_memory_channel[_Report](math.inf))
+    crew: Crew = field(factory=InTurn)
+    committed: float = field(factory=time.monotonic)
 
     def __attrs_post_init__(self) -> None:
         self.prefetch = Prefetch(self.store.cas)
 
-    async def run(self) -> Result:
+    async def run(self, *, alone: bool = False) -> Result:
         started = time.monotonic()
         self._prepare()
         steps = self.plan.steps
@@ -137,7 +158,7 @@ class _Loop:
             )
         )
         try:
-            await self._run_all()
+            await self._run_all(alone)
         finally:
             self.prefetch.close()
             self._report_tiers()
@@ -177,7 +198,7 @@ class _Loop:
     def _needs(self, label: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(need.recipe for need in self.graph.recipes[label].needs))
 
-    async def _run_all(self) -> None:
+    async def _run_all(self, alone: bool) -> None:
         for label, needs in self.waiting.items():
             if needs:
                 self.prefetch.later(self.graph.recipes[label], self.ranks[label])
@@ -187,29 +208,47 @@ class _Loop:
         news = self.history.news({label: step.action for label, step in cached.items()})
         for label, step in cached.items():
             self._cached(label, step, is_news=label in news)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit_regularly, nursery.cancel_scope)
-            await nursery.start(self._watch_signals, nursery.cancel_scope)
-            try:
-                await self._decide(nursery)
-            except BnError as error:
-                self.error = error
-            nursery.cancel_scope.cancel()
+        await (self._run_in_turn() if alone else self._run_side_by_side())
         if self.error:
             raise self.error
 
-    async def _decide(self, nursery: trio.Nursery) -> None:
+    async def _run_in_turn(self) -> None:
+        """Run without trio: nothing goes on besides the one execution."""
+        from executors.waiting import Interrupted
+
+        try:
+            await self._decide(self._commit_if_due)
+        except BnError as error:
+            self.error = error
+        except Interrupted:
+            self.interrupted = True
+
+    async def _run_side_by_side(self) -> None:
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            self.crew = SideBySide(nursery)
+            nursery.start_soon(self._commit_regularly, nursery.cancel_scope)
+            await nursery.start(self._watch_signals, nursery.cancel_scope)
+            try:
+                await self._decide()
+            except BnError as error:
+                self.error = error
+            nursery.cancel_scope.cancel()
+
+    async def _decide(self, before_wait: Callable[[], None] = lambda: None) -> None:
         """Start what may start and take in what ended, until nothing runs."""
         while True:
             while self.settled:
                 self._look_at(self.settled.popleft())
             if self.first_failure is None or self.options.keep_going:
-                self._place(nursery)
+                self._place()
             self._report_tiers()
             if self.settled:
                 continue
             if not self.running:
                 return
+            before_wait()
             for digest, outcome in await self._next_ended():
                 running = self.running.pop(digest)
                 self.node = release(self.node, running.placement)
@@ -220,13 +259,9 @@ class _Loop:
             if self.error:
                 return
 
-    async def _next_ended(self) -> list[tuple[Digest, Outcome | Exception]]:
+    async def _next_ended(self) -> list[Ending]:
         """Wait for executions to end. Those that end together come by label: trio shuffles them."""
-        ended = [await self.reports[1].receive()]
-        with contextlib.suppress(trio.WouldBlock):
-            while True:
-                ended.append(self.reports[1].receive_nowait())
-        return sorted(ended, key=lambda one: self.running[one[0]].labels[0])
+        return sorted(await self.crew.ended(), key=lambda one: self.running[one[0]].labels[0])
 
     def _report_tiers(self) -> None:
         """Tell of the tiers that dropped out, and of what was promoted, since the last look."""
@@ -236,23 +271,23 @@ class _Loop:
             self.emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
 
     async def _watch_signals(
-        self, scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
     ) -> None:
         """Turn the first SIGINT or SIGTERM into an orderly end."""
+        import trio
+
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
                 self.interrupted = True
                 scope.cancel()
 
-    def _place(self, nursery: trio.Nursery) -> None:
+    def _place(self) -> None:
         """Start what fits; a step that is identical to another one leaves its room to the next."""
-        while False in {self._start(*one, nursery) for one in self.ready.take(self.node)}:
+        while False in {self._start(*one) for one in self.ready.take(self.node)}:
             pass
 
-    def _start(
-        self, placement: Placement, resolved: Resolved, reason: str, nursery: trio.Nursery
-    ) -> bool:
+    def _start(self, placement: Placement, resolved: Resolved, reason: str) -> bool:
         """Start a step; say whether it needs to run, and no identical one runs or ran already."""
         if resolved.digest in self.finished:
             outputs = self.finished[resolved.digest]
@@ -272,10 +307,11 @@ class _Loop:
                 placement=placement.explanation,
             )
         )
-        nursery.start_soon(self._execute, self.graph.recipes[placement.label], resolved)
+        recipe = self.graph.recipes[placement.label]
+        self.crew.start(functools.partial(self._execute, recipe, resolved))
         return True
 
-    async def _execute(self, recipe: Recipe, resolved: Resolved) -> None:
+    async def _execute(self, recipe: Recipe, resolved: Resolved) -> Ending:
         request = ExecutionRequest(
             action=resolved.action,
             label=recipe.label,
@@ -299,9 +335,17 @@ class _Loop:
             problem = outcome if isinstance(outcome, Exception) else None
             if self.store.cas.primary is primary and not self.store.cas.reconsider(problem):
                 break  # else another tier has taken the place of one that failed
-        self.reports[0].send_nowait((resolved.digest, outcome))
+        return resolved.digest, outcome
+
+    def _commit_if_due(self) -> None:
+        """Make results durable that would else wait for the next execution, however long."""
+        if time.monotonic() - self.committed > COMMIT_SECONDS:
+            self.store.actions.commit()
+            self.committed = time.monotonic()
 
     async def _commit_regularly(self, scope: trio.CancelScope) -> None:
+        import trio
+
         while True:
             await trio.sleep(COMMIT_SECONDS)
             writes = self.store.actions.take()

@@ -220,9 +220,7 @@ def _run(
     """Run what the plan says has to run."""
     with span("load the executor"):
         executor = make_executor(request.executor, store)
-        import trio
-
-        from engine.build import Options, run_build
+        from engine.build import Options, run
 
     with contextlib.closing(executor):
         options = Options(
@@ -230,7 +228,7 @@ def _run(
             keep_going=request.keep_going,
             keep_failed=request.keep_failed,
         )
-        return trio.run(run_build, build, graph, plan, store, executor, history, options, emit)
+        return run(build, graph, plan, store, executor, history, options, emit)
 
 
 def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:

@@ -1,0 +1,85 @@
+"""Crews: how executions are carried out, side by side in trio or one after another without it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+from engine.plan import Blocked, Cached, Plan
+from executors.base import Outcome
+from store.digest import Digest
+
+if TYPE_CHECKING:
+    import trio
+
+LONGEST_CHAIN: Final = 16
+"""Steps up to which a chain is run without trio: what it commits, it waits for."""
+
+Ending: TypeAlias = tuple[Digest, Outcome | Exception]
+"""The digest of an action that ended, and what came of it."""
+
+Execution: TypeAlias = Callable[[], Coroutine[Any, Any, Ending]]
+
+
+class Crew(Protocol):
+    """Whoever carries out the executions of a build."""
+
+    def start(self, execution: Execution) -> None:
+        """Begin an execution, or put it in line."""
+
+    async def ended(self) -> list[Ending]:
+        """Wait until some of those started have ended, and return these, in any order."""
+        ...
+
+
+class InTurn:
+    """One after another: for builds in which no two steps can run at a time."""
+
+    def __init__(self) -> None:
+        self._line: deque[Execution] = deque()
+
+    def start(self, execution: Execution) -> None:
+        """Put an execution in line."""
+        self._line.append(execution)
+
+    async def ended(self) -> list[Ending]:
+        """Carry out the next execution."""
+        return [await self._line.popleft()()]
+
+
+class SideBySide:
+    """All at a time, as tasks in a nursery."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        import trio
+
+        self._nursery = nursery
+        self._none_yet = trio.WouldBlock
+        self._send, self._receive = trio.open_memory_channel[Ending](math.inf)
+
+    def start(self, execution: Execution) -> None:
+        """Begin an execution."""
+        self._nursery.start_soon(self._carry_out, execution)
+
+    async def ended(self) -> list[Ending]:
+        """Wait until some executions have ended."""
+        ended = [await self._receive.receive()]
+        with contextlib.suppress(self._none_yet):
+            while True:
+                ended.append(self._receive.receive_nowait())
+        return ended
+
+    async def _carry_out(self, execution: Execution) -> None:
+        self._send.send_nowait(await execution())
+
+
+def is_chain(plan: Plan) -> bool:
+    """Say whether of the few steps that may have to run each waits for the one before it."""
+    pending = {label: step for label, step in plan.steps.items() if not isinstance(step, Cached)}
+    before = list(pending)
+    waits = [step.waits_for if isinstance(step, Blocked) else () for step in pending.values()]
+    in_turn = zip(before, waits[1:], strict=False)
+    return len(pending) <= LONGEST_CHAIN and all(label in after for label, after in in_turn)
