@@ -64,8 +64,9 @@ documents = st.fixed_dictionaries(
         "profiles": tables(fields(params=tables(scalars))),
     },
 )
+# None is not among them: TOML has no null, so the loader, to which it means "left out", meets none.
 oddities: st.SearchStrategy[Any] = st.sampled_from(
-    [None, 1, 1.5, True, "x", [], ["x"], [1], [[]], {}, {"a": 1}, {"a": {}}]
+    [1, 1.5, True, "x", [], ["x"], [1], [[]], {}, {"a": 1}, {"a": {}}]
 )
 
 
