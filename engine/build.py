@@ -16,8 +16,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field, frozen
-
 from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
 from engine.graph import Graph, Recipe
 from engine.history import History, Past
@@ -41,6 +39,7 @@ from executors.base import ExecutionRequest, Executor, Limits, Outcome, Status
 from store.digest import Digest
 from store.errors import BnError, host_error
 from store.objects import ActionResult, Realisation
+from store.records import define, evolve, field, frozen
 from store.store import Store
 
 if TYPE_CHECKING:

@@ -26,9 +26,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import frozen
-
 from store.policy import Policy
+from store.records import frozen
 from store.tiers import NVME, RAM, TierSpec
 
 if TYPE_CHECKING:

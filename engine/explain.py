@@ -5,12 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 
-from attrs import frozen
-
 from store.cas import Cas
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Action, Directory, Entry, File, Link
+from store.records import frozen
 
 Where = Callable[[Cas, Entry, Entry], str]
 """Tells where two versions of an entry differ."""

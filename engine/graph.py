@@ -7,14 +7,13 @@ from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from attrs import field, frozen
-
 from engine.spec.faults import KeyPath, nearest
 from store.digest import Digest, digest_bytes
 from store.encoding import TYPE_KEY, encode
 from store.errors import InputError
 from store.ingest import Snapshot
 from store.objects import Directory, Entry, File, Link
+from store.records import field, frozen
 
 if TYPE_CHECKING:
     from engine.spec.project import Unit

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import fields, frozen
-
 from store.digest import Digest, digest_bytes
 from store.errors import BnError
 from store.index import Table, Write, to_json
 from store.objects import Action
+from store.records import field_names, frozen
 from store.store import Store
 
 KEPT = 8
@@ -33,7 +32,7 @@ class Past:
     log: Digest | None = None
 
 
-_MEMBERS = {member.name: None for member in fields(Past)}.keys()
+_MEMBERS = dict.fromkeys(field_names(Past)).keys()
 
 
 class History:

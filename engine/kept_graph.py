@@ -16,8 +16,6 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Va
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import frozen
-
 import engine
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
@@ -30,6 +28,7 @@ from store.errors import BnError
 from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
 from store.objects import Directory, Entry
 from store.presence import blobs_under, present
+from store.records import frozen
 from store.store import Store
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve, frozen
+from store.records import evolve, frozen
 
 
 @frozen(kw_only=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from attrs import field, frozen
-
 from engine.graph import Graph
 from engine.history import History
 from engine.remembered import Cached as Cached
 from engine.remembered import Remembered
 from engine.resolve import NothingMatchesError, Resolved, resolve
 from store.digest import Digest
+from store.records import field, frozen
 from store.store import Store
 
 

@@ -11,13 +11,12 @@ import marshal
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from attrs import frozen
-
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Directory, File, Tree
 from store.presence import Blob, blobs_under, present
+from store.records import frozen
 from store.store import Store
 
 KIND: Final = "outcomes"

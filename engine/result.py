@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
-from attrs import frozen
-
 from engine.plan import Cached
 from executors.base import Outcome
 from store.digest import Digest
+from store.records import frozen
 
 
 @frozen

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
-
 from engine.cached import all_cached
 from engine.graph import Graph
 from engine.history import History
@@ -28,6 +26,7 @@ from store.digest import Digest
 from store.errors import HostError, InputError
 from store.ingest import RACY_NS
 from store.materialise import materialise, materialised
+from store.records import field, frozen
 from store.roots import artifact_root, link_root
 from store.spans import span
 from store.store import Store, remove_tree

@@ -11,11 +11,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
-from attrs import field, frozen
-
 from store.cas import EPOCH
 from store.digest import Digest
 from store.objects import Action
+from store.records import field, frozen
 
 WORK: Final = "/build"
 """The working directory in the sandbox, with the inputs in it."""

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
-
 from executors.base import HOST_NAME, NAMESPACES, UID, WORK
 from executors.limits import GIVEN
 from executors.stage import Workspace
 from store.errors import HostError
+from store.records import frozen
 
 _NATIVE: Final = "or run without isolation: --executor native"
 _ABSENT: Final = f"install it: apt-get install bubblewrap (dnf, pacman: the same name); {_NATIVE}"

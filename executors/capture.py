@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
-
 from store.cas import Cas, empty_tree
 from store.digest import Digest
 from store.errors import IntegrityError, host_error
 from store.objects import Directory, Entry, Link
+from store.records import frozen
 from store.trees import build_tree, stays_inside
 
 _DEEPEST: Final = 100

@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import frozen
-
 from executors.base import ExecutionRequest, Limits
 from executors.channel import Channel, make_cell
 from executors.descendants import host_pid
@@ -35,6 +33,7 @@ from store.cas import EPOCH_NS
 from store.digest import Digest
 from store.errors import HostError, host_error
 from store.objects import Action, Directory, Entry, Link
+from store.records import frozen
 from store.spans import span
 from store.store import Store, remove_tree
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from attrs import frozen
+from store.records import frozen
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 

@@ -20,12 +20,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import field, frozen
-
 from executors.base import Limits
 from executors.limits import Fence
 from executors.waiting import closing, pause, readable, shielded
 from store.errors import host_error
+from store.records import field, frozen
 
 WATCH_SECONDS: Final = 0.1
 """How often limits are looked at that the kernel does not enforce."""

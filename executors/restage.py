@@ -6,12 +6,11 @@ import itertools
 import os
 from collections.abc import Mapping
 
-from attrs import define, field
-
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.materialise import materialise
 from store.objects import Directory, Entry, File, Link
+from store.records import define, field
 from store.store import remove_tree
 
 

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from attrs import evolve
-
 from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Limits, Outcome
 from executors.bubblewrap import Bubblewrap, command_line, find_bubblewrap, sandbox_failed
 from executors.cells import Kind, Pool
@@ -30,6 +28,7 @@ from executors.wall import Wall
 from store.digest import Digest
 from store.errors import HostError
 from store.objects import Action
+from store.records import evolve
 from store.spans import span
 from store.store import Store
 

@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
-
 from executors.syscalls import keyring_filter
 from store.cas import EPOCH_NS
 from store.digest import Digest
 from store.errors import host_error
 from store.materialise import materialise, materialised
 from store.objects import EMPTY_TREE, Action, Directory, Link, Tree
+from store.records import frozen
 from store.store import Store, remove_tree
 from store.trees import merge
 

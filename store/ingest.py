@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from attrs import field, frozen
-
 from store.cas import Cas
 from store.digest import Digest, digest_bytes
 from store.errors import HostError, InputError, host_error
 from store.index import Index, Table, Write, to_json
 from store.objects import Directory, Entry, File, Link, Tree
 from store.presence import Blob, present
+from store.records import field, frozen
 from store.trees import stays_inside
 
 Signature: TypeAlias = tuple[int, int, int, int]

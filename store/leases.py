@@ -15,10 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from attrs import frozen
-
 from store.errors import host_error
 from store.gate import Gate
+from store.records import frozen
 
 DIRECTORY: Final = "leases"
 

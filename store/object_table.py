@@ -22,11 +22,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import frozen
-
 from store.digest import Digest, digest_bytes
 from store.errors import HostError, IntegrityError
 from store.pages import DATA, found_values
+from store.records import frozen
 
 if TYPE_CHECKING:
     from store.environment import Environment

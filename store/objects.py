@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring as quoted
 from typing import Any, Final, Self, TypeAlias
 
-from attrs import field, frozen
-
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, decode, encode
 from store.errors import IntegrityError
+from store.records import field, frozen
 
 TREE: Final = "tree.1"
 ACTION: Final = "action.1"

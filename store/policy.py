@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from store.records import frozen
 
 DEFAULT_SHARE: Final = 0.25
 """The share of its file system that a store without another limit may fill."""

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
-
 from store.digest import Digest, digest_bytes, is_digest
 from store.index import Index, Table, Write, to_json
+from store.records import frozen
 
 ARTIFACT: Final = "artifact/"
 LINK: Final = "link/"

@@ -14,14 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
-
 from store.digest import Digest, is_digest
 from store.durability import sync_file_system
 from store.epoch import EPOCH as EPOCH
 from store.epoch import EPOCH_NS as EPOCH_NS
 from store.object_table import ObjectTable
 from store.packing import Reading, opened, pack, unpack, write_file
+from store.records import frozen
 
 RAM, NVME, SSD, HDD, NETWORK = range(5)
 LEVEL_NAMES: Final = ("RAM disk", "NVMe", "SATA SSD", "HDD", "network")

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from attrs import frozen
-
 from store.errors import InputError
+from store.records import frozen
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Where a value stands in a TOML document: table and key names, and positions in arrays."""

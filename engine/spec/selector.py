@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from attrs import frozen
+from store.records import frozen
 
 
 @frozen

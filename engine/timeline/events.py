@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from attrs import fields, frozen
+from store.records import field_names, frozen
 
 
 @frozen(kw_only=True)
@@ -105,5 +105,5 @@ Event: TypeAlias = (
 
 def to_document(event: Event, time: float) -> dict[str, Any]:
     """Return the JSON form of an event that happened at `time` (seconds since 1970)."""
-    members = {field.name: getattr(event, field.name) for field in fields(type(event))}
+    members = {name: getattr(event, name) for name in field_names(type(event))}
     return {"event": type(event).__name__, "time": round(time, 6), **members}

@@ -9,14 +9,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import frozen
-
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
 from store.errors import BnError
 from store.ingest import RACY_NS, Signature, signature
 from store.objects import Directory
 from store.presence import blobs_under, present
+from store.records import frozen
 from store.store import Store
 
 if TYPE_CHECKING:
