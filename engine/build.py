@@ -13,18 +13,19 @@ import functools
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
 from engine.graph import Graph, Recipe
 from engine.history import History, Past
-from engine.placement import Node, Placement, release, take, upward_ranks
+from engine.outcomes import Outcomes
+from engine.placement import Node, Placement, release, take
 from engine.plan import Cached, Plan, Run, look_up
 from engine.prefetch import Prefetch
 from engine.ready import ReadyQueue
-from engine.resolve import NothingMatchesError, Resolved, resolve
-from engine.result import BuildStatus, Built, Cancelled, Ended, Failed, Result, Skipped
+from engine.resolve import NothingMatchesError, Resolved, resolve, with_inputs
+from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
 from engine.timeline.events import (
     BuildFinished,
     BuildStarted,
@@ -35,6 +36,7 @@ from engine.timeline.events import (
     StepStarted,
     TierDropped,
 )
+from engine.waits import Waits
 from executors.base import ExecutionRequest, Executor, Limits, Outcome, Status
 from store.digest import Digest
 from store.errors import BnError, host_error
@@ -123,15 +125,13 @@ class _Loop:
     options: Options
     emit: Callable[[Event], None]
     node: Node
-    ended: dict[str, Ended] = field(factory=dict)
-    outputs: dict[str, Digest] = field(factory=dict)
-    waiting: dict[str, set[str]] = field(factory=dict)
-    dependents: dict[str, list[str]] = field(factory=dict)
-    ready: ReadyQueue = field(factory=ReadyQueue)
+    waits: Waits = field(init=False)
+    ended: Outcomes = field(init=False)
+    ready: ReadyQueue = field(init=False)
     running: dict[Digest, _Running] = field(factory=dict)
     settled: deque[str] = field(factory=deque)
-    finished: dict[Digest, Digest] = field(factory=dict)
-    ranks: dict[str, float] = field(factory=dict)
+    finished: dict[bytes, str] = field(factory=dict)
+    """Actions that ran, by digest, and the steps that they were."""
     prefetch: Prefetch = field(init=False)
     interrupted: bool = False
     error: Exception | None = None
@@ -141,10 +141,12 @@ class _Loop:
 
     def __attrs_post_init__(self) -> None:
         self.prefetch = Prefetch(self.store.cas)
+        self.waits = Waits(self.plan.steps, self._needs, self._seconds)
+        self.ended = Outcomes(self.waits.labels, self.waits.numbers)
+        self.ready = ReadyQueue(lambda label: self.graph.recipes[label].resources)
 
     async def run(self, *, alone: bool = False) -> Result:
         started = time.monotonic()
-        self._prepare()
         steps = self.plan.steps
         cached = sum(isinstance(step, Cached) for step in steps.values())
         self.emit(
@@ -166,44 +168,32 @@ class _Loop:
         seconds = time.monotonic() - started
         result = Result(self.build, self._status(), self.ended, seconds)
         kinds = (Cached, Built, Failed, Skipped, Cancelled)
-        counts = {kind.__name__.lower(): result.count(kind) for kind in kinds}
+        counts = {kind.__name__.lower(): self.ended.count(kind) for kind in kinds}
         self.emit(
             BuildFinished(build=self.build, status=result.status, counts=counts, seconds=seconds)
         )
         return result
 
     def _status(self) -> BuildStatus:
-        if any(isinstance(step, Cancelled) for step in self.ended.values()):
+        if self.ended.count(Cancelled):
             return BuildStatus.INTERRUPTED
         return BuildStatus.FAILED if self.first_failure else BuildStatus.OK
 
-    def _prepare(self) -> None:
-        """Rank the steps and find out what each of them waits for."""
-        needs = {
-            label: () if isinstance(step, Cached) else self._needs(label)
-            for label, step in self.plan.steps.items()
-        }
-        seconds = {
-            label: 0.0 if isinstance(step, Cached) else self.history.seconds(label)
-            for label, step in self.plan.steps.items()
-        }
-        self.ranks = upward_ranks(needs, seconds, list(self.plan.steps))
-        for label, step in self.plan.steps.items():
-            if not isinstance(step, Cached):
-                self.waiting[label] = set(needs[label])
-                for needed in needs[label]:
-                    self.dependents.setdefault(needed, []).append(label)
+    def _needs(self, label: str) -> Iterable[str]:
+        return () if isinstance(self.plan.steps[label], Cached) else self.graph.needs_of(label)
 
-    def _needs(self, label: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(need.recipe for need in self.graph.recipes[label].needs))
+    def _seconds(self, label: str) -> float:
+        return 0.0 if isinstance(self.plan.steps[label], Cached) else self.history.seconds(label)
 
     async def _run_all(self, alone: bool) -> None:
-        for label, needs in self.waiting.items():
-            if needs:
-                self.prefetch.later(self.graph.recipes[label], self.ranks[label])
-            else:
+        cached: dict[str, Cached] = {}
+        for label, step in self.plan.steps.items():
+            if isinstance(step, Cached):
+                cached[label] = step
+            elif not self.waits.is_waiting(label):
                 self.settled.append(label)
-        cached = {label: s for label, s in self.plan.steps.items() if isinstance(s, Cached)}
+            elif self.prefetch.is_useful:
+                self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
         news = self.history.news({label: step.action for label, step in cached.items()})
         for label, step in cached.items():
             self._cached(label, step, is_news=label in news)
@@ -286,10 +276,13 @@ class _Loop:
         while False in {self._start(*one) for one in self.ready.take(self.node)}:
             pass
 
-    def _start(self, placement: Placement, resolved: Resolved, reason: str) -> bool:
+    def _start(self, placement: Placement, reason: str, input_root: bytes) -> bool:
         """Start a step; say whether it needs to run, and no identical one runs or ran already."""
-        if resolved.digest in self.finished:
-            outputs = self.finished[resolved.digest]
+        recipe = self.graph.recipes[placement.label]
+        resolved = with_inputs(self.store.cas, recipe, Digest(input_root.hex()))
+        same = self.finished.get(bytes.fromhex(resolved.digest))
+        if same is not None:
+            outputs = self.ended.outputs(same)
             self._realised(placement.label, resolved.digest, outputs)
             self._cached(placement.label, Cached(outputs, resolved.digest))
             return False
@@ -306,7 +299,6 @@ class _Loop:
                 placement=placement.explanation,
             )
         )
-        recipe = self.graph.recipes[placement.label]
         self.crew.start(functools.partial(self._execute, recipe, resolved))
         return True
 
@@ -374,7 +366,7 @@ class _Loop:
             observed=outcome.observed,
         )
         self.store.actions.record(resolved.action, result, resolved.inputs)
-        self.finished[resolved.digest] = outcome.outputs
+        self.finished[bytes.fromhex(resolved.digest)] = running.labels[0]
         for number, label in enumerate(running.labels):
             self._realised(label, resolved.digest, outcome.outputs)
             ended = Built(outcome.outputs, resolved.digest, outcome.wall_seconds)
@@ -426,7 +418,7 @@ class _Loop:
         self.store.actions.also(self.history.note(label, past))
 
     def _realised(self, label: str, action: Digest, outputs: Digest) -> None:
-        recipe = self.graph.recipes[label].digest
+        recipe = self.graph.digest_of(label)
         self.store.actions.record_realisation(
             Realisation(recipe=recipe, action=action, outputs=outputs)
         )
@@ -439,14 +431,11 @@ class _Loop:
 
     def _end(self, label: str, step: Cached | Built) -> None:
         """Note that a step has outputs and look at those that waited for it."""
-        self.ended[label] = step
-        self.outputs[label] = step.outputs
-        if self.dependents.get(label) and isinstance(step, Cached):
-            self.prefetch.needed(label, self.ranks[label], step.outputs)
-        for dependent in self.dependents.get(label, ()):
-            waits = self.waiting[dependent]
-            waits.discard(label)
-            if not waits and dependent not in self.ended:
+        self.ended.put(label, step)
+        if self.prefetch.is_useful and isinstance(step, Cached) and any(self.waits.after(label)):
+            self.prefetch.needed(label, self.waits.rank(label), step.outputs)
+        for dependent in self.waits.end(label):
+            if dependent not in self.ended:
                 self.settled.append(dependent)
 
     def _look_at(self, label: str) -> None:
@@ -454,12 +443,13 @@ class _Loop:
         if label in self.ended:
             return
         planned = self.plan.steps[label]
-        if isinstance(planned, Run) and planned.resolved is not None:
-            self._make_ready(label, planned.resolved, planned.reason)
+        if isinstance(planned, Run) and planned.input_root is not None:
+            self._make_ready(label, planned)
             return
         recipe = self.graph.recipes[label]
         try:
-            resolved = resolve(self.store.cas, recipe, self.outputs)
+            needed = {need.recipe: self.ended.outputs(need.recipe) for need in recipe.needs}
+            resolved = resolve(self.store.cas, recipe, needed)
         except NothingMatchesError as error:
             self._fail(label, Failed(str(error)))
             return
@@ -468,28 +458,31 @@ class _Loop:
             self._realised(label, step.action, step.outputs)
             self._cached(label, step)
         else:
-            self._make_ready(label, resolved, step.reason)
+            self._make_ready(label, step)
 
-    def _make_ready(self, label: str, resolved: Resolved, reason: str) -> None:
-        recipe = self.graph.recipes[label]
-        self.ready.add(label, self.ranks[label], recipe.resources, resolved, reason)
-        self.prefetch.ready(label, self.ranks[label], resolved.action)
+    def _make_ready(self, label: str, step: Run) -> None:
+        assert step.input_root is not None
+        rank = self.waits.rank(label)
+        self.ready.add(label, rank, step.reason, step.input_root)
+        if self.prefetch.is_useful:
+            toolchains = self.graph.recipes[label].toolchains
+            self.prefetch.ready(label, rank, [Digest(step.input_root.hex()), *toolchains])
 
     def _fail(self, label: str, step: Failed) -> None:
-        self.ended[label] = step
+        self.ended.put(label, step)
         self.first_failure = self.first_failure or label
-        pending = list(self.dependents.get(label, ()))
+        pending = list(self.waits.after(label))
         while pending:
             dependent = pending.pop()
             if dependent not in self.ended:
-                self.ended[dependent] = Skipped(label)
+                self.ended.put(dependent, Skipped(label))
                 self.emit(StepSkipped(label=dependent, because=label))
-                pending.extend(self.dependents.get(dependent, ()))
+                pending.extend(self.waits.after(dependent))
 
     def _end_rest(self) -> None:
         """Say of every step that did not end why."""
         for label in self.plan.steps:
             if label not in self.ended:
                 failed = None if self.interrupted else self.first_failure
-                self.ended[label] = Skipped(failed) if failed else Cancelled()
+                self.ended.put(label, Skipped(failed) if failed else Cancelled())
                 self.emit(StepSkipped(label=label, because=failed or "interrupted"))

@@ -128,8 +128,8 @@ class About:
 class Graph:
     """All recipes of a project by label, and which of them make up each artifact.
 
-    `load` gives the project that they came from, `digests` the recipe digest of a label where that
-    is quicker than by way of the recipe.
+    `load` gives the project that they came from, `digests` the recipe digest of a label and `needs`
+    what it needs where that is quicker than by way of the recipe.
     """
 
     recipes: Mapping[str, Recipe]
@@ -138,10 +138,17 @@ class Graph:
     isolation: str
     load: Callable[[], Unit] = field(repr=False)
     digests: Callable[[str], Digest] | None = field(default=None, repr=False)
+    needs: Callable[[str], tuple[str, ...]] | None = field(default=None, repr=False)
 
     def digest_of(self, label: str) -> Digest:
         """Return the recipe digest of a step."""
         return self.recipes[label].digest if self.digests is None else self.digests(label)
+
+    def needs_of(self, label: str) -> tuple[str, ...]:
+        """Return the steps that a step needs, each once."""
+        if self.needs is not None:
+            return self.needs(label)
+        return tuple(dict.fromkeys(need.recipe for need in self.recipes[label].needs))
 
     @property
     def root(self) -> Unit:

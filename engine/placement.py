@@ -77,19 +77,3 @@ def take(node: Node, placement: Placement) -> Node:
         free_cpus=node.free_cpus - placement.cpus,
         free_memory=node.free_memory - placement.memory,
     )
-
-
-def upward_ranks(
-    needs: dict[str, tuple[str, ...]], seconds: dict[str, float], order: list[str]
-) -> dict[str, float]:
-    """Return for each step the longest chain (seconds) from its start to the end of the build.
-
-    `needs` names what each step needs, `order` lists the steps needed ones first. This is the
-    upward rank of HEFT (Topcuoglu et al., 2002) without transfer costs.
-    """
-    ranks = dict(seconds)
-    for label in reversed(order):
-        for needed in needs[label]:
-            if needed in ranks:
-                ranks[needed] = max(ranks[needed], seconds[needed] + ranks[label])
-    return ranks

@@ -17,10 +17,13 @@ from store.store import Store
 
 @frozen
 class Run:
-    """The step would run now, for this reason."""
+    """The step would run now, for this reason.
+
+    Of the action only the digest of its inputs is kept, as bytes: the rest stands in the recipe.
+    """
 
     reason: str
-    resolved: Resolved | None = field(default=None, eq=False, repr=False)
+    input_root: bytes | None = field(default=None, eq=False, repr=False)
 
 
 @frozen
@@ -56,7 +59,7 @@ def make_plan(
     """Return the plan for `targets` (step labels): realisations first, then the action cache.
 
     Below a step that is not realised, `remembered` is asked before the store is. A plan `to_show`
-    holds no actions: they are what takes room.
+    holds nothing of the actions.
     """
     realised: dict[str, Cached] = {}
     wanted: dict[str, None] = {}
@@ -134,7 +137,8 @@ def look_up(label: str, resolved: Resolved, store: Store, history: History) -> C
     result = store.actions.lookup(resolved.action, resolved.inputs)
     if result is not None:
         return Cached(result.outputs, result.action)
-    return Run(why_run(label, resolved, store, history), resolved)
+    reason = why_run(label, resolved, store, history)
+    return Run(reason, bytes.fromhex(resolved.action.input_root))
 
 
 def why_run(label: str, resolved: Resolved, store: Store, history: History) -> str:

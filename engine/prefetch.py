@@ -15,7 +15,7 @@ from engine.timeline.events import BlobsPromoted
 from store.cas import Cas
 from store.digest import Digest
 from store.errors import BnError
-from store.objects import Action, Directory, Entry, File
+from store.objects import Directory, Entry, File
 from store.tiers import form_of
 
 _Wish: TypeAlias = tuple[int, float, int, str, list[Entry]]
@@ -40,16 +40,16 @@ class Prefetch:
         self._seen: set[Digest] = set()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
-        self._useful = sum(tier.durable and tier.readable for tier in cas.tiers) > 1
+        self.is_useful = sum(tier.durable and tier.readable for tier in cas.tiers) > 1
+        """Whether there is a slower tier: without one nothing needs to be noted here."""
 
-    def ready(self, label: str, rank: float, action: Action) -> None:
-        """Note what a step that starts soon needs."""
-        trees = (action.input_root, *action.toolchains)
+    def ready(self, label: str, rank: float, trees: Iterable[Digest]) -> None:
+        """Note the trees that a step that starts soon needs."""
         self._add(0, label, rank, map(Directory, trees))
 
     def later(self, recipe: Recipe, rank: float) -> None:
         """Note what is known already of the needs of a step that waits."""
-        if self._useful:
+        if self.is_useful:
             files = [entry for one in recipe.selections for entry in one.entries.values()]
             self._add(1, recipe.label, rank, [*files, *map(Directory, recipe.toolchains)])
 
@@ -69,7 +69,7 @@ class Prefetch:
             self._thread.join(_PATIENCE)
 
     def _add(self, later: int, label: str, rank: float, entries: Iterable[Entry]) -> None:
-        if not self._useful:
+        if not self.is_useful:
             return
         self._wishes.put((later, -rank, next(self._numbers), label, list(entries)))
         if self._thread is None:

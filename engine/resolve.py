@@ -43,10 +43,15 @@ def resolve(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> Resolved
     for selection in recipe.selections:
         entries.update(selection.entries)
     entries.update(_needed(cas, recipe, outputs))
+    return with_inputs(cas, recipe, build_tree(cas, entries))
+
+
+def with_inputs(cas: Cas, recipe: Recipe, input_root: Digest) -> Resolved:
+    """Return the action that `recipe` is with the tree `input_root` as its inputs."""
     action = Action(
         command=recipe.command,
         env=recipe.env,
-        input_root=build_tree(cas, entries),
+        input_root=input_root,
         toolchains=recipe.toolchains,
         outputs=recipe.outputs,
         depfile=recipe.depfile,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pytest
@@ -48,7 +49,7 @@ def failing(*labels: str, seconds: float = 1.0) -> Callable[[ExecutionRequest], 
 
 def kinds(steps: object) -> dict[str, str]:
     """Return how each step ended, as the name of its class."""
-    assert isinstance(steps, dict)
+    assert isinstance(steps, Mapping)
     return {label: type(step).__name__ for label, step in sorted(steps.items())}
 
 

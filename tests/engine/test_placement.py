@@ -1,15 +1,14 @@
-"""Placement and ranks: never over-committed, longest chain first, the same every time."""
+"""Placement: never over-committed, longest chain first, the same every time."""
 
 from __future__ import annotations
 
-import itertools
 import random
 
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.placement import Node, Ready, place, release, take, upward_ranks
+from engine.placement import Node, Ready, place, release, take
 
 steps = st.builds(
     Ready,
@@ -107,39 +106,3 @@ def test_a_placement_says_why() -> None:
     node = Node(name="n", cpus=4, memory=10, free_cpus=3, free_memory=10)
     (placed,) = place([Ready(label="a", rank=12.34, cpus=2)], node)
     assert placed.explanation == "longest chain first (12.3 s), 2 of 3 free cpus"
-
-
-Chains = tuple[dict[str, tuple[str, ...]], dict[str, float]]
-
-
-@st.composite
-def chains(draw: st.DrawFn) -> Chains:
-    """Return an acyclic graph of steps and how long each takes."""
-    labels = [f"s{number}" for number in range(draw(st.integers(1, 8)))]
-    needs = {
-        label: tuple(draw(st.lists(st.sampled_from(labels[:number]), max_size=3))) if number else ()
-        for number, label in enumerate(labels)
-    }
-    return needs, {label: float(draw(st.integers(0, 9))) for label in labels}
-
-
-@given(chains())
-def test_a_rank_is_the_longest_chain_to_the_end(chains: Chains) -> None:
-    needs, seconds = chains
-
-    def longest(label: str) -> float:
-        after = [one for one in needs if label in needs[one]]
-        return seconds[label] + max(map(longest, after), default=0.0)
-
-    assert upward_ranks(needs, seconds, list(needs)) == {one: longest(one) for one in needs}
-
-
-def test_ranks_of_long_chains() -> None:
-    labels = [str(number) for number in range(5000)]
-    needs = {"0": (), **{b: (a,) for a, b in itertools.pairwise(labels)}}
-    ranks = upward_ranks(needs, dict.fromkeys(labels, 1.0), labels)
-    assert (ranks["0"], ranks["4999"]) == (5000, 1)
-
-
-def test_needs_outside_the_plan_have_no_rank() -> None:
-    assert upward_ranks({"b": ("a",)}, {"b": 2.0}, ["b"]) == {"b": 2.0}
