@@ -15,23 +15,42 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run bn with the process's arguments and exit with the code that tells how it went."""
-    _drop_python_path()
+    changed = _drop_python_path()
     arguments = sys.argv[1:]
     if arguments[:1] == ["build"] and _up_to_date(arguments[1:]):
         _finish(0)
+    if not changed and arguments[:1] in (["build"], ["test"]):
+        code = _handed_over()
+        if code is not None:
+            _finish(code)
+    _finish(run_command(arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run a command line in this process and return the exit code."""
     try:
         _end_as_interrupted()
         find_packages()
         if arguments[:1] == ["build"] and not any(word.startswith("-") for word in arguments):
             from engine.cli.plain import build_named
 
-            _finish(build_named(arguments[1:]))
+            return build_named(arguments[1:])
         from engine.cli.commands import run
 
-        _finish(run(arguments))
+        return run(arguments)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        _finish(130)
+        return 130
+
+
+def flushed(code: int) -> int:
+    """Write out what was said; return the code, which a reader that has gone does not change."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        pass
+    return code
 
 
 def _end_as_interrupted() -> None:
@@ -45,8 +64,9 @@ def _end_as_interrupted() -> None:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
-def _drop_python_path() -> None:
-    """Take PYTHONPATH back: nothing on it may shadow packages with names as plain as `store`.
+def _drop_python_path() -> bool:
+    """Take PYTHONPATH back: nothing on it may shadow packages with names as plain as `store`. Say
+    whether Python had started with it.
 
     The launcher in a checkout starts Python isolated; this is for the `bn` that pip installs.
     """
@@ -54,6 +74,8 @@ def _drop_python_path() -> None:
     if given and not sys.flags.isolated:
         dropped = {os.path.abspath(path) for path in given.split(os.pathsep)}
         sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) not in dropped]
+        return True
+    return False
 
 
 def _up_to_date(arguments: list[str]) -> bool:
@@ -73,14 +95,28 @@ def _up_to_date(arguments: list[str]) -> bool:
     return True
 
 
+def _handed_over() -> int | None:
+    """Return the exit code of a process that did the work without having to start, None where
+    there is none."""
+    from store.where import store_path
+
+    try:
+        store = store_path()
+        if not os.path.lexists(f"{store}/watch/warm"):
+            return None
+        from engine.watch.warm import hand_over
+
+        return hand_over(store)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except Exception:  # it is said where the work is done
+        return None
+
+
 def _finish(code: int) -> NoReturn:
     """Exit at once: nothing that bn started is left, so the interpreter need not tidy up."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        code = code or 0
-    os._exit(code)
+    os._exit(flushed(code))
 
 
 if __name__ == "__main__":

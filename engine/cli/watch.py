@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from engine.cli import start
 from engine.watch.ask import talk
 from store.errors import OK, HostError, InputError, host_error
 from store.where import default_store
@@ -33,9 +34,13 @@ READY_SECONDS: Final = 10
     metavar="HOURS",
     help="End when nobody has asked for so long.",
 )
+@click.option("--no-warm", "cold", is_flag=True, help="Keep no process ready for builds.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout.")
-def command(foreground: bool, stop: bool, status: bool, idle: float, as_json: bool) -> int:
-    """Watch the files of the store's recent builds, so that bn build need not look at them.
+def command(
+    foreground: bool, stop: bool, status: bool, idle: float, cold: bool, as_json: bool
+) -> int:
+    """Watch the files of the store's recent builds, so that bn build need not look at them, and
+    keep a process ready for builds that have something to do.
 
     To end it, however, costs only time.
     """
@@ -47,17 +52,17 @@ def command(foreground: bool, stop: bool, status: bool, idle: float, as_json: bo
     if status:
         return _show(store, as_json)
     if foreground:
-        _serve(store, idle)
+        _serve(store, idle, not cold)
         return OK
     if running := _status(store):
         _say(as_json, {"process": running["process"]}, "a watcher runs already")
         return OK
-    process = _start(store, idle)
+    process = _start(store, idle, cold)
     _say(as_json, {"process": process}, f"watching (process {process}); bn watch --stop ends it")
     return OK
 
 
-def _serve(store: Path, idle: float) -> None:
+def _serve(store: Path, idle: float, warm: bool) -> None:
     from engine.watch.service import Service
 
     if not (store / "format").exists():
@@ -68,16 +73,16 @@ def _serve(store: Path, idle: float) -> None:
         sys.stderr.flush()
 
     try:
-        Service(store, idle * 3600).run(ready)
+        Service(store, idle * 3600, warm).run(ready)
     except OSError as error:
         raise host_error(error, "cannot watch") from error
 
 
-def _start(store: Path, idle: float) -> int:
+def _start(store: Path, idle: float, cold: bool) -> int:
     """Start a watcher in the background and return its process once it answers."""
-    program = [sys.executable, "-I", "-m", "engine.cli.main", "watch", "--foreground"]
+    program = [sys.executable, "-I", "-S", start.__file__, "watch", "--foreground"]
     server = subprocess.Popen(
-        [*program, "--idle", str(idle)],
+        [*program, "--idle", str(idle), *(["--no-warm"] if cold else [])],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -126,6 +131,8 @@ def _show(store: Path, as_json: bool) -> int:
     memory = status["memory"] / 2**20
     used = f"{status['watches']} of {status['most_watches']} watches"
     lines = [f"process {status['process']}, {memory:.0f} MiB, {used}"]
+    if warm := status["warm"]:
+        lines.append(_ready(warm))
     for one in status["records"]:
         why = f" ({one['why']})" if one["why"] else ""
         lines.append(f"{one['directory']}: {one['state']}{why}")
@@ -133,6 +140,16 @@ def _show(store: Path, as_json: bool) -> int:
         lines.append(f"    {counts}, asked {one['questions']} times")
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return OK
+
+
+def _ready(warm: dict[str, Any]) -> str:
+    """Return the line on the process that is ready for builds."""
+    if warm["process"] is None:
+        where = "none is ready for builds"
+    else:
+        where = f"process {warm['process']} ready for builds, {warm['memory'] / 2**20:.0f} MiB"
+    counts = f"{warm['handed']} handed over, {warm['refused']} refused"
+    return f"{where}, {counts}" + (f" ({warm['why']})" if warm["why"] else "")
 
 
 def _status(store: Path) -> dict[str, Any] | None:

@@ -29,21 +29,28 @@ def ask(store: str, name: str, identity: bytes) -> bool | None:
 
 def talk(store: str, packet: bytes, seconds: float) -> bytes:
     """Send one packet to the store's watcher and return its answer. Raises OSError."""
-    directory = -1
-    path = f"{store}/watch/socket"
-    with_socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     try:
-        with_socket.settimeout(seconds)
-        if len(os.fsencode(path)) > LONGEST:
-            directory = os.open(f"{store}/watch", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            path = f"/proc/self/fd/{directory}/socket"
-        with_socket.connect(path)
-        with_socket.send(packet)
-        return with_socket.recv(1 << 18)
+        connection.settimeout(seconds)
+        join(connection, f"{store}/watch", "socket")
+        connection.send(packet)
+        return connection.recv(1 << 18)
     finally:
-        with_socket.close()
-        if directory >= 0:
-            os.close(directory)
+        connection.close()
+
+
+def join(connection: socket, directory: str, name: str) -> None:
+    """Connect to the socket of that name, by the directory's descriptor where the path is too long
+    for an address. Raises OSError."""
+    path = f"{directory}/{name}"
+    if len(os.fsencode(path)) <= LONGEST:
+        connection.connect(path)
+        return
+    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{handle}/{name}")
+    finally:
+        os.close(handle)
 
 
 def view() -> str:

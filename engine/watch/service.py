@@ -21,7 +21,9 @@ from typing import Any, Final
 
 from engine.watch.ask import view
 from engine.watch.inotify import NAMES, Inotify, most_watches
+from engine.watch.keeper import Keeper, memory_of
 from engine.watch.places import MOUNTS, parse_mounts
+from engine.watch.sockets import is_own, listen, remove_own
 from engine.watch.vigil import Vigil
 from store.errors import HostError
 
@@ -50,10 +52,12 @@ NAME: Final = 32
 class Service:
     """The watcher of one store."""
 
-    def __init__(self, store: Path, idle_seconds: float) -> None:
+    def __init__(self, store: Path, idle_seconds: float, warm: bool = True) -> None:
+        """Not `warm`: without a zygote for builds that have something to do."""
         self._store = store
         self._idle = idle_seconds
         self._view = view()
+        self._keeper = Keeper(store) if warm else None
         self._vigils: dict[str, Vigil] = {}
         self._tried: dict[str, float] = {}
         self._busy: tuple[str, Iterator[None]] | None = None
@@ -71,8 +75,9 @@ class Service:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             _lock(stack, directory)
-            listening = stack.enter_context(_listen(directory))
-            stack.callback(_remove_own, directory, os.stat(directory / "socket").st_ino)
+            listening = stack.enter_context(listen(directory, "socket"))
+            inode = os.stat(directory / "socket").st_ino
+            stack.callback(remove_own, directory, "socket", inode)
             mounts = stack.enter_context(open(MOUNTS, "rb", buffering=0))
             news = Inotify()
             stack.callback(news.close)
@@ -81,6 +86,8 @@ class Service:
             news.add(os.fsencode(directory), NAMES)  # without its socket nobody can ask
             self._look_at_mounts(mounts)
             self._take_newest()
+            if self._keeper:
+                stack.callback(self._keeper.close)
             with contextlib.suppress(KeyboardInterrupt):
                 ready()
                 self._loop(listening, mounts, news)
@@ -97,7 +104,11 @@ class Service:
             for vigil in self._vigils.values():
                 if vigil.handle is not None and vigil.state != "setting up":
                     poll.register(vigil.handle, select.POLLIN)
+            if self._keeper and (zygote := self._keeper.handle) is not None:
+                poll.register(zygote, select.POLLIN)
             found = {handle for handle, _ in poll.poll(self._pause() * 1000)}
+            if self._keeper and self._keeper.look(found):
+                self._asked_at = time.monotonic()
             if news.handle in found:
                 self._take_news(news)
             if mounts.fileno() in found:
@@ -111,7 +122,9 @@ class Service:
                     vigil.take_in()
                     self._happened = time.monotonic()
             self._set_up()
-            if time.monotonic() - self._asked_at > self._idle or not _is_own(self._store, inode):
+            if time.monotonic() - self._asked_at > self._idle or not is_own(
+                self._store / "watch", "socket", inode
+            ):
                 return
 
     def _pause(self) -> float:
@@ -120,6 +133,7 @@ class Service:
             return 0
         vigils = self._vigils.values()
         waiting = any(vigil.unproved or self._is_due(vigil) for vigil in vigils)
+        waiting |= self._keeper is not None and self._keeper.handle is None
         return QUIET_SECONDS if waiting else min(60.0, self._idle)
 
     def _set_up(self) -> None:
@@ -255,10 +269,10 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Return what is watched, for people and for machines; memory in bytes."""
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
         return {
             "process": os.getpid(),
-            "memory": pages * os.sysconf("SC_PAGE_SIZE"),
+            "memory": memory_of(os.getpid()),
+            "warm": self._keeper.status() if self._keeper else None,
             "questions": self._questions,
             "watches": sum(vigil.watches for vigil in self._vigils.values()),
             "most_watches": int(most_watches() * SHARE),
@@ -287,35 +301,6 @@ def _lock(stack: contextlib.ExitStack, directory: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise HostError("a watcher runs already", "bn watch --status") from None
-
-
-def _listen(directory: Path) -> socket.socket:
-    """Return the socket that only this user can ask on. A path may be too long for an address, so
-    the way is by the directory's descriptor."""
-    (directory / "socket").unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    handle = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    before = os.umask(0o177)
-    try:
-        listening.bind(f"/proc/self/fd/{handle}/socket")
-    finally:
-        os.umask(before)
-        os.close(handle)
-    listening.listen(16)
-    return listening
-
-
-def _is_own(store: Path, inode: int) -> bool:
-    """Say whether the socket that people find is the one that is listened on."""
-    try:
-        return os.stat(store / "watch" / "socket").st_ino == inode
-    except OSError:
-        return False
-
-
-def _remove_own(directory: Path, inode: int) -> None:
-    if _is_own(directory.parent, inode):
-        (directory / "socket").unlink(missing_ok=True)
 
 
 def _urgent(mounts: Any) -> bool:

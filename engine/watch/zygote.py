@@ -1,0 +1,241 @@
+"""The zygote: a process that has imported what a build needs, and forks a worker for each.
+
+It holds nothing else: no store, no thread, no event loop. What a worker does, it does with the
+code, the arguments and the files that an ordinary start would have. As soon as a file that it
+imported has changed it takes no more requests, so that old code never runs. It ends with the
+watcher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+from engine.record import SIGNATURE
+from engine.watch.inherit import Refused, adopt, differs, parsed
+from engine.watch.sockets import is_own, listen, remove_own
+from engine.watch.warm import MOST_DESCRIPTORS, SOCKET
+
+MODULES: Final = (
+    *("engine.cli.main", "engine.cli.plain", "engine.cli.commands", "engine.cli.build"),
+    *("engine.cli.test", "engine.build", "engine.evaluate", "engine.explain"),
+    *("engine.spec.project", "executors.sandbox", "executors.wall", "rich.console", "rich.live"),
+)
+"""What a build imports, with what these import."""
+
+CONTROL: Final = 0
+"""The descriptor of the socket to the watcher."""
+
+FRESH_NS: Final = 10**9
+"""A file that changed so shortly before it was imported may have been read as it was before."""
+
+MOST_BYTES: Final = 1 << 18
+"""More than a request can have: a socket does not take it."""
+
+PATIENCE_SECONDS: Final = 1.0
+"""How long a client may take to send what it connected for."""
+
+UNFLUSHED: Final = 120
+"""Python's exit code where what was said could not be written."""
+
+STALE, READY, HANDED, REFUSED = b"stale", b"ready", b"handed", b"refused"
+"""What it tells the watcher."""
+
+
+def main(store: str, began_ns: int) -> NoReturn:
+    """Serve a store's builds until the watcher is gone or the code has changed, and workers have
+    ended. Nothing of bn was imported before `began_ns`."""
+    for name in MODULES:
+        importlib.import_module(name)
+    loaded = signatures()
+    newest = max(max(mark[:2]) for mark in loaded.values())
+    if newest > began_ns - FRESH_NS or len(os.listdir("/proc/self/task")) != 1:
+        _tell(STALE)
+    else:
+        Zygote(Path(store) / "watch", loaded).run()
+    os._exit(0)
+
+
+def signatures() -> dict[str, tuple[int, ...]]:
+    """Return the signatures of all files that modules were loaded from. Raises OSError where one
+    is gone."""
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return {file: SIGNATURE(os.stat(file)) for file in sorted(filter(None, files))}
+
+
+class Zygote:
+    """One process's workers and its socket. `loaded` are the signatures of what it imported."""
+
+    def __init__(self, directory: Path, loaded: dict[str, tuple[int, ...]]) -> None:
+        self._directory = directory
+        self._loaded = loaded
+        self._workers: dict[int, tuple[int, socket.socket]] = {}
+
+    def run(self) -> None:
+        """Serve."""
+        os.set_blocking(CONTROL, False)
+        gc.collect()
+        gc.freeze()
+        with listen(self._directory, SOCKET) as listening:
+            inode = os.stat(self._directory / SOCKET).st_ino
+            _tell(READY)
+            while self._watched(inode) and not self._take(listening):
+                pass
+            remove_own(self._directory, SOCKET, inode)
+        while self._workers:
+            self._wait(-1)
+
+    def _watched(self, inode: int) -> bool:
+        """Say whether there still are a watcher and a way to ask."""
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(CONTROL, 16):
+                return False
+        return is_own(self._directory, SOCKET, inode)
+
+    def _take(self, listening: socket.socket) -> bool:
+        """Wait for something to happen and see to it; say whether the code has changed."""
+        if not self._wait(listening.fileno()):
+            return False
+        connection, _ = listening.accept()
+        try:
+            stale = signatures_of(self._loaded) != self._loaded
+        except OSError:
+            stale = True
+        if stale:
+            connection.close()
+            _tell(STALE)
+            return True
+        process = os.fork()
+        if process == 0:
+            for other in (listening, *(one for _, one in self._workers.values())):
+                other.detach()  # its number is given away in a moment
+            _work(connection)
+        self._workers[os.pidfd_open(process)] = (process, connection)
+        return False
+
+    def _wait(self, listening: int) -> bool:
+        """Wait for a client, the watcher's end, or a worker's; say whether there is a client."""
+        poll = select.poll()
+        if listening >= 0:
+            poll.register(listening, select.POLLIN)
+            poll.register(CONTROL, select.POLLIN)
+        for worker, (_, connection) in self._workers.items():
+            poll.register(worker, select.POLLIN)
+            if connection.fileno() >= 0:
+                poll.register(connection, select.POLLRDHUP)
+        found = {handle for handle, _ in poll.poll()}
+        for worker, (process, connection) in list(self._workers.items()):
+            if worker in found:
+                _bury(process, connection)
+                os.close(worker)
+                del self._workers[worker]
+            elif connection.fileno() in found:
+                # the kernel tells the worker, which may have been stopped
+                connection.close()
+                signal.pidfd_send_signal(worker, signal.SIGCONT)
+        return listening in found
+
+
+def signatures_of(files: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the signatures of files now. Raises OSError where one is gone."""
+    return dict(zip(files, map(SIGNATURE, map(os.stat, files)), strict=True))
+
+
+def _bury(process: int, connection: socket.socket) -> None:
+    """Take in how a worker ended, and tell its client where a signal did that."""
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with connection, contextlib.suppress(OSError):
+        if status < 0:
+            connection.send(b"k%d" % -status)
+
+
+def _tell(word: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(CONTROL, word)
+
+
+# the worker
+
+
+def _work(connection: socket.socket) -> NoReturn:
+    """Run what the client asks for, as it would have been run there."""
+    try:
+        os.setsid()
+        connection = _taken(connection)
+    except BaseException:  # nobody to tell: the client has gone, or goes the ordinary way
+        os._exit(1)
+    code = _run(sys.argv[1:])
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    with contextlib.suppress(OSError):
+        connection.send(b"e%d" % code)
+    os._exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Return the exit code of a command line; what nobody expected ends as Python ends it."""
+    from engine.cli.main import flushed, run_command
+
+    code = 1
+    try:
+        code = run_command(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        code = 130
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    try:
+        return flushed(code)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return UNFLUSHED
+
+
+def _taken(connection: socket.socket) -> socket.socket:
+    """Become as the client is, and return the connection to it once it says to go on; else end."""
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    client = memoryview(peer).cast("i")[0]
+    watcher = os.dup(CONTROL)
+    os.set_inheritable(watcher, False)
+    try:
+        connection.settimeout(PATIENCE_SECONDS)
+        packet, received, _, _ = socket.recv_fds(
+            connection, MOST_BYTES, MOST_DESCRIPTORS + 1, socket.MSG_CMSG_CLOEXEC
+        )
+        asked = parsed(packet)
+        if why := differs(asked, client):
+            raise Refused(why)
+        os.write(watcher, HANDED)
+        number = adopt(asked, client, received, connection.detach())
+    except (Refused, OSError) as error:
+        with contextlib.suppress(OSError):
+            os.write(watcher, REFUSED + b" " + str(error).encode("utf-8", "surrogateescape")[:99])
+        os._exit(1)
+    connection = socket.socket(fileno=number)
+    connection.settimeout(None)
+    connection.send(b"r%d" % os.getpid())
+    if connection.recv(1) != b"g":
+        os._exit(1)
+    _end_with_client(connection)
+    return connection
+
+
+def _end_with_client(connection: socket.socket) -> None:
+    """Have the kernel send SIGTERM when the client is gone."""
+    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGTERM)
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+    fcntl.fcntl(connection, fcntl.F_SETFL, flags | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    if poll.poll(0):
+        raise OSError(errno.ECONNRESET, "the client has gone")
