@@ -108,10 +108,9 @@ class Cas:
         """The primary tier's directory."""
         return self.primary.root
 
-    @property
-    def tmp(self) -> Path:
-        """Where the primary tier's temporaries are."""
-        return self.primary.tmp
+    def unfinished(self) -> list[str]:
+        """Return the paths of the temporaries in the primary tier."""
+        return self.primary.unfinished()
 
     def incidents(self) -> list[Incident]:
         """Return which tiers dropped out since the last call."""

@@ -11,6 +11,7 @@ from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.errors import HostError, host_error
 from store.objects import Directory, File, Link
+from store.spread import make_spread
 
 
 def materialise(cas: Cas, tree: Digest, target: str, copy: bool = False) -> None:
@@ -71,7 +72,7 @@ def _show(cas: Cas, tree: Digest) -> Path:
     target = cas.root / "trees" / tree
     temporary = cas.temporary()
     try:
-        target.parent.mkdir(exist_ok=True)
+        make_spread(str(target.parent))
         materialise(cas, tree, temporary)
         cas.commit_objects()  # what is shown names the tree
         os.rename(temporary, target)

@@ -15,6 +15,7 @@ from store.errors import BnError, HostError, host_error
 from store.index import Index
 from store.leases import Lease
 from store.policy import Policy
+from store.spread import make_spread
 from store.tiers import TierSpec
 
 FORMAT: Final = "1"
@@ -78,13 +79,13 @@ class Store:
     def work(self) -> Path:
         """Return the directory, on the store's file system, under which actions run."""
         path = self.cas.root / "work"
-        path.mkdir(exist_ok=True)
+        make_spread(str(path))
         return path
 
     def trees(self) -> Path:
         """Return the directory of the primary tier in which trees are shown as directories."""
         path = self.cas.root / "trees"
-        path.mkdir(exist_ok=True)
+        make_spread(str(path))
         return path
 
     def lease(self, purpose: str) -> Lease:
@@ -95,8 +96,12 @@ class Store:
     def _sweep_temporaries(self) -> None:
         """Remove what processes that are gone left unfinished (their id leads the names)."""
         tiers = [tier for tier in self.cas.tiers if tier.writable]
-        places = [place for tier in tiers for place in (tier.tmp, tier.root / "work")]
-        for place in filter(Path.is_dir, places):
+        places = [
+            place
+            for tier in tiers
+            for place in (f"{tier.tmp}", *tier.temporaries(), f"{tier.root}/work")
+        ]
+        for place in filter(os.path.isdir, places):
             for entry in os.scandir(place):
                 owner = entry.name.partition("-")[0]
                 if owner.isdigit() and not Path("/proc", owner).exists():

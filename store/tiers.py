@@ -21,12 +21,16 @@ from store.epoch import EPOCH_NS as EPOCH_NS
 from store.object_table import ObjectTable
 from store.packing import Reading, opened, pack, unpack, write_file
 from store.records import frozen
+from store.spread import make_spread
 
 RAM, NVME, SSD, HDD, NETWORK = range(5)
 LEVEL_NAMES: Final = ("RAM disk", "NVMe", "SATA SSD", "HDD", "network")
 
 FILE_MODE: Final = 0o444
 EXECUTABLE_MODE: Final = 0o555
+
+_PLACES: Final = "abcdefghijklmnop"
+"""Directories for temporaries, by one letter each: a number would look like a process."""
 
 _names = itertools.count()
 
@@ -147,8 +151,12 @@ class Tier:
         status = os.stat(self.root)
         if self.level == RAM and not _ours(status):
             raise PermissionError(errno.EACCES, "belongs to somebody else", str(self.root))
-        self.tmp.mkdir(exist_ok=True)
+        if not os.path.isdir(self.temporaries()[-1]):
+            make_spread(str(self.tmp))
+            for place in self.temporaries():
+                os.makedirs(place, exist_ok=True)
         if not os.path.isdir(f"{self._blobs}/ff"):
+            make_spread(self._blobs)
             for number in range(256):
                 os.makedirs(f"{self._blobs}/{number:02x}", exist_ok=True)
         self.device = status.st_dev
@@ -180,7 +188,18 @@ class Tier:
 
     def temporary(self) -> str:
         """Return a path in this tier that nobody else uses."""
-        return f"{self.tmp}/{os.getpid()}-{next(_names)}"
+        number = next(_names)
+        return f"{self.tmp}/{_PLACES[number & 15]}/{os.getpid()}-{number}"
+
+    def temporaries(self) -> list[str]:
+        """Return the directories in which temporaries are."""
+        return [f"{self.tmp}/{name}" for name in _PLACES]
+
+    def unfinished(self) -> list[str]:
+        """Return the paths of all temporaries that are here now, of this process or another."""
+        places = filter(os.path.isdir, (str(self.tmp), *self.temporaries()))
+        found = [f"{place}/{name}" for place in places for name in os.listdir(place)]
+        return sorted({*found}.difference(self.temporaries()))
 
     def path(self, digest: Digest, form: Form = Form.PLAIN) -> str:
         """Return where a form of the blob lies here, whether it is there or not. For an object

@@ -48,8 +48,8 @@ CHAIN = """
 
 def remains(store: Path) -> list[str]:
     """Return what is left of unfinished work in a store."""
-    places = (store / "tmp", store / "work")
-    return [entry.name for place in places if place.is_dir() for entry in place.iterdir()]
+    found = [path.name for place in ("tmp", "work") for path in (store / place).rglob("*")]
+    return [name for name in found if len(name) > 1]  # but the directories for temporaries
 
 
 def fetching(bn: Bn, address: str, pin: str) -> None:

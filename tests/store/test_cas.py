@@ -95,7 +95,7 @@ def test_no_temporary_is_left(cas: Cas, tmp_path: Path) -> None:
     source.write_bytes(LARGE)
     cas.copy_in(str(source), len(LARGE), False)
     stored(cas)
-    assert os.listdir(cas.tmp) == []
+    assert cas.unfinished() == []
 
 
 @pytest.mark.parametrize("executable", [False, True])

@@ -55,7 +55,7 @@ def test_killed_migrations_lose_nothing(tmp_path: Path) -> None:
             fast, slow = store.cas.tiers
             copied = sum(slow.find(digest) is not None for digest in blobs)
             moved.add((copied, sum(fast.find(digest) is None for digest in blobs)))
-            assert not list(fast.tmp.iterdir()) + list(slow.tmp.iterdir())
+            assert not fast.unfinished() + slow.unfinished()
             for digest in blobs:
                 check(store, digest)
                 if chance.random() < 0.7:

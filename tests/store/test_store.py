@@ -89,13 +89,15 @@ def test_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         work = store.work()
         for owner in (dead, alive):
-            (store.cas.tmp / f"{owner}-0").write_text("half a blob")
+            for place in (store.cas.primary.tmp, store.cas.primary.tmp / "a"):
+                (place / f"{owner}-0").write_text("half a blob")
             (work / f"{owner}-1/build/locked").mkdir(parents=True)
             (work / f"{owner}-1/build/locked/file").touch()
             (work / f"{owner}-1/build/locked").chmod(0o000)
         (work / "kept").mkdir()
     with Store(tmp_path) as store:
-        assert os.listdir(store.cas.tmp) == [f"{alive}-0"]
+        tmp = store.cas.primary.tmp
+        assert store.cas.unfinished() == [f"{tmp}/{alive}-0", f"{tmp}/a/{alive}-0"]
         assert sorted(os.listdir(store.work())) == sorted([f"{alive}-1", "kept"])
     remove_tree(work)
     assert not work.exists()

@@ -109,7 +109,7 @@ def test_large_members_are_not_held_in_memory(
     content = bytes(range(256)) * 100
     found = unpacked(store, make_tar([("big", content)]))
     assert found["big"] == File(digest_bytes(content), len(content))
-    assert list(store.cas.tmp.iterdir()) == []
+    assert store.cas.unfinished() == []
 
 
 @pytest.mark.parametrize(
