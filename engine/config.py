@@ -21,13 +21,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from store.policy import Policy
 from store.records import frozen
+from store.room import free_bytes, total_bytes
 from store.tiers import NVME, RAM, TierSpec
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def parse_limit(text: str, disk: Path) -> int:
     if text.endswith("%") and text[:-1].strip().isdigit():
         while not disk.exists():
             disk = disk.parent
-        return shutil.disk_usage(disk).total * int(text[:-1]) // 100
+        return total_bytes(disk) * int(text[:-1]) // 100
     from engine.units import parse_size
 
     return parse_size(text)
@@ -159,7 +159,7 @@ def _ram_disk(root: Path) -> list[TierSpec]:
     """Return a tier on this machine's RAM disk, if it has one with room."""
     shared = Path("/dev/shm")
     try:
-        free = shutil.disk_usage(shared).free
+        free = free_bytes(shared)
     except OSError:
         return []
     if free < RAM_LEAST or not os.access(shared, os.W_OK):

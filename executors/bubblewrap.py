@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -57,6 +55,8 @@ class Bubblewrap:
 
     def check(self) -> None:
         """Run something in a sandbox made of the host's own files. Raises HostError if it fails."""
+        import subprocess
+
         argv = [self.path, *self.isolation(), "--ro-bind", "/", "/", *PROC]
         tried = subprocess.run(
             [*argv, "--dev", "/dev", "/bin/sh", "-c", ":"],
@@ -71,6 +71,9 @@ class Bubblewrap:
 
 def find_bubblewrap() -> Bubblewrap:
     """Return the bubblewrap of this machine. Raises HostError where there is none."""
+    import shutil
+    import subprocess
+
     path = shutil.which("bwrap")
     if path is None:
         raise not_installed()

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -163,6 +162,8 @@ def _works(version: int, name: str, parent: Path) -> bool:
     [entrance] = group.entrances()
     joined = True
     if version == 2:
+        import subprocess
+
         joining = ["/bin/sh", "-c", 'echo 0 > "$1"', "sh", str(entrance)]
         done = subprocess.run(joining, stderr=subprocess.DEVNULL, check=False)
         joined = done.returncode == 0

@@ -14,17 +14,19 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from executors.base import Limits
 from executors.limits import Fence
 from executors.waiting import closing, pause, readable, shielded
 from store.errors import host_error
 from store.records import field, frozen
+
+if TYPE_CHECKING:
+    import subprocess
 
 WATCH_SECONDS: Final = 0.1
 """How often limits are looked at that the kernel does not enforce."""
@@ -100,6 +102,8 @@ def read_status(path: Path) -> dict[str, int]:
 
 
 def _spawn(command: Command, fence: Fence) -> subprocess.Popen[bytes]:
+    import subprocess
+
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     with contextlib.ExitStack() as stack:
         try:

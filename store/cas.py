@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -468,6 +467,8 @@ class Cas:
         except OSError as error:
             if error.errno not in _LINK_REFUSED:
                 raise
+        import shutil
+
         shutil.copyfile(source, target)
         os.chmod(target, 0o755 if file.executable else 0o644)
         os.utime(target, ns=EPOCH_NS)

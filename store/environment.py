@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -282,6 +281,8 @@ def at_rest(path: Path) -> bool:
 def check(path: Path, tables: Iterable[str], what: str, hint: str) -> None:
     """Read all tables in the directory `path`, in a child process because a damaged one can end it;
     raises IntegrityError where that fails."""
+    import subprocess
+
     command = [sys.executable, "-I", "-m", "store.environment", str(path), *tables]
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False

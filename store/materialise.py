@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from pathlib import Path
 
 from store.cas import EPOCH_NS, Cas
@@ -80,5 +79,7 @@ def _show(cas: Cas, tree: Digest) -> Path:
         if not target.exists():
             raise host_error(error, "cannot materialise") from error
     finally:
+        import shutil
+
         shutil.rmtree(temporary, ignore_errors=True)
     return target

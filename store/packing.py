@@ -41,17 +41,17 @@ class SourceFailed(Exception):
 class Source:
     """A file's plain bytes, with errors that cannot be taken for those of where they go."""
 
-    def __init__(self, reading: Readable) -> None:
+    def __init__(self, reading: Readable, *damage: type[Exception]) -> None:
+        """Read from `reading`, whose errors of the kinds `damage` are the contents' fault."""
         self._reading = reading
+        self._damage = damage
 
     def read(self, size: int, /) -> bytes:
-        import zstandard
-
         try:
             return self._reading.read(size) or b""
         except OSError as error:
             raise SourceFailed(error) from error
-        except zstandard.ZstdError:
+        except self._damage:
             return b""  # the digest of what came until here is another one
 
 
@@ -66,7 +66,7 @@ def opened(path: str, packed: bool) -> Iterator[Reading]:
         import zstandard
 
         with zstandard.ZstdDecompressor().stream_reader(file) as reading:
-            yield Source(reading)
+            yield Source(reading, zstandard.ZstdError)
 
 
 def write_file(source: Reading, target: str, packed: bool) -> tuple[Digest, int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Final
 
 from store.records import frozen
+from store.room import total_bytes
 
 DEFAULT_SHARE: Final = 0.25
 """The share of its file system that a store without another limit may fill."""
@@ -30,4 +30,4 @@ class Policy:
         """Return the most bytes that the store at `root` may hold."""
         if self.max_size is not None:
             return self.max_size
-        return int(shutil.disk_usage(root).total * DEFAULT_SHARE)
+        return int(total_bytes(root) * DEFAULT_SHARE)

@@ -1,10 +1,10 @@
 """Records: `attrs.frozen` and its like for modules that every build loads.
 
 attrs compiles several methods for every class when it is defined, and takes as long to load as
-forty of these. Here a class gets `__init__` compiled when its first instance is made, and all else
-from closures. Only what is used of attrs is known: slots, `kw_only`, `eq`, and fields with
-`default`, `factory`, `init`, `eq` and `repr`; of inherited classes, which have no fields, methods.
-To attrs such a class is one of its own: `attrs.fields`, `asdict`, `evolve` and cattrs take it.
+forty of these. Here `__init__` is compiled when a few instances were made, and all else are
+closures. Only what is used of attrs is known: slots, `kw_only`, `eq`, and fields with `default`,
+`factory`, `init`, `eq` and `repr`; base classes have methods only. To attrs such a class is one of
+its own: `attrs.fields`, `asdict`, `evolve` and cattrs take it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 NOTHING = object()
 """The default of a field that has none."""
+
+FEW = 8
+"""Instances that are made of a class without code of its own: that takes as long as to compile."""
 
 
 class _Field:
@@ -84,14 +87,46 @@ def _record(cls: Any, frozen: bool, kw_only: bool, eq: bool) -> Any:
 
 
 def _first_init(frozen: bool, kw_only: bool) -> Any:
-    """Return the `__init__` that compiles the real one and takes its place."""
+    """Return the `__init__` of the first instances; where more are made, it compiles the real one,
+    which takes its place."""
+    made = 0
 
     def __init__(self: Any, *arguments: Any, **named: Any) -> None:  # noqa: N807
+        nonlocal made
+        made += 1
         cls = type(self)
-        cls.__init__ = _compiled_init(cls, frozen, kw_only)
-        cls.__init__(self, *arguments, **named)
+        values = None if made > FEW else _values(cls, kw_only, arguments, named)
+        if values is None:
+            cls.__init__ = _compiled_init(cls, frozen, kw_only)
+            cls.__init__(self, *arguments, **named)
+            return
+        for name, value in values:
+            object.__setattr__(self, name, value)
+        if hasattr(cls, "__attrs_post_init__"):
+            self.__attrs_post_init__()
 
     return __init__
+
+
+def _values(cls: Any, kw_only: bool, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Return names and values of the fields of an instance; None where the arguments are wrong."""
+    if arguments:
+        expected = [one.alias for one in cls.__fields__ if one.init]
+        if kw_only or len(arguments) > len(expected) or named.keys() & expected[: len(arguments)]:
+            return None
+        named = {**dict(zip(expected, arguments, strict=False)), **named}
+    values, taken = [], 0
+    for one in cls.__fields__:
+        if one.init and one.alias in named:
+            values.append((one.name, named[one.alias]))
+            taken += 1
+        elif one.factory is not None:
+            values.append((one.name, one.factory()))
+        elif one.default is not NOTHING:
+            values.append((one.name, one.default))
+        elif one.init:
+            return None
+    return values if taken == len(named) else None
 
 
 def _compiled_init(cls: Any, frozen: bool, kw_only: bool) -> Any:

@@ -7,7 +7,6 @@ import errno
 import io
 import itertools
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -21,6 +20,7 @@ from store.epoch import EPOCH_NS as EPOCH_NS
 from store.object_table import ObjectTable
 from store.packing import Reading, opened, pack, unpack, write_file
 from store.records import frozen
+from store.room import total_bytes
 from store.spread import make_spread
 
 RAM, NVME, SSD, HDD, NETWORK = range(5)
@@ -164,7 +164,7 @@ class Tier:
 
     def limit(self) -> int:
         """Return the most bytes that may be here; the file system's size where nothing is said."""
-        return self.spec.max_size or shutil.disk_usage(self.root).total
+        return self.spec.max_size or total_bytes(self.root)
 
     def in_place(self) -> bool:
         """Say whether the directory is the one that was opened, and not an empty mount point."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,7 @@ from store.policy import Policy
 from store.tiers import HDD, NVME, RAM, SSD
 
 Write = Callable[[str, str], Path]
-ROOM = shutil._ntuple_diskusage(total=100 * 10**9, used=0, free=100 * 10**9)
-NO_ROOM = shutil._ntuple_diskusage(total=10**9, used=10**9, free=0)
+ROOM = 100 * 10**9
 
 
 @pytest.fixture
@@ -42,13 +40,14 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose file systems are 100 GB large and empty."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: ROOM)
+    monkeypatch.setattr("engine.config.total_bytes", lambda path: ROOM)
+    monkeypatch.setattr("engine.config.free_bytes", lambda path: ROOM)
 
 
 def test_nothing_configured_is_one_directory(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: NO_ROOM)
+    monkeypatch.setattr("engine.config.free_bytes", lambda path: 0)
     config = load_config(tmp_path / "store")
     assert [(tier.name, tier.path, tier.level) for tier in config.tiers] == [
         ("store", tmp_path / "store", NVME)

@@ -66,12 +66,14 @@ USES = {
     "missing": lambda s: s["Point"](),
     "too many": lambda s: s["Point"](1, 2, 3),
     "unknown": lambda s: s["Point"](1, z=2),
+    "twice": lambda s: s["Point"](1, x=2),
+    "too few": lambda s: s["Named"](note="x"),
     "kw_only": lambda s: s["Named"]("n"),
     "no argument": lambda s: s["Named"](name="n", seen=1),
     "set": lambda s: setattr(s["Point"](1), "x", 2),
     "set unknown": lambda s: setattr(s["Moving"](1), "z", 2),
     "delete": lambda s: delattr(s["Point"](1), "x"),
-    "change": lambda s: (m := s["Moving"](1), setattr(m, "place", 5), m.place, m._steps)[2:],
+    "change": lambda s: _moved(s["Moving"](1)),
     "method": lambda s: s["Point"](3, -4).far(),
     "match": lambda s: [kind.__match_args__ for kind in s.values()],
     "slots": lambda s: [
@@ -88,6 +90,11 @@ USES = {
 }
 
 
+def _moved(moving: Any) -> tuple[int, int]:
+    moving.place = 5
+    return moving.place, moving._steps
+
+
 def _outcome(use: Any, library: ModuleType) -> object:
     try:
         return use(_shapes(library))
@@ -95,8 +102,10 @@ def _outcome(use: Any, library: ModuleType) -> object:
         return type(error)
 
 
+@pytest.mark.parametrize("few", [0, records.FEW])
 @pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
-def test_same_as_attrs(use: Any) -> None:
+def test_same_as_attrs(use: Any, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "FEW", few)
     assert _outcome(use, records) == _outcome(use, attrs)
 
 
