@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +35,13 @@ from store.trees import ConflictError, merge
 if TYPE_CHECKING:
     from engine.placement import Node
     from engine.spec.project import Unit
+    from executors.wall import Wall
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
 """The executors by name: the sandbox behind a fork server, one bubblewrap for each action, none."""
+
+MOST_ASKED = 8
+"""Steps that are looked up to tell whether a build will run something."""
 
 ATTEMPTS = 3
 """Times that a build is tried whose blobs turn out to be missing or corrupt."""
@@ -160,8 +164,15 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         history = History(store, graph.about.spec)
         package = graph.about.package
         remembered = Remembered(store, package)
-        with span("plan", steps=len(graph.recipes)):
-            plan = make_plan(graph, labels, store, history, remembered)
+        wall = _wall_ahead(store, request, [graph.digest_of(one) for one in labels[:MOST_ASKED]])
+        try:
+            with span("plan", steps=len(graph.recipes)):
+                plan = make_plan(graph, labels, store, history, remembered)
+            executor = _make_executor(request, store, plan, wall)
+        except BaseException:
+            if wall is not None:
+                wall.drop()
+            raise
     build_id = new_build_id()
     log = TimelineLog(store.root, build_id)
 
@@ -171,11 +182,11 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
             watcher(event)
 
     try:
-        if all(isinstance(step, Cached) for step in plan.steps.values()):
+        if executor is None:
             result = all_cached(build_id, graph, plan, store, history, emit)
         else:
             with span("run"):
-                result = _run(build_id, graph, plan, store, history, request, emit)
+                result = _run(build_id, graph, plan, store, history, request, executor, emit)
     finally:
         log.close()
     outputs = {
@@ -214,12 +225,11 @@ def _run(
     store: Store,
     history: History,
     request: Request,
+    executor: Executor,
     emit: Callable[[Event], None],
 ) -> Result:
     """Run what the plan says has to run."""
-    with span("load the executor"):
-        executor = make_executor(request.executor, store)
-        from engine.build import Options, run
+    from engine.build import Options, run
 
     with contextlib.closing(executor):
         options = Options(
@@ -239,8 +249,39 @@ def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:
             yield graph.digest_of(label), Cached(step.outputs, step.action)
 
 
-def make_executor(name: str, store: Store) -> Executor:
-    """Return the executor of that name; raises HostError where this machine cannot run it."""
+def _wall_ahead(store: Store, request: Request, recipes: Iterable[Digest]) -> Wall | None:
+    """Start what takes long to start already before the plan, where one of these recipes came to
+    nothing yet: it will hardly go without running something."""
+    if request.executor != "sandbox" or all(map(store.actions.realisation, recipes)):
+        return None
+    with span("start the wall"):
+        return make_wall(store)
+
+
+def _make_executor(
+    request: Request, store: Store, plan: Plan, wall: Wall | None
+) -> Executor | None:
+    """Return the executor that runs what the plan says, None where nothing has to run."""
+    if all(isinstance(step, Cached) for step in plan.steps.values()):
+        if wall is not None:
+            wall.drop()
+        return None
+    with span("load the executor"):
+        return make_executor(request.executor, store, wall)
+
+
+def make_wall(store: Store) -> Wall | None:
+    """Start a wall for `store`; None where that fails, which is said where an action needs it."""
+    with contextlib.suppress(HostError):
+        from executors.wall import Wall
+
+        return Wall(store.work(), store.trees())
+    return None
+
+
+def make_executor(name: str, store: Store, wall: Wall | None = None) -> Executor:
+    """Return the executor of that name, which ends `wall`; raises HostError where this machine
+    cannot run it."""
     if name == "native":
         from executors.native import Native
 
@@ -249,11 +290,7 @@ def make_executor(name: str, store: Store) -> Executor:
         from executors.sandbox import PlainSandbox
 
         return PlainSandbox(store)
-    wall = None
-    with contextlib.suppress(HostError):  # it is said where an action needs it
-        from executors.wall import Wall
-
-        wall = Wall(store.work(), store.trees())
+    wall = wall or make_wall(store)
     from executors.sandbox import Sandbox  # this takes long: the wall gets ready meanwhile
 
     return Sandbox(store, wall)

@@ -109,6 +109,12 @@ class Wall:
             os.close(self._said)
             self._said = -1
 
+    def drop(self) -> None:
+        """End the server at once, where it was started for nothing; else do nothing."""
+        if self.alive:
+            self._kill()
+        self.close()
+
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)

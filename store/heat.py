@@ -5,7 +5,6 @@ What is on the RAM disk is a cache: any of it may be gone at any time, and nothi
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -47,7 +46,7 @@ def take_heat(cas: Cas, index: Index, policy: Policy) -> tuple[list[Write], list
     most = sorted(uses.items(), key=lambda item: (-item[1], item[0]))[:COUNTED]
     rows = index.get_many(Table.HEAT, [digest for digest, _ in most])
     for digest, count in most:
-        before, since = _row(_value(rows.get(digest)))
+        before, since = _row(rows.get(digest))
         if now - since > policy.hot_hours * 3600 or since > now:
             before, since = 0, now
         if before >= policy.hot_accesses:
@@ -60,30 +59,22 @@ def take_heat(cas: Cas, index: Index, policy: Policy) -> tuple[list[Write], list
     return writes, [digest for _, digest in hot] + still[:RENEWED]
 
 
-def _value(data: bytes | None) -> object:
-    try:
-        return json.loads(data) if data else None
-    except ValueError:
-        return None
-
-
 def hot_blobs(index: Index, policy: Policy) -> Iterator[Digest]:
     """Yield what was used often enough, lately enough, by digest."""
     oldest = time.time() - policy.hot_hours * 3600
     for key, data in index.items(Table.HEAT):
-        try:
-            count, since = _row(json.loads(data))
-        except ValueError:
-            continue
+        count, since = _row(data)
         if count >= policy.hot_accesses and since >= oldest and is_digest(key):
             yield Digest(key)
 
 
-def _row(value: object) -> tuple[int, float]:
-    match value:
-        case [int(count), int(since)]:
-            return count, since
-    return 0, 0.0
+def _row(data: bytes | None) -> tuple[int, float]:
+    """Return the count and since when it goes of an entry, `[COUNT,SECONDS]`."""
+    try:
+        count, since = (data or b"")[1:-1].split(b",")
+        return int(count), int(since)
+    except ValueError:
+        return 0, 0.0
 
 
 def warm(

@@ -79,7 +79,8 @@ def _show(cas: Cas, tree: Digest) -> Path:
         if not target.exists():
             raise host_error(error, "cannot materialise") from error
     finally:
-        import shutil
+        if os.path.lexists(temporary):
+            import shutil
 
-        shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return target
