@@ -20,6 +20,7 @@ import lmdb
 
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
+from store.mapped import MOST, PATIENCE, mapped, release
 from store.pages import DATA as DATA
 from store.pages import DamagedPage, check_pages
 
@@ -72,6 +73,7 @@ class Environment:
         self._tables: dict[str, Any] = {}
         self._environment: Any = None
         self._size = MAP_SIZE
+        self._looks = 0
         if not at_rest(path):
             check(path, tables, what, hint)
         sizes = [max(MAP_LEAST, MAP_SIZE >> shift) for shift in range(0, 21, 4)]
@@ -85,6 +87,7 @@ class Environment:
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """Return what stands under `key`, or None."""
+        self.looked()
         try:
             with self._reading:
                 handle = self._tables.get(table)
@@ -129,10 +132,18 @@ class Environment:
             )
         self._retried(write, f"cannot write to the {self._what}")
         self._rest()
+        self._keep_small()
 
     def handle(self, table: str) -> Any:
         """Return the handle of a table, for `change`; it is another one after each growth."""
         return self._tables[table]
+
+    def looked(self) -> None:
+        """Count a look into a table, of those in a long transaction, too: now and then what is
+        mapped of it is given back."""
+        self._looks += 1
+        if self._looks > PATIENCE:
+            self._keep_small()
 
     def sync(self) -> None:
         """Make what was committed durable."""
@@ -148,6 +159,12 @@ class Environment:
         self._environment.close()
 
     # inside
+
+    def _keep_small(self) -> None:
+        """Give back what is mapped of the tables, where it is much."""
+        self._looks = 0
+        if mapped() > MOST:
+            release(self._path / DATA)
 
     def _retried(self, action: Callable[[], Value], what: str) -> Value:
         """Return what `action` gives, with a larger map and without stale readers where it must."""

@@ -73,8 +73,13 @@ class Index:
         wanted, empty = list(keys), dict[str, bytes]()
 
         def read(transaction: Any) -> dict[str, bytes]:
-            found = ((key, transaction.get(key.encode())) for key in wanted)
-            return {key: value for key, value in found if value is not None}
+            found = {}
+            for key in wanted:
+                value = transaction.get(key.encode())
+                if value is not None:
+                    found[key] = value
+                self._environment.looked()
+            return found
 
         return self._environment.read(table, read, empty)
 
@@ -109,8 +114,9 @@ class Index:
         handle = self._environment.handle
 
         def change(transaction: Any) -> None:
-            for table, key, value in rows:
+            for table, key, value in sorted(rows, key=lambda row: row[:2]):
                 transaction.put(key.encode(), value, db=handle(table))
+                self._environment.looked()
             for key, number in (added or {}).items():
                 meta = handle(Table.META)
                 before = _number(transaction.get(key.encode(), db=meta))

@@ -130,6 +130,7 @@ class ObjectTable:
                     added += len(data)
                 else:
                     transaction.put(key, value, db=handle)
+                environment.looked()
 
         with _system_errors(self.path):
             environment.change(change)

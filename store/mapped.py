@@ -1,0 +1,48 @@
+"""Maps of files kept small: pages that were looked at are given back to the page cache.
+
+What a process has mapped counts as its memory, and a table of which everything was looked at is
+mapped as a whole. The pages stay in the page cache, from where the next look maps them again: that
+takes about a microsecond for sixteen of them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+MOST: Final = 40 * 2**20
+"""Bytes of files that may be mapped, programs and libraries among them."""
+
+PATIENCE: Final = 256
+"""Looks into a table after which one at the memory is worth while: each may map 64 KiB."""
+
+_DONT_NEED: Final = 4
+"""MADV_DONTNEED of Linux."""
+
+
+def mapped() -> int:
+    """Return the bytes of files that this process has mapped and in memory; 0 if nobody says."""
+    try:
+        with open("/proc/self/statm", "rb", buffering=0) as file:
+            return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def release(path: Path) -> None:
+    """Give back the mapped pages of the file at `path`, which nobody writes to through a map."""
+    import ctypes
+
+    try:
+        inode = os.stat(path).st_ino
+        with open("/proc/self/maps") as maps:
+            rows = [line.split() for line in maps]
+    except OSError:
+        return
+    madvise = ctypes.CDLL(None, use_errno=True).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for row in rows:
+        if row[1].endswith("s") and int(row[4]) == inode:
+            start, end = (int(number, 16) for number in row[0].split("-"))
+            madvise(start, end - start, _DONT_NEED)
