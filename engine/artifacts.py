@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from engine.graph import Recipe, Selection, make_selection
+from engine.graph import Selection, make_selection
+from engine.packer import Made, Packer
 from engine.spec.faults import KeyPath, nearest
 from engine.spec.project import Unit
 from engine.spec.selector import Selector, matcher, parse_selector
@@ -41,7 +42,7 @@ class Materials:
     isolation: str
 
 
-Group: TypeAlias = "SourceFiles | tuple[Recipe, ...]"
+Group: TypeAlias = SourceFiles | Made
 
 
 class SpecFaultError(Exception):
@@ -60,7 +61,7 @@ class Artifacts:
 
     def __init__(self, materials: Materials, group: Callable[[Unit, str], Group]) -> None:
         self.materials = materials
-        self.recipes: dict[str, Recipe] = {}
+        self.packer = Packer()
         self._group = group
         self._selections: dict[tuple[str, str, str, str | None], Selection] = {}
 
@@ -91,13 +92,17 @@ class Artifacts:
             stage = f"{selector.imported}/{stage}"
         return owner, selector, stage
 
-    def select(self, owner: Unit, selector: Selector, stage: str, at: KeyPath) -> Selection | None:
-        """Return what `selector` takes from a source, None if it names an action."""
+    def select(
+        self, owner: Unit, selector: Selector, stage: str, at: KeyPath, *, keep: bool = True
+    ) -> Selection | None:
+        """Return what `selector` takes from a source, None if it names an action; without `keep` it
+        is not remembered for the next one who asks."""
         group = self._group(owner, selector.artifact)
-        if isinstance(group, tuple):
+        if isinstance(group, Made):
             return None
         key = (owner.prefix, selector.artifact, stage, selector.pattern)
-        if key not in self._selections:
+        selection = self._selections.get(key)
+        if selection is None:
             entries: dict[str, Entry]
             if selector.pattern is None:
                 entries = {stage: Directory(group.tree)}
@@ -109,8 +114,10 @@ class Artifacts:
             if not entries and not group.missing:
                 hint = f"{selector.artifact} holds: {sample(group.files)}"
                 raise SpecFaultError(at, f"{str(selector)!r} matches nothing", hint)
-            self._selections[key] = make_selection(stage, entries, group.snapshot)
-        return self._selections[key]
+            selection = make_selection(stage, entries, group.snapshot)
+            if keep:
+                self._selections[key] = selection
+        return selection
 
 
 def matching(files: Mapping[str, Entry], pattern: str) -> dict[str, Entry]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from engine.artifacts import Artifacts, Group, Materials, SpecFaultError
-from engine.graph import About, Graph, Recipe
+from engine.graph import About, Graph
+from engine.packed_graph import graph_of, pack_about
+from engine.packer import Made
 from engine.recipes import ActionExpander
 from engine.spec.faults import Fault, KeyPath, nearest, spec_error
 from engine.spec.project import Unit
@@ -24,25 +26,29 @@ def build_graph(project: Unit, materials: Materials) -> Graph:
     if expander.faults:
         raise spec_error(expander.faults)
     artifacts = {
-        f"{prefix}{name}": tuple(recipe.label for recipe in group)
+        f"{prefix}{name}": group.labels
         for (prefix, name), group in expander.groups.items()
-        if isinstance(group, tuple)
+        if isinstance(group, Made)
     }
-    recipes = expander.artifacts.recipes
-    about = _about(project, recipes, artifacts)
-    return Graph(recipes, artifacts, about, materials.isolation, lambda: project)
+    packer = expander.artifacts.packer
+    packed = {
+        "about": pack_about(_about(project, artifacts)),
+        "artifacts": artifacts,
+        "isolation": materials.isolation,
+        "platform": materials.platform,
+        **packer.packed(),
+    }
+    return graph_of(packed, packer.snapshots, lambda: project)
 
 
-def _about(
-    project: Unit, recipes: Mapping[str, Recipe], artifacts: Mapping[str, tuple[str, ...]]
-) -> About:
+def _about(project: Unit, artifacts: Mapping[str, tuple[str, ...]]) -> About:
     file = project.spec.file
     named = [name for name in file.actions if artifacts.get(name)]
     return About(
         spec=project.spec.path,
         package=file.package.name,
         defaults=file.package.default
-        or tuple(name for name in named if not recipes[artifacts[name][0]].test),
+        or tuple(name for name in named if file.actions[name].kind != "test"),
         tests=tuple(name for name in named if file.actions[name].kind == "test"),
     )
 
@@ -86,12 +92,11 @@ class _Expander:
             raise SpecFaultError(("actions", name), f"a cycle: {names}", at_key=True)
         self._open.append(key)
         action = ActionExpander(self.artifacts, unit, name)
-        recipes = action.recipes()
+        made = action.recipes()
         self._open.pop()
         self.faults += [fault for fault in action.faults if fault not in self.faults]
-        self.artifacts.recipes.update((recipe.label, recipe) for recipe in recipes)
-        self.groups[key] = recipes
-        return recipes
+        self.groups[key] = made
+        return made
 
 
 def _in_order(project: Unit) -> Iterator[tuple[Unit, str, list[Vertex]]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.spec.faults import KeyPath, nearest
 from store.digest import Digest, digest_bytes
@@ -129,7 +129,8 @@ class Graph:
     """All recipes of a project by label, and which of them make up each artifact.
 
     `load` gives the project that they came from, `digests` the recipe digest of a label and `needs`
-    what it needs where that is quicker than by way of the recipe.
+    what it needs where that is quicker than by way of the recipe; `packed` is the graph as plain
+    values, and the directories that it takes from.
     """
 
     recipes: Mapping[str, Recipe]
@@ -139,6 +140,7 @@ class Graph:
     load: Callable[[], Unit] = field(repr=False)
     digests: Callable[[str], Digest] | None = field(default=None, repr=False)
     needs: Callable[[str], tuple[str, ...]] | None = field(default=None, repr=False)
+    packed: tuple[Any, Sequence[Snapshot]] | None = field(default=None, repr=False)
 
     def digest_of(self, label: str) -> Digest:
         """Return the recipe digest of a step."""
@@ -208,19 +210,21 @@ def recipe_digest(
     document = {
         TYPE_KEY: RECIPE,
         **definition,
-        "needs": sorted(_needed(needs, recipes)),
+        "needs": sorted(_needed(needs, lambda label: recipes[label].digest)),
         "sources": sorted({selection.digest for selection in selections}),
     }
     return digest_bytes(encode(document))
 
 
-def _needed(needs: tuple[Need, ...], recipes: Mapping[str, Recipe]) -> list[tuple[str, str, str]]:
-    return [(need.stage, need.pattern or "", recipes[need.recipe].digest) for need in needs]
+def _needed(
+    needs: tuple[Need, ...], digest_of: Callable[[str], Digest]
+) -> list[tuple[str, str, str]]:
+    return [(need.stage, need.pattern or "", digest_of(need.recipe)) for need in needs]
 
 
-def needs_text(needs: tuple[Need, ...], recipes: Mapping[str, Recipe]) -> str:
-    """Return the canonical JSON of what a recipe needs."""
-    return needed_text(_needed(needs, recipes))
+def needs_text(needs: tuple[Need, ...], digest_of: Callable[[str], Digest]) -> str:
+    """Return the canonical JSON of what a recipe needs; `digest_of` gives recipe digests."""
+    return needed_text(_needed(needs, digest_of))
 
 
 def needed_text(needed: Iterable[tuple[str, str, str]]) -> str:

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from engine.artifacts import Artifacts, SpecFaultError
 from engine.graph import Need, Selection, needs_text
+from engine.packer import Made
 from engine.spec.faults import KeyPath
 from engine.spec.project import Unit
 from engine.spec.selector import Selector, matcher, may_match_below
@@ -67,7 +68,8 @@ class Taking:
 
     def item(self, item: Item, at: KeyPath) -> Taken:
         """Return just the file that a recipe of a `foreach` is for."""
-        return self._take(item.owner, Selector(item.artifact, item.path), item.stage, at)
+        selector = Selector(item.artifact, item.path)
+        return self._take(item.owner, selector, item.stage, at, keep=False)
 
     def together(self, parts: Sequence[Taken]) -> Taken:
         """Return what all of `parts` take; for many recipes that need the same, the same needs."""
@@ -85,29 +87,34 @@ class Taking:
         known = self._joined.get(key)
         if known is None:
             needs = tuple(dict.fromkeys(need for part in parts for need in part.needs))
-            known = Taken((), needs, needs_text(needs, self._artifacts.recipes))
+            known = Taken((), needs, needs_text(needs, self._artifacts.packer.digest_of))
             if self._shared.issuperset(key):  # these stay, and so do their ids
                 self._joined[key] = known
         return known
 
-    def _take(self, owner: Unit, selector: Selector, stage: str, at: KeyPath) -> Taken:
-        selection = self._artifacts.select(owner, selector, stage, at)
+    def _take(
+        self, owner: Unit, selector: Selector, stage: str, at: KeyPath, *, keep: bool = True
+    ) -> Taken:
+        selection = self._artifacts.select(owner, selector, stage, at, keep=keep)
         if selection is not None:
             return Taken((selection,))
         needs = tuple(dict.fromkeys(self._needs(owner, selector, stage, at)))
-        return Taken((), needs, needs_text(needs, self._artifacts.recipes))
+        return Taken((), needs, needs_text(needs, self._artifacts.packer.digest_of))
 
     def _needs(self, owner: Unit, selector: Selector, stage: str, at: KeyPath) -> Iterator[Need]:
         group = self._artifacts.group(owner, selector.artifact)
-        assert isinstance(group, tuple)
+        assert isinstance(group, Made)
         pattern = selector.pattern
+        if pattern is None:
+            yield from (Need(label, stage) for label in group.labels)
+            return
         found = False
-        for recipe in group:
-            if pattern is None or any(_may_match(pattern, path) for path in recipe.outputs):
+        for label, paths in group.outputs():
+            if any(_may_match(pattern, path) for path in paths):
                 found = True
-                yield Need(recipe.label, stage, pattern)
-        if group and not found:
-            outputs = sorted(path for recipe in group for path in recipe.outputs)
+                yield Need(label, stage, pattern)
+        if group.labels and not found:
+            outputs = sorted(path for _, paths in group.outputs() for path in paths)
             hint = f"its outputs: {', '.join(outputs[:5])}{', …' if len(outputs) > 5 else ''}"
             raise SpecFaultError(at, f"{str(selector)!r} matches nothing", hint)
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import engine
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
-from engine.packed_graph import PackedRecipes, about_of, pack, pack_entries, plain_entry
+from engine.packed_graph import graph_of, pack_entries
+from engine.packer import plain_entry
 from engine.sources.exclusion import local_exclusion
 from engine.toolchains.memory import recall
 from executors.base import DEPFILE, OUT, SHELL
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from engine.spec.project import Unit
 
 KIND: Final = "graph"
-FORMAT: Final = "2"
+FORMAT: Final = "3"
 
 
 @frozen(eq=False)
@@ -167,16 +168,8 @@ class KeptGraph:
         rest: Any = read_memo(f"{self._path}.recipes")
         if rest is None or rest[0] != stamp:
             return None
-        packed = rest[1]
-        recipes = PackedRecipes(packed, snapshots, changed)
-        graph = Graph(
-            recipes,
-            packed["artifacts"],
-            about_of(packed),
-            packed["isolation"],
-            load,
-            recipes.digest_of,
-        )
+        taken = [snapshots[number] for number in rest[1]]
+        graph = graph_of(rest[2], taken, load, [changed[number] for number in rest[1]])
         return Evaluation(graph, Watched(watched, snapshots), self._began)
 
     def keep(self, graph: Graph, ground: Ground) -> None:
@@ -191,9 +184,11 @@ class KeptGraph:
         blobs = [
             blob for t in ground.fetched for blob in blobs_under(self._store.cas, Directory(t))
         ]
-        packed = pack(graph, [one.snapshot for one in ground.local])
+        assert graph.packed is not None
+        packed, taken = graph.packed
+        numbers = {id(one.snapshot): number for number, one in enumerate(ground.local)}
         stamp = f"{self._began} {os.getpid()}"
-        write_memo(f"{self._path}.recipes", (stamp, packed))
+        write_memo(f"{self._path}.recipes", (stamp, [numbers[id(one)] for one in taken], packed))
         write_memo(self._path, (marks, ground.toolchains, local, blobs, stamp))
 
 

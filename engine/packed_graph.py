@@ -6,9 +6,9 @@ What is needed of every recipe (its label, its digest) is at hand; the rest stay
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.graph import (
     About,
@@ -23,17 +23,29 @@ from engine.graph import (
     needed_text,
     quick_digest,
 )
+from engine.packer import Rows, plain_entries
 from store.digest import Digest
 from store.ingest import Snapshot
 from store.objects import Directory, Entry, File, Link
 
+if TYPE_CHECKING:
+    from engine.spec.project import Unit
+
+MOST_NEEDS: Final = 64
+"""Needs that are remembered: in most graphs many recipes in a row have the same ones."""
+
 
 class PackedRecipes(Mapping[str, Recipe]):
-    """The recipes of a kept graph, each made when it is asked for."""
+    """The recipes of a graph, each made when it is asked for; `changed` names the files of each of
+    the snapshots that are not as they were when the graph was packed."""
 
-    def __init__(self, packed: Any, snapshots: list[Snapshot], changed: list[set[str]]) -> None:
+    def __init__(
+        self, packed: Any, snapshots: Sequence[Snapshot], changed: Sequence[set[str]] = ()
+    ) -> None:
         self._packed = packed
-        self._rows: list[bytes] = packed["recipes"]
+        self._rows = Rows(*packed["recipes"])
+        self._selections = Rows(*packed["selections"])
+        self._needing = Rows(*packed["needs"])
         self._kept: bytes = packed["digests"]
         self._snapshots = snapshots
         self._labels: list[str] = packed["labels"]
@@ -41,7 +53,9 @@ class PackedRecipes(Mapping[str, Recipe]):
         self._forms: dict[int, tuple[dict[str, str], Resources]] = {}
         self._shared: dict[int, Selection] = {}
         self._needs: dict[int, tuple[Need, ...]] = {}
+        """Those that recipes had last."""
         self._digests: dict[int, Digest] = {}
+        self._asked = (-1, False)
         self._fresh: set[int] = set()
         """The selections with other contents than when they were kept."""
         if any(changed):
@@ -67,24 +81,25 @@ class PackedRecipes(Mapping[str, Recipe]):
         fresh = self._digests.get(number)
         return fresh or Digest(self._kept[32 * number : 32 * number + 32].hex())
 
-    def _renew(self, changed: list[set[str]]) -> None:
+    def _renew(self, changed: Sequence[set[str]]) -> None:
         """Work out the digests of what reads a changed file, directly or through others."""
-        for number, row in enumerate(self._packed["selections"]):
-            source, _, paths, _ = marshal.loads(row)
+        for number, (source, _, paths, _) in enumerate(self._selections):
             if source < 0 or not changed[source]:
                 continue
             if paths is None or not changed[source].isdisjoint(paths):
                 self._fresh.add(number)
         if not self._fresh:
             return
-        needing = [{row[0] for row in rows} for rows in self._packed["needs"]]
-        renewed: set[int] = set()
-        for number, data in enumerate(self._rows):
-            row = marshal.loads(data)
-            if self._fresh.isdisjoint(row[3]) and renewed.isdisjoint(needing[row[4]]):
-                continue
-            renewed.add(number)
-            self._digests[number] = self._digest(*row)
+        for number, row in enumerate(self._rows):
+            if not self._fresh.isdisjoint(row[3]) or self._is_affected(row[4]):
+                self._digests[number] = self._digest(*row)
+
+    def _is_affected(self, needs: int) -> bool:
+        """Say whether a recipe has a new digest of those that these needs name."""
+        if needs != self._asked[0]:
+            others = (row[0] for row in self._needing[needs])
+            self._asked = (needs, any(other in self._digests for other in others))
+        return self._asked[1]
 
     def _digest(
         self,
@@ -99,7 +114,7 @@ class PackedRecipes(Mapping[str, Recipe]):
         common = common_text(depfile, dict(env), isolation, platform, toolchains)
         needed = [
             (stage, glob or "", self._digest_at(other))
-            for other, stage, glob in self._packed["needs"][needs]
+            for other, stage, glob in self._needing[needs]
         ]
         taken = tuple(map(self._selection, selections))
         return quick_digest(
@@ -107,7 +122,7 @@ class PackedRecipes(Mapping[str, Recipe]):
         )
 
     def _recipe(self, number: int) -> Recipe:
-        form, command, outputs, selections, needs = marshal.loads(self._rows[number])
+        form, command, outputs, selections, needs = self._rows[number]
         artifact, env, depfile, toolchains, test, (cpus, memory, timeout), path = self._packed[
             "forms"
         ][form]
@@ -123,7 +138,7 @@ class PackedRecipes(Mapping[str, Recipe]):
             depfile=depfile,
             toolchains=toolchains,
             selections=tuple(map(self._selection, selections)),
-            needs=self._needed(needs),
+            needs=self._needs_at(needs),
             platform=self._packed["platform"],
             isolation=self._packed["isolation"],
             digest=self._digest_at(number),
@@ -132,11 +147,20 @@ class PackedRecipes(Mapping[str, Recipe]):
             path=path,
         )
 
-    def _needed(self, number: int) -> tuple[Need, ...]:
-        if number not in self._needs:
-            rows, labels = self._packed["needs"][number], self._labels
-            self._needs[number] = tuple(Need(labels[n], at, glob) for n, at, glob in rows)
-        return self._needs[number]
+    def needs_of(self, label: str) -> tuple[str, ...]:
+        """Return what a recipe needs without making it."""
+        needs = self._needs_at(self._rows[self._numbers[label]][4])
+        return tuple(dict.fromkeys([need.recipe for need in needs]))
+
+    def _needs_at(self, number: int) -> tuple[Need, ...]:
+        found = self._needs.get(number)
+        if found is None:
+            labels = self._labels
+            found = tuple([Need(labels[n], at, glob) for n, at, glob in self._needing[number]])
+            if len(self._needs) >= MOST_NEEDS:
+                self._needs.clear()
+            self._needs[number] = found
+        return found
 
     def _selection(self, number: int) -> Selection:
         """Return a selection; one of many files is made only once."""
@@ -148,7 +172,8 @@ class PackedRecipes(Mapping[str, Recipe]):
         return selection
 
     def _select(self, number: int) -> Selection:
-        source, stage, paths, digest = marshal.loads(self._packed["selections"][number])
+        source, stage, paths, bare = self._selections[number]
+        digest = Digest(bare.hex())
         if source < 0:
             return Selection(stage, {path: _entry(plain) for path, plain in paths}, digest)
         snapshot = self._snapshots[source]
@@ -162,66 +187,29 @@ class PackedRecipes(Mapping[str, Recipe]):
         return Selection(stage, entries, digest, snapshot)
 
 
-def pack(graph: Graph, snapshots: list[Snapshot]) -> dict[str, Any]:
-    """Return a graph as plain values."""
-    sources = {id(snapshot): number for number, snapshot in enumerate(snapshots)}
-    numbers = {label: number for number, label in enumerate(graph.recipes)}
-    forms: dict[Any, int] = {}
-    selections: dict[int, tuple[int, Any]] = {}
-    needs: dict[int, tuple[int, Any]] = {}
-    rows = []
-    for recipe in graph.recipes.values():
-        one = recipe.resources
-        form = (
-            recipe.artifact,
-            tuple(recipe.env.items()),
-            recipe.depfile,
-            recipe.toolchains,
-            recipe.test,
-            (one.cpus, one.memory, one.timeout),
-            recipe.path,
-        )
-        for selection in recipe.selections:
-            if id(selection) not in selections:
-                plain = marshal.dumps(_plain_selection(selection, sources), 2)
-                selections[id(selection)] = (len(selections), plain)
-        if id(recipe.needs) not in needs:
-            plain_needs = tuple((numbers[n.recipe], n.stage, n.pattern) for n in recipe.needs)
-            needs[id(recipe.needs)] = (len(needs), plain_needs)
-        row = (
-            forms.setdefault(form, len(forms)),
-            recipe.command,
-            recipe.outputs,
-            tuple(selections[id(selection)][0] for selection in recipe.selections),
-            needs[id(recipe.needs)][0],
-        )
-        rows.append(marshal.dumps(row, 2))
-    first = next(iter(graph.recipes.values()), None)
-    about = graph.about
-    return {
-        "about": (str(about.spec), about.package, about.defaults, about.tests),
-        "artifacts": dict(graph.artifacts),
-        "isolation": graph.isolation,
-        "platform": first.platform if first else "",
-        "forms": list(forms),
-        "selections": [plain for _, plain in selections.values()],
-        "needs": [plain for _, plain in needs.values()],
-        "labels": list(graph.recipes),
-        "digests": b"".join(bytes.fromhex(one.digest) for one in graph.recipes.values()),
-        "recipes": rows,
-    }
+def graph_of(
+    packed: Any,
+    snapshots: Sequence[Snapshot],
+    load: Callable[[], Unit],
+    changed: Sequence[set[str]] = (),
+) -> Graph:
+    """Return the graph that was packed, with its sources as they are now."""
+    recipes = PackedRecipes(packed, snapshots, changed)
+    return Graph(
+        recipes=recipes,
+        artifacts=packed["artifacts"],
+        about=about_of(packed),
+        isolation=packed["isolation"],
+        load=load,
+        digests=recipes.digest_of,
+        needs=recipes.needs_of,
+        packed=(packed, snapshots),
+    )
 
 
-def _plain_selection(selection: Selection, sources: Mapping[int, int]) -> Any:
-    """Return the number of its source (-1: it never changes), where it is staged, what is taken of
-    it (None: all), and its digest."""
-    stage, entries, digest = selection.stage, selection.entries, selection.digest
-    if selection.snapshot is None:
-        return (-1, stage, tuple(_plain(entries).items()), digest)
-    source = sources[id(selection.snapshot)]
-    if stage in entries:
-        return (source, stage, None, digest)
-    return (source, stage, tuple(path[len(stage) + 1 :] for path in entries), digest)
+def pack_about(about: About) -> Any:
+    """Return what is asked of a graph's root spec as plain values."""
+    return (str(about.spec), about.package, about.defaults, about.tests)
 
 
 def about_of(packed: Any) -> About:
@@ -229,23 +217,8 @@ def about_of(packed: Any) -> About:
     return About(spec=Path(spec), package=package, defaults=defaults, tests=tests)
 
 
-def _plain(entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Return entries as plain values: files, directories, links."""
-    return {path: plain_entry(entry) for path, entry in entries.items()}
-
-
 def pack_entries(entries: Mapping[str, Entry]) -> bytes:
-    return marshal.dumps(_plain(entries), 2)
-
-
-def plain_entry(entry: Entry) -> Any:
-    match entry:
-        case File(digest, size, executable):
-            return (digest, size, executable)
-        case Directory(digest):
-            return (digest,)
-        case Link(target):
-            return target
+    return marshal.dumps(plain_entries(entries), 2)
 
 
 def _entry(plain: Any) -> Entry:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
 from engine.artifacts import Artifacts, SourceFiles, SpecFaultError, matching
 from engine.graph import Recipe, Resources, common_text, list_text, quick_digest
 from engine.inputs import Item, Taken, Taking
+from engine.packer import Batch, Made
 from engine.spec.faults import Fault, KeyPath, nearest
 from engine.spec.model import ActionSpec, Scalar
 from engine.spec.project import Unit
@@ -45,15 +46,15 @@ class ActionExpander:
         self._common: tuple[Mapping[str, str], tuple[str, str, str]] | None = None
         self._taking = Taking(artifacts, unit)
 
-    def recipes(self) -> tuple[Recipe, ...]:
-        """Return the recipes; none where there are faults."""
+    def recipes(self) -> Made:
+        """Return the recipes, which are part of the graph then; none where there are faults."""
         for check in (self._check_command, self._check_kind, self._check_env):
             self._part(check, None)
         resources = self._part(self._resources, Resources())
         no_tools: Tools = ((), {})
         tools = self._part(self._tools, no_tools)
         writers: dict[str, str] = {}
-        made: list[Recipe] = []
+        batch = Batch(self.artifacts.packer)
         none: list[Mapping[str, Scalar]] = []
         for combination in self._part(self._combinations, none):
             for item in self._items(combination):
@@ -62,8 +63,10 @@ class ActionExpander:
                     self._claim(recipe, writers)
                 except SpecFaultError as error:
                     self._note(error)
-                made.append(recipe)
-        return () if self.faults else tuple(made)
+                batch.add(recipe)
+        if self.faults:
+            batch = Batch(self.artifacts.packer)
+        return self.artifacts.packer.take(batch)
 
     def _part(self, part: Callable[[], Part], otherwise: Part) -> Part:
         """Return what `part` gives, or `otherwise` with its fault noted: every part is tried, so
@@ -158,24 +161,28 @@ class ActionExpander:
                 made.append(combination)
         return made
 
-    def _items(self, combination: Mapping[str, Scalar]) -> list[Item] | list[None]:
+    def _items(self, combination: Mapping[str, Scalar]) -> Iterable[Item | None]:
         """Return the items of `foreach`; a single None where there is none."""
         if not self.spec.foreach:
             return [None]
         names = self._scope(combination, None)
+        if len(self.spec.foreach) == 1:
+            nothing: Iterable[Item] = ()
+            at = self._at("foreach")
+            return self._part(partial(self._items_in, self.spec.foreach[0], names, at), nothing)
         items: dict[str, Item] = {}
         for number, template in enumerate(self.spec.foreach):
-            at = self._at("foreach", number) if len(self.spec.foreach) > 1 else self._at("foreach")
-            none: list[Item] = []
+            at = self._at("foreach", number)
+            none: Iterable[Item] = ()
             for item in self._part(partial(self._items_in, template, names, at), none):
                 items.setdefault(item.staged, item)
         return list(items.values())
 
-    def _items_in(self, template: str, names: Mapping[str, str], at: KeyPath) -> list[Item]:
+    def _items_in(self, template: str, names: Mapping[str, str], at: KeyPath) -> Iterable[Item]:
         text = self._expand(template, names, at)
         owner, selector, stage = self.artifacts.find(self.unit, text, at)
         paths = sorted(self._listing(owner, selector, at))
-        return [Item(path, owner, selector.artifact, stage) for path in paths]
+        return (Item(path, owner, selector.artifact, stage) for path in paths)
 
     def _listing(self, owner: Unit, selector: Selector, at: KeyPath) -> list[str]:
         """Return the paths in an artifact that a `foreach` runs over."""
@@ -184,10 +191,10 @@ class ActionExpander:
             paths = list(matching(group.files, selector.pattern or "**"))
             unknown = group.missing
         else:
-            outputs = [path for recipe in group for path in recipe.outputs]
+            outputs = [path for _, paths in group.outputs() for path in paths]
             test = matcher(selector.pattern or "**")
             paths = [path for path in outputs if test(path)]
-            unknown = not group
+            unknown = not group.labels
         if not paths and not unknown:
             raise SpecFaultError(at, f"{str(selector)!r} matches nothing")
         return paths
