@@ -90,7 +90,7 @@ def _file_changes(
         except BnError:
             yield Change(kind, path, "changed (what it was before is no longer in the store)")
             return
-        for name in sorted({*before, *after}):
+        for name in sorted(n for n in {*before, *after} if before.get(n) != after.get(n)):
             below = f"{path}/{name}" if path else name
             yield from _file_changes(cas, below, before.get(name), after.get(name), kind, where)
     elif old is None:

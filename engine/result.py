@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from engine.plan import Cached
 from executors.base import Outcome
@@ -45,6 +45,15 @@ class Cancelled:
 Ended: TypeAlias = Cached | Built | Failed | Skipped | Cancelled
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """Steps that know how many of them ended in which way."""
+
+    def count(self, kind: type[Ended]) -> int:
+        """Return how many steps ended that way."""
+        ...
+
+
 class BuildStatus(StrEnum):
     """How a build ended."""
 
@@ -64,4 +73,7 @@ class Result:
 
     def count(self, kind: type[Ended]) -> int:
         """Return how many steps ended that way."""
-        return sum(isinstance(step, kind) for step in self.steps.values())
+        steps = self.steps
+        if isinstance(steps, Counted):
+            return steps.count(kind)
+        return sum(isinstance(step, kind) for step in steps.values())

@@ -74,9 +74,8 @@ class Report:
     @property
     def up_to_date(self) -> bool:
         """Say whether nothing had to run."""
-        return self.result.status is BuildStatus.OK and all(
-            isinstance(step, Cached) for step in self.result.steps.values()
-        )
+        result = self.result
+        return result.status is BuildStatus.OK and result.count(Cached) == len(result.steps)
 
 
 def evaluated(store: Store, request: Request) -> Evaluation:
@@ -189,16 +188,14 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
                 result = _run(build_id, graph, plan, store, history, request, executor, emit)
     finally:
         log.close()
-    outputs = {
-        label: step.outputs for label, step in result.steps.items() if hasattr(step, "outputs")
-    }
     if len(plan.steps) > len(labels):
         remembered.keep(_outcomes(graph, result))
-    trees = {
-        target: merge(store.cas, [outputs[label] for label in graph.labels_of(target)])
-        for target in targets
-        if all(label in outputs for label in graph.labels_of(target))
-    }
+    trees: dict[str, Digest] = {}
+    for target in targets:
+        steps = [result.steps.get(label) for label in graph.labels_of(target)]
+        outputs = [step.outputs for step in steps if isinstance(step, Cached | Built)]
+        if len(outputs) == len(steps):
+            trees[target] = merge(store.cas, outputs)
     with span("commit"):
         roots = (artifact_root(package, name, tree) for name, tree in trees.items())
         store.actions.commit_with(roots)

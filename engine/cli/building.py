@@ -136,17 +136,22 @@ def _record(
     arguments = sys.argv[2:]
     if sys.argv[1:2] != ["build"]:
         return
-    later = {**document(report, tree), "up_to_date": True}
-    later["steps"] = {label: {"status": "cached"} for label in report.result.steps}
     with contextlib.suppress(OSError):  # without a record the next build looks again
         write_record(
             record_path(store.root, [__version__, *arguments]),
             report.evaluation.watched,
             links,
-            json.dumps(later, indent=2) + "\n" if as_json else "",
+            _later(report, tree) if as_json else "",
             f"up to date: {_targets(report)} → {where}\n",
             str(store.root / "builds" / report.result.build / NAME),
         )
+
+
+def _later(report: Report, tree: Digest) -> str:
+    """Return the JSON text of a later build that finds all up to date."""
+    later = {**document(report, tree), "up_to_date": True}
+    later["steps"] = {label: {"status": "cached"} for label in report.result.steps}
+    return json.dumps(later, indent=2) + "\n"
 
 
 def summary(report: Report, where: str) -> str:
