@@ -82,15 +82,16 @@ def run(
     options: Options,
     emit: Callable[[Event], None],
 ) -> Result:
-    """Do as `run_build` does, in trio only where that is of use."""
+    """Do as `run_build` does, in trio only where that is of use, and leave to the caller what is to
+    be committed at the end."""
     loop = _Loop(build, graph, plan, store, executor, history, options, emit, options.node)
     if is_chain(plan):
         from executors.waiting import run_alone
 
-        return run_alone(loop.run(alone=True))
+        return run_alone(loop.run(alone=True, commit=False))
     import trio
 
-    return trio.run(loop.run)
+    return trio.run(functools.partial(loop.run, commit=False))
 
 
 async def run_build(
@@ -145,7 +146,7 @@ class _Loop:
         self.ended = Outcomes(self.waits.labels, self.waits.numbers)
         self.ready = ReadyQueue(lambda label: self.graph.recipes[label].resources)
 
-    async def run(self, *, alone: bool = False) -> Result:
+    async def run(self, *, alone: bool = False, commit: bool = True) -> Result:
         started = time.monotonic()
         steps = self.plan.steps
         cached = sum(isinstance(step, Cached) for step in steps.values())
@@ -160,11 +161,15 @@ class _Loop:
         )
         try:
             await self._run_all(alone)
+        except BaseException:
+            commit = True
+            raise
         finally:
             self.prefetch.close()
             self._report_tiers()
             self._end_rest()
-            self.store.actions.commit()
+            if commit:
+                self.store.actions.commit()
         seconds = time.monotonic() - started
         result = Result(self.build, self._status(), self.ended, seconds)
         kinds = (Cached, Built, Failed, Skipped, Cancelled)

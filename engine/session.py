@@ -188,18 +188,28 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
                 result = _run(build_id, graph, plan, store, history, request, executor, emit)
     finally:
         log.close()
+    try:
+        trees = _trees(store, graph, targets, result)
+    except BaseException:
+        store.actions.commit()
+        raise
     if len(plan.steps) > len(labels):
         remembered.keep(_outcomes(graph, result))
-    trees: dict[str, Digest] = {}
+    with span("commit"):
+        roots = (artifact_root(package, name, tree) for name, tree in trees.items())
+        store.actions.commit_with(roots)
+    return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
+
+
+def _trees(store: Store, graph: Graph, targets: Sequence[str], result: Result) -> dict[str, Digest]:
+    """Return the tree of each target all of whose steps succeeded."""
+    trees = {}
     for target in targets:
         steps = [result.steps.get(label) for label in graph.labels_of(target)]
         outputs = [step.outputs for step in steps if isinstance(step, Cached | Built)]
         if len(outputs) == len(steps):
             trees[target] = merge(store.cas, outputs)
-    with span("commit"):
-        roots = (artifact_root(package, name, tree) for name, tree in trees.items())
-        store.actions.commit_with(roots)
-    return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
+    return trees
 
 
 @contextlib.contextmanager

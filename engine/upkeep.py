@@ -81,4 +81,4 @@ def count(store: Store, writes: Iterable[Write] = ()) -> None:
     added = {f"{USED}{name}": size for name, size in store.cas.take_added().items()}
     rows = list(writes)
     if rows or added:
-        store.index.write(rows, added)
+        store.index.later(rows, added)

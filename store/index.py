@@ -5,6 +5,7 @@ Everything here can be lost: blobs and objects say enough to look it up or to bu
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import Any, Final
 from store import environment
 from store.environment import DATA as DATA
 from store.environment import Environment
+from store.errors import HostError
 
 WHAT: Final = "index"
 REBUILD: Final = "no blob is lost: `bn store rebuild-index` makes it again from the files"
@@ -58,6 +60,8 @@ class Index:
         """Open the tables in the directory `path`. Raises IntegrityError where they are corrupt."""
         self._environment = Environment(path, list(Table), WHAT, REBUILD, readonly=readonly)
         self.before_write: Callable[[], object] = int
+        self._later: list[Write] = []
+        self._added: dict[str, int] = {}
 
     @property
     def map_size(self) -> int:
@@ -66,10 +70,12 @@ class Index:
 
     def get(self, table: Table, key: str) -> bytes | None:
         """Return what stands under `key`, or None."""
+        self._settle(table)
         return self._environment.get(table, key.encode())
 
     def get_many(self, table: Table, keys: Iterable[str]) -> dict[str, bytes]:
         """Return what stands under those of `keys` that are there, all as of one moment."""
+        self._settle(table)
         wanted, empty = list(keys), dict[str, bytes]()
 
         def read(transaction: Any) -> dict[str, bytes]:
@@ -97,6 +103,7 @@ class Index:
         def read(transaction: Any) -> list[tuple[str, bytes]]:
             return [(key.decode(errors="replace"), value) for key, value in transaction.cursor()]
 
+        self._settle(table)
         empty: list[tuple[str, bytes]] = []
         yield from self._environment.read(table, read, empty)
 
@@ -110,30 +117,41 @@ class Index:
 
     def put(self, rows: Iterable[Write], added: Mapping[str, int] | None = None) -> None:
         """Do as `write` does for who made sure that all that is named is durable."""
-        rows = list(rows)
+        rows, self._later = [*self._later, *rows], []
+        numbers, self._added = self._added, {}
+        for name, number in (added or {}).items():
+            numbers[name] = numbers.get(name, 0) + number
         handle = self._environment.handle
 
         def change(transaction: Any) -> None:
             for table, key, value in sorted(rows, key=lambda row: row[:2]):
                 transaction.put(key.encode(), value, db=handle(table))
                 self._environment.looked()
-            for key, number in (added or {}).items():
+            for key, number in numbers.items():
                 meta = handle(Table.META)
                 before = _number(transaction.get(key.encode(), db=meta))
                 transaction.put(key.encode(), b"%d" % max(0, before + number), db=meta)
 
         self._environment.change(change)
 
+    def later(self, writes: Iterable[Write], added: Mapping[str, int] | None = None) -> None:
+        """Put `writes` with the next transaction, or on closing: they name nothing that is not
+        durable yet, and it is no harm if they are lost. Who reads such a table here finds them."""
+        self._later += writes
+        for name, number in (added or {}).items():
+            self._added[name] = self._added.get(name, 0) + number
+
     def number(self, key: str) -> int | None:
         """Return a number from the table of small facts; None where it was never counted."""
-        data = self.get(Table.META, key)
-        return None if data is None else _number(data)
+        data, more = self.get(Table.META, key), self._added.get(key)
+        return more if data is None else _number(data) + (more or 0)
 
     def edit(
         self, table: Table, keys: Iterable[str], new: Callable[[str, bytes], bytes | None]
     ) -> int:
         """Give entries the value that `new` makes of key and value, or remove them where it gives
         None, and return how many were removed. It is asked within the transaction."""
+        self._settle(table)
         names = list(keys)
         gone = 0
 
@@ -155,7 +173,16 @@ class Index:
 
     def close(self) -> None:
         """Close the environment; every process that opened it should."""
+        with contextlib.suppress(HostError):  # what was left for later may be lost
+            self._settle()
         self._environment.close()
+
+    def _settle(self, table: Table | None = None) -> None:
+        """Put what was left for later, if any of it belongs into `table` (None: whatever it is)."""
+        if (table is None and self._added) or any(
+            table in (None, write[0]) for write in self._later
+        ):
+            self.put(())
 
 
 def check(path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from store.cas import Cas
@@ -24,6 +24,9 @@ Signature: TypeAlias = tuple[int, int, int, int]
 RACY_NS: Final = 50_000_000
 """A file changed less than this before it was looked at could change again within one tick of the
 file system's clock and look the same: its signature is not believed."""
+
+PORTION: Final = 512
+"""Names of a directory that are looked at before they are taken in."""
 
 
 def signature(status: os.stat_result) -> Signature:
@@ -71,7 +74,7 @@ def ingest_directory(
     except OSError as error:
         raise _unreadable(error) from error
     if walker.writes:
-        index.put(walker.writes)  # it names files alone, which are there
+        index.later(walker.writes)  # it names files alone, which are there
     return Snapshot(root, tree, walker.files, walker.stats, walker.now)
 
 
@@ -131,25 +134,31 @@ class _Walker:
         del cached, fresh  # with many files they are what takes most room
         return self.cas.put_tree(Tree(entries))
 
-    def _listed(self, path: str, relative: str) -> list[tuple[str, os.stat_result]]:
-        """Return what is in a directory and not excluded, by name."""
-        found = []
+    def _listed(self, path: str, relative: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield what is in a directory and not excluded, by name.
+
+        It is looked at in portions, and closed meanwhile: neither thousands of results nor a handle
+        for each level are held.
+        """
         start = f"{relative}/" if relative else ""
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for name in sorted(os.listdir(handle)):
-                if self.exclude(f"{start}{name}"):
-                    continue
-                if not name.isascii():
-                    _check_utf8(name, path)
-                try:
-                    found.append((name, os.stat(name, dir_fd=handle, follow_symlinks=False)))
-                except OSError as error:
-                    error.filename = f"{path}/{name}"
-                    raise
-        finally:
-            os.close(handle)
-        return found
+        names = sorted(os.listdir(path))
+        for first in range(0, len(names), PORTION):
+            found = []
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for name in names[first : first + PORTION]:
+                    if self.exclude(f"{start}{name}"):
+                        continue
+                    if not name.isascii():
+                        _check_utf8(name, path)
+                    try:
+                        found.append((name, os.stat(name, dir_fd=handle, follow_symlinks=False)))
+                    except OSError as error:
+                        error.filename = f"{path}/{name}"
+                        raise
+            finally:
+                os.close(handle)
+            yield from found
 
     def _entry(
         self, path: str, name: str, inner: str, status: os.stat_result, fresh: dict[str, Any]
