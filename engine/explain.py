@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator
 
 from store.cas import Cas
@@ -134,6 +133,10 @@ def _line(cas: Cas, old: Digest, new: Digest) -> str:
 
 
 def _command_changes(old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[Change]:
+    if old == new:
+        return
+    import difflib
+
     if old[:-1] == new[:-1] and old[1:3] == ("-eu", "-c"):
         if old != new:
             lines = list(difflib.ndiff(old[-1].splitlines(), new[-1].splitlines()))
