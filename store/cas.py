@@ -39,6 +39,12 @@ TOUCH_SECONDS: Final = 6 * 3600
 what was used since the oldest running build began, less this."""
 
 _TREES_KEPT: Final = 8192
+_ENTRIES_KEPT: Final = 65536
+"""Trees, and entries of trees, up to which they are kept in memory."""
+
+_KNOWN_KEPT: Final = 32768
+"""Digests of which it is remembered that all below them is here."""
+
 _LINK_REFUSED: Final = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES)
 
 
@@ -65,6 +71,7 @@ class Cas:
         self.uses: dict[Digest, int] = {}
         self._store_root = root
         self._trees: dict[Digest, Tree] = {}
+        self._entries = 0
         self._known: set[Digest] = set()
         self._counted: dict[str, int] = {}
         self._touch_before = time.time() - TOUCH_SECONDS
@@ -210,7 +217,7 @@ class Cas:
                 if digest not in self._known and (
                     self._kept(digest, size) or self._objects.has(digest, size)
                 ):
-                    self._known.add(digest)
+                    self._note_known(digest)
                 return digest in self._known
             case Directory(digest):
                 if digest in self._known:
@@ -220,7 +227,7 @@ class Cas:
                 except BnError:
                     return False
                 if self.has(digest) and all(map(self.complete, tree.entries.values())):
-                    self._known.add(digest)
+                    self._note_known(digest)
                 return digest in self._known
         return True
 
@@ -488,9 +495,18 @@ class Cas:
         self.uses[digest] = self.uses.get(digest, 0) + 1
 
     def _remember(self, digest: Digest, tree: Tree) -> None:
-        if len(self._trees) >= _TREES_KEPT:
+        if digest in self._trees:
+            return
+        if len(self._trees) >= _TREES_KEPT or self._entries >= _ENTRIES_KEPT:
             self._trees.clear()
+            self._entries = 0
         self._trees[digest] = tree
+        self._entries += len(tree.entries)
+
+    def _note_known(self, digest: Digest) -> None:
+        if len(self._known) >= _KNOWN_KEPT:
+            self._known.clear()
+        self._known.add(digest)
 
 
 def empty_tree(cas: Cas) -> Digest:

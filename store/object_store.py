@@ -19,8 +19,11 @@ from store.object_table import LARGEST
 from store.tiers import Form, Tier
 from store.tierset import TierSet
 
-MOST_WAITING: Final = 16 * 2**20
+MOST_WAITING: Final = 4 * 2**20
 """Bytes of new objects that wait for a commit."""
+
+MOST_OBJECTS: Final = 2048
+"""New objects that wait for a commit: in a large table each of them costs LMDB a page of memory."""
 
 
 class Objects:
@@ -87,8 +90,9 @@ class Objects:
         with self._lock:
             self._waiting[digest] = data
             self._bytes += len(data)
-        if self._bytes > MOST_WAITING:
-            self.commit()
+        if self._bytes > MOST_WAITING or len(self._waiting) > MOST_OBJECTS:
+            with self._taken() as objects:
+                self._write(objects, sync=False)  # they are durable with the next that is committed
         return True
 
     def commit(self) -> None:
