@@ -23,20 +23,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file, file_bytes
-from store.errors import BnError, IntegrityError, host_error
-from store.gate import Gate
+from store.blob_files import TOUCH_SECONDS as TOUCH_SECONDS
+from store.blob_files import BlobFiles
+from store.blob_files import MissingBlob as MissingBlob
+from store.digest import Digest, digest_bytes
+from store.errors import BnError
 from store.object_store import Objects
 from store.objects import EMPTY_TREE, Directory, Entry, File, Tree
-from store.packing import SourceFailed, copy_file, opened
 from store.tiers import EPOCH as EPOCH
 from store.tiers import EPOCH_NS as EPOCH_NS
-from store.tiers import FILES, NVME, Form, Incident, Tier, TierSpec, discard, form_of
-from store.tierset import TierSet
-
-TOUCH_SECONDS: Final = 6 * 3600
-"""A blob that is used has its change time renewed if it is older than this: the collector spares
-what was used since the oldest running build began, less this."""
+from store.tiers import Form, Tier, TierSpec, form_of
 
 _TREES_KEPT: Final = 8192
 _ENTRIES_KEPT: Final = 65536
@@ -48,15 +44,7 @@ _KNOWN_KEPT: Final = 32768
 _LINK_REFUSED: Final = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES)
 
 
-class MissingBlob(IntegrityError):
-    """A blob that something refers to is not in the store (or was quarantined just now)."""
-
-    def __init__(self, digest: Digest, why: str = "is not in the store") -> None:
-        super().__init__(f"blob {digest} {why}", "run the build again: bn rebuilds what is missing")
-        self.digest = digest
-
-
-class Cas:
+class Cas(BlobFiles):
     """Blobs and trees by digest. Safe for several processes at once.
 
     `primary` is the fastest durable tier that can be written: what is new goes there, and actions
@@ -64,25 +52,12 @@ class Cas:
     """
 
     def __init__(self, root: Path, tiers: Iterable[TierSpec] = ()) -> None:
-        specs = list(tiers) or [TierSpec(name="store", path=root, level=NVME)]
-        self.tier_set = TierSet(specs, self._forget)
-        self.tiers = self.tier_set.all
-        self.gate = Gate(root)
+        super().__init__(root, tiers)
         self.uses: dict[Digest, int] = {}
-        self._store_root = root
         self._trees: dict[Digest, Tree] = {}
         self._entries = 0
         self._known: set[Digest] = set()
-        self._counted: dict[str, int] = {}
-        self._touch_before = time.time() - TOUCH_SECONDS
         self._objects = Objects(self.tier_set, self.gate, self._touch_before)
-
-    def create(self) -> None:
-        """Make the directories of every tier; one that cannot be made drops out.
-
-        Raises HostError where no durable tier is left.
-        """
-        self.tier_set.create()
 
     def open_tables(self) -> None:
         """Open the tables of objects. Raises IntegrityError where one is damaged."""
@@ -104,25 +79,6 @@ class Cas:
             if tier.table is not None:
                 tier.table.close()
 
-    @property
-    def primary(self) -> Tier:
-        """The tier that is written to."""
-        return self.tier_set.primary
-
-    @property
-    def root(self) -> Path:
-        """The primary tier's directory."""
-        return self.primary.root
-
-    def unfinished(self) -> list[str]:
-        """Return the paths of the temporaries in the primary tier."""
-        return self.primary.unfinished()
-
-    def incidents(self) -> list[Incident]:
-        """Return which tiers dropped out since the last call."""
-        incidents, self.tier_set.incidents = self.tier_set.incidents, []
-        return incidents
-
     def path(self, digest: Digest, executable: bool = False) -> str:
         """Return where this variant of the blob lies in the first tier that has it, else where it
         would lie in the primary one. An object becomes a file for that."""
@@ -135,15 +91,6 @@ class Cas:
             with contextlib.suppress(BnError):
                 return self.promote(digest, executable)
         return found or self.primary.path(digest, form)
-
-    def temporary(self) -> str:
-        """Return a path on the primary tier's file system that nobody else uses."""
-        return self.primary.temporary()
-
-    def is_inside(self, path: str) -> bool:
-        """Say whether a path leads into the store or one of its tiers."""
-        roots = {self._store_root, *(tier.root for tier in self.tiers)}
-        return any(path.startswith(f"{root}/") for root in roots)
 
     @property
     def touch_before(self) -> float:
@@ -160,13 +107,6 @@ class Cas:
         lies in the primary tier."""
         found = self.tier_set.attempt(self.primary, lambda: list(self.primary.held(prefix)))
         return {*(held.digest for held in found or ()), *self._objects.all_waiting(prefix)}
-
-    def take_added(self) -> dict[str, int]:
-        """Return the bytes by tier that this process added (or removed) since the last call."""
-        now = {tier.name: tier.added for tier in self.tiers}
-        before, self._counted = self._counted, now
-        deltas = {name: number - before.get(name, 0) for name, number in now.items()}
-        return {name: number for name, number in deltas.items() if number}
 
     # reading
 
@@ -291,14 +231,6 @@ class Cas:
 
     # writing
 
-    def put_bytes(self, data: bytes, executable: bool = False) -> Digest:
-        """Store `data` as a file and return its digest. Raises HostError where no tier can take
-        it."""
-        digest = digest_bytes(data)
-        if not self._intact(self.primary, digest, form_of(executable), len(data)):
-            self._write_file(digest, data, executable)
-        return digest
-
     def put_object(self, data: bytes) -> Digest:
         """Store the bytes of an object, or of a log, and return their digest. Short ones go to the
         table of objects, when they are committed. Raises HostError where no tier can take it."""
@@ -310,51 +242,6 @@ class Cas:
         digest = self.put_object(tree.encode())
         self._remember(digest, tree)
         return digest
-
-    def adopt(self, path: str, executable: bool) -> File:
-        """Move the regular file at `path`, on the primary tier's file system, into the store.
-
-        The caller makes sure that nobody has it open for writing.
-        """
-        try:
-            status = os.stat(path)
-            size = status.st_size
-            digest = digest_file(path, size)
-            if not self._intact(self.primary, digest, form_of(executable), size):
-                self._place(digest, path, status, executable)
-            else:
-                os.unlink(path)
-        except OSError as error:
-            raise host_error(error, "cannot move into the store") from error
-        return File(digest, size, executable)
-
-    def copy_in(self, path: str, size: int, executable: bool) -> File:
-        """Store a copy of the file at `path` (about `size` bytes); the copy is what is hashed.
-
-        Raises OSError where `path` cannot be read, HostError where the store cannot be written.
-        """
-        if size < MMAP_FROM:
-            data = file_bytes(path, size)
-            return File(self.put_bytes(data, executable), len(data), executable)
-
-        form = form_of(executable)
-        with open(path, "rb", buffering=0) as file:
-
-            def copy(tier: Tier) -> File:
-                temporary = tier.temporary()
-                file.seek(0)
-                try:
-                    digest, length = copy_file(file, temporary, size)
-                    if not self._intact(tier, digest, form, length):
-                        tier.adopt(digest, temporary, length, form)
-                    return File(digest, length, executable)
-                finally:
-                    discard(temporary)
-
-            try:
-                return self.tier_set.write(copy)
-            except SourceFailed as failure:
-                raise failure.error from None
 
     def link_out(self, file: File, target: str, copy: bool = False) -> None:
         """Put `file` at the path `target`, which must not exist: a hard link, or a private copy.
@@ -386,28 +273,7 @@ class Cas:
         self._objects.quarantine(self.primary, digest)
         self._quarantine(self.primary, digest, form_of(executable))
 
-    def reconsider(self, error: Exception | None = None) -> bool:
-        """Look at the primary tier again after `error`; say whether another one takes its place
-        now, so that trying again makes sense."""
-        return self.tier_set.reconsider(error)
-
     # inside
-
-    def _write_file(self, digest: Digest, data: bytes, executable: bool) -> str:
-        def write(tier: Tier) -> str:
-            tier.write(digest, data, executable)
-            return tier.path(digest, form_of(executable))
-
-        return self.tier_set.write(write)
-
-    def _holder(
-        self, digest: Digest, size: int | None = None, tiers: Iterable[Tier] | None = None
-    ) -> Tier | None:
-        """Return the first tier in which the blob is, untouched."""
-        for tier in self.tier_set.readable() if tiers is None else tiers:
-            if any(self._intact(tier, digest, form, size) for form in FILES):
-                return tier
-        return None
 
     def _kept(self, digest: Digest, size: int | None = None) -> bool:
         """Say whether a durable tier has the blob, if need be after bringing it there."""
@@ -418,52 +284,6 @@ class Cas:
             except MissingBlob:
                 return False
         return tier is not None
-
-    def _intact(self, tier: Tier, digest: Digest, form: Form, size: int | None) -> bool:
-        """Say whether this form is there; quarantine it where it was changed in place."""
-        status = self.tier_set.attempt(tier, tier.status, digest, form)
-        if status is None:
-            return False
-        right_size = form is Form.PACKED or size in (None, status.st_size)
-        if status.st_mtime_ns == EPOCH_NS[0] and right_size:
-            return status.st_ctime >= self._touch_before or self._touch(tier, digest, form)
-        self._quarantine(tier, digest, form)
-        return False
-
-    def _touch(self, tier: Tier, digest: Digest, form: Form) -> bool:
-        """Renew the change time; False where the collector was quicker."""
-        with self.gate.passing():
-            return self.tier_set.attempt(tier, tier.touch, digest, form) is not False
-
-    def _copy(self, source: Tier, digest: Digest, executable: bool) -> str | None:
-        """Copy a blob to the primary tier and return its path there, None if it is not there."""
-
-        def copy(target: Tier) -> str | None:
-            with source.open(digest) as reading:
-                if reading is None:
-                    return None
-                target.copy_in(digest, reading, executable)
-                return target.path(digest, form_of(executable))
-
-        return self.tier_set.write(copy)
-
-    def _place(self, digest: Digest, path: str, status: os.stat_result, executable: bool) -> None:
-        """Move the file at `path` to its place in the primary tier, by copy where it must be."""
-
-        def place(tier: Tier) -> None:
-            if status.st_dev == tier.device:
-                try:
-                    tier.adopt(digest, path, status.st_size, form_of(executable))
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                else:
-                    return
-            with opened(path, packed=False) as reading:
-                tier.copy_in(digest, reading, executable)
-            discard(path)
-
-        self.tier_set.write(place)
 
     def _link(self, file: File, target: str, copy: bool) -> None:
         source = self.local(file.digest, file.executable, file.size)
@@ -481,9 +301,7 @@ class Cas:
         os.utime(target, ns=EPOCH_NS)
 
     def _quarantine(self, tier: Tier, digest: Digest, form: Form | None = None) -> None:
-        for one in Form if form is None else (form,):
-            self.tier_set.attempt(tier, tier.quarantine, digest, one)
-        self._forget()
+        super()._quarantine(tier, digest, form)
         self._trees.pop(digest, None)
 
     def _forget(self) -> None:
