@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-MOST: Final = 24 * 2**20
+MOST: Final = 40 * 2**20
 """Bytes of files that may be mapped, programs and libraries among them."""
 
-PATIENCE: Final = 128
+PATIENCE: Final = 256
 """Looks into a table after which one at the memory is worth while: each may map 64 KiB."""
 
 _DONT_NEED: Final = 4
