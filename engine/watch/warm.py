@@ -2,13 +2,15 @@
 
 It imports next to nothing, for it is what a build pays before anything useful. ::
 
-    client                              zygote ─ fork ─▶ worker
-      │ request, descriptors ──────────────────────────────▶ │ is it as the client is?
-      │ ◀──────────────────────── ready, its process (or no) │ becomes as the client is
-      │ go ────────────────────────────────────────────────▶ │ runs
-      │ signals ───────────────────────────────────────────▶ │
-      │ ◀───────────────────────────────────────── exit code │
-      │ ◀─────── the signal that killed it, end of file
+    client                                 zygote ─ fork ─▶ worker
+      │ connects ─────────────────────────────▶ │
+      │ ◀──────────────────────────────────────────────── here │
+      │ request, descriptors ────────────────────────────────▶ │ is it as the client is?
+      │ ◀────────────────────────── ready, its process; or end │ becomes as the client is
+      │ go ──────────────────────────────────────────────────▶ │ runs
+      │ signals ─────────────────────────────────────────────▶ │
+      │ ◀─────────────────────────────────────────── exit code │
+      │ ◀─ the signal that killed it; end
 
 Until "go" nothing has run, and whatever is amiss means an ordinary start. From there on the
 worker's end is the build's.
@@ -41,7 +43,11 @@ COMMANDS = ("build", "test")
 """What is handed over: commands that take long, and start no program with the user's terminal."""
 
 SECONDS = 0.15
-"""How long a worker may take to get ready; it is about the time that is to be won."""
+"""How long it may take until there is a worker; it is about the time that is to be won. Only then
+are descriptors passed, for a process that is stopped would keep them open."""
+
+READY_SECONDS = 1.0
+"""How long a worker may take to become as the client is."""
 
 MOST_DESCRIPTORS = 200
 """The kernel passes 253 in a packet."""
@@ -125,8 +131,9 @@ def _connected(connection: _socket.socket, store: str) -> bool:
 def _begun(connection: _socket.socket) -> int | None:
     """Send the request; return a descriptor of the worker once it was told to go, else None."""
     descriptors = _descriptors()
-    if descriptors is None:
+    if descriptors is None or connection.recv(1) != b"h":
         return None
+    connection.settimeout(READY_SECONDS)
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         passed = b"".join(one.to_bytes(4, sys.byteorder) for one in (here, *descriptors))

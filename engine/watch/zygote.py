@@ -208,9 +208,12 @@ def _taken(connection: socket.socket) -> socket.socket:
     os.set_inheritable(watcher, False)
     try:
         connection.settimeout(PATIENCE_SECONDS)
+        connection.send(b"h")
         packet, received, _, _ = socket.recv_fds(
             connection, MOST_BYTES, MOST_DESCRIPTORS + 1, socket.MSG_CMSG_CLOEXEC
         )
+        if not packet:
+            os._exit(1)  # it had a look, and goes another way
         asked = parsed(packet)
         if why := differs(asked, client):
             raise Refused(why)
