@@ -36,8 +36,12 @@ FILES: Final = (
 )
 """What has to be the same in /proc/PID."""
 
-LOADED: Final = ("LD_", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "OPENSSL_")
-"""How variables begin that a process reads when it is loaded, so that they have to be the same."""
+LOADED: Final = (
+    *("LD_", "GLIBC_TUNABLES", "MALLOC_", "GCONV_PATH", "OPENSSL_", "LANG", "LC_"),
+    *("LMDB_", "PSUTIL_", "SETUPTOOLS_"),
+)
+"""How variables begin that are read while a program or a module is loaded; they have to be the
+same."""
 
 UNSETTABLE: Final = (signal.SIGKILL, signal.SIGSTOP)
 NODES: Final = Path("/sys/devices/system/node/node1")

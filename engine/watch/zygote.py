@@ -212,13 +212,15 @@ def _taken(connection: socket.socket) -> socket.socket:
         packet, received, _, _ = socket.recv_fds(
             connection, MOST_BYTES, MOST_DESCRIPTORS + 1, socket.MSG_CMSG_CLOEXEC
         )
-        if not packet:
-            os._exit(1)  # it had a look, and goes another way
+        if not packet:  # it had a look, and goes another way
+            os._exit(1)
         asked = parsed(packet)
         if why := differs(asked, client):
             raise Refused(why)
         os.write(watcher, HANDED)
         number = adopt(asked, client, received, connection.detach())
+    except ConnectionError:
+        os._exit(1)
     except (Refused, OSError) as error:
         with contextlib.suppress(OSError):
             os.write(watcher, REFUSED + b" " + str(error).encode("utf-8", "surrogateescape")[:99])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -99,8 +100,8 @@ class Warm:
         for wanted in (0, 1):
             self.edit()
             env = {**options.get("env", {}), "BN_WARM": str(wanted)}
-            run = {**options, "env": env, "code": code}
-            said.append(self.handed(wanted, lambda run=run: self.bn(*arguments, **run)))
+            run = functools.partial(self.bn, *arguments, **{**options, "env": env, "code": code})
+            said.append(self.handed(wanted, run))
         return said[0], said[1]
 
     @contextlib.contextmanager
