@@ -29,8 +29,9 @@ LEVEL_NAMES: Final = ("RAM disk", "NVMe", "SATA SSD", "HDD", "network")
 FILE_MODE: Final = 0o444
 EXECUTABLE_MODE: Final = 0o555
 
-_PLACES: Final = "abcdefghijklmnop"
-"""Directories for temporaries, by one letter each: a number would look like a process."""
+_PLACES: Final = 64
+"""Directories for temporaries. Their names begin with `t` (a number would look like a process) and
+end at random: ext4 places a directory by its name, and those of the last store are worn out."""
 
 _names = itertools.count()
 
@@ -111,6 +112,7 @@ class Tier:
         self.level = spec.level
         self.root = spec.path
         self.tmp = spec.path / "tmp"
+        self._places: list[str] = []
         self.compress = compress
         self.state = State.OK
         self.unsynced = False
@@ -151,10 +153,11 @@ class Tier:
         status = os.stat(self.root)
         if self.level == RAM and not _ours(status):
             raise PermissionError(errno.EACCES, "belongs to somebody else", str(self.root))
-        if not os.path.isdir(self.temporaries()[-1]):
-            make_spread(str(self.tmp))
-            for place in self.temporaries():
-                os.makedirs(place, exist_ok=True)
+        make_spread(str(self.tmp))
+        self._places = [name for name in os.listdir(self.tmp) if name.startswith("t")]
+        while len(self._places) < _PLACES and os.access(self.tmp, os.W_OK):
+            self._places.append(f"t{os.urandom(4).hex()}")
+            os.mkdir(f"{self.tmp}/{self._places[-1]}")
         if not os.path.isdir(f"{self._blobs}/ff"):
             make_spread(self._blobs)
             for number in range(256):
@@ -189,15 +192,16 @@ class Tier:
     def temporary(self) -> str:
         """Return a path in this tier that nobody else uses."""
         number = next(_names)
-        return f"{self.tmp}/{_PLACES[number & 15]}/{os.getpid()}-{number}"
+        place = self._places[number % len(self._places)] if self._places else "."
+        return f"{self.tmp}/{place}/{os.getpid()}-{number}"
 
     def temporaries(self) -> list[str]:
         """Return the directories in which temporaries are."""
-        return [f"{self.tmp}/{name}" for name in _PLACES]
+        return [f"{self.tmp}/{name}" for name in self._places]
 
     def unfinished(self) -> list[str]:
         """Return the paths of all temporaries that are here now, of this process or another."""
-        places = filter(os.path.isdir, (str(self.tmp), *self.temporaries()))
+        places = [str(self.tmp), *self.temporaries()]
         found = [f"{place}/{name}" for place in places for name in os.listdir(place)]
         return sorted({*found}.difference(self.temporaries()))
 
