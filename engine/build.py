@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
-from engine.graph import Graph, Recipe
+from engine.execution import execute, finished, unless_inputs_changed
+from engine.graph import Graph
 from engine.history import History, Past
 from engine.outcomes import Outcomes
 from engine.placement import Node, Placement, release, take
@@ -31,17 +32,16 @@ from engine.timeline.events import (
     BuildStarted,
     Event,
     StepCached,
-    StepFinished,
     StepSkipped,
     StepStarted,
     TierDropped,
 )
 from engine.waits import Waits
-from executors.base import ExecutionRequest, Executor, Limits, Outcome, Status
+from executors.base import Executor, Outcome
 from store.digest import Digest
-from store.errors import BnError, host_error
+from store.errors import BnError
 from store.objects import ActionResult, Realisation
-from store.records import define, evolve, field, frozen
+from store.records import define, field, frozen
 from store.store import Store
 
 if TYPE_CHECKING:
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 COMMIT_SECONDS = 0.5
 """How long a result may wait until it is made durable together with others."""
-
-DEFAULT_TIMEOUT = 3600.0
-"""Seconds after which an action without `timeout` is killed."""
 
 
 @frozen(kw_only=True)
@@ -304,34 +301,10 @@ class _Loop:
                 placement=placement.explanation,
             )
         )
-        self.crew.start(functools.partial(self._execute, recipe, resolved))
+        keep = self.options.keep_failed
+        run = functools.partial(execute, self.store.cas, self.executor, recipe, resolved, keep)
+        self.crew.start(run)
         return True
-
-    async def _execute(self, recipe: Recipe, resolved: Resolved) -> Ending:
-        request = ExecutionRequest(
-            action=resolved.action,
-            label=recipe.label,
-            limits=Limits(
-                memory=recipe.resources.memory,
-                wall_seconds=recipe.resources.timeout or DEFAULT_TIMEOUT,
-            ),
-            keep_failed=self.options.keep_failed,
-        )
-        outcome: Outcome | Exception
-        while True:
-            primary = self.store.cas.primary
-            try:
-                outcome = await self.executor.execute(request)
-            except OSError as error:
-                outcome = host_error(error, "cannot run an action")
-            except Exception as error:
-                outcome = error
-            if isinstance(outcome, Outcome) and outcome.outputs is not None:
-                break
-            problem = outcome if isinstance(outcome, Exception) else None
-            if self.store.cas.primary is primary and not self.store.cas.reconsider(problem):
-                break  # else another tier has taken the place of one that failed
-        return resolved.digest, outcome
 
     def _commit_if_due(self) -> None:
         """Make results durable that would else wait for the next execution, however long."""
@@ -357,7 +330,7 @@ class _Loop:
 
     def _take_in(self, running: _Running, outcome: Outcome) -> None:
         recipe = self.graph.recipes[running.labels[0]]
-        outcome = self._check_inputs(recipe, outcome)
+        outcome = unless_inputs_changed(recipe, outcome)
         self._report(running, outcome)
         resolved = running.resolved
         if outcome.outputs is None:
@@ -378,17 +351,6 @@ class _Loop:
             shared = Cached(outcome.outputs, resolved.digest)
             self._end(label, shared if number else ended)
 
-    def _check_inputs(self, recipe: Recipe, outcome: Outcome) -> Outcome:
-        """Return the outcome, a failed one if an input changed on disk since it was taken."""
-        if outcome.status is not Status.SUCCEEDED:
-            return outcome
-        for selection in recipe.selections:
-            changed = selection.changed()
-            if changed:
-                reason = f"its input changed during the build: {changed}"
-                return evolve(outcome, status=Status.FAILED, outputs=None, reason=reason)
-        return outcome
-
     def _report(self, running: _Running, outcome: Outcome) -> None:
         for label in running.labels:
             past = Past(
@@ -403,21 +365,7 @@ class _Loop:
             self._note(label, past)
         if outcome.outputs is None:
             self.store.cas.put_object(running.resolved.action.encode())
-        self.emit(
-            StepFinished(
-                label=running.labels[0],
-                action=running.resolved.digest,
-                status=outcome.status,
-                exit_code=outcome.exit_code,
-                reason=outcome.reason,
-                log=outcome.log,
-                outputs=outcome.outputs,
-                kept=str(outcome.kept) if outcome.kept else None,
-                seconds=outcome.wall_seconds,
-                cpu_seconds=outcome.cpu_seconds,
-                peak_memory=outcome.peak_memory,
-            )
-        )
+        self.emit(finished(running.labels[0], running.resolved.digest, outcome))
 
     def _note(self, label: str, past: Past) -> None:
         self.store.actions.also(self.history.note(label, past))
