@@ -89,9 +89,7 @@ def _stored(store: Store, layout: Layout) -> dict[str, Entry]:
     writes: list[Write] = []
     for directory, files in directories.items():
         entries.update(_stored_files(store, directory, files, writes))
-    if writes:
-        store.cas.sync()
-        store.index.write(writes)
+    store.index.later(writes)  # they name files alone, which are looked for before they are used
     return entries
 
 
