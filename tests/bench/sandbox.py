@@ -78,7 +78,7 @@ def main() -> None:
                 theirs = statistics.median(row[1][number] for row in rows)
                 ratio = statistics.median(row[0][number] / row[1][number] for row in rows)
                 sys.stdout.write(
-                    f"{at_once} at once, {what:<9} fork server {ours:5.2f} ms   "
+                    f"{at_once} at once, {what:<9} cells {ours:5.2f} ms   "
                     f"bubblewrap {theirs:5.2f} ms   ratio {ratio:.2f}\n"
                 )
 
