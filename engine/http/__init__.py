@@ -1,0 +1,1 @@
+"""The cache server: one store over HTTP, in the protocols of many build tools."""
