@@ -258,3 +258,62 @@ Served: TypeAlias = Callable[[Path], AbstractContextManager[str]]
 def served() -> Served:
     """What serves a directory over HTTP: a context manager that gives its address."""
     return serving
+
+
+TWO_AND_A_TEST = """
+    [params]
+    word = "hello"
+    [sources.src]
+    path = "src"
+    [actions.first]
+    tools = ["sh"]
+    inputs = ["src"]
+    script = "echo {word}; cat src/file > $out/first"
+    outputs = ["first"]
+    [actions.second]
+    tools = ["sh"]
+    inputs = ["first"]
+    script = "cp first/first $out/second"
+    outputs = ["second"]
+    [actions.check]
+    kind = "test"
+    tools = ["sh"]
+    inputs = ["second"]
+    script = "grep -q text second/second"
+    """
+CHAIN_THAT_FAILS = """
+    [params]
+    code = 1
+    [actions.good]
+    tools = ["sh"]
+    script = "echo fine > $out/good"
+    outputs = ["good"]
+    [actions.bad]
+    tools = ["sh"]
+    inputs = ["good"]
+    env = { COLOUR = "red" }
+    script = "echo to be seen; exit {code}"
+    [actions.after]
+    tools = ["sh"]
+    inputs = ["bad"]
+    script = "true"
+    [actions.other]
+    tools = ["sh"]
+    script = "echo other > $out/other"
+    outputs = ["other"]
+    """
+
+
+@pytest.fixture
+def small(bn: Bn) -> Bn:
+    """Two actions and a test."""
+    bn.put("src/file", "text\n")
+    bn.spec(TWO_AND_A_TEST, default="second")
+    return bn
+
+
+@pytest.fixture
+def broken(bn: Bn) -> Bn:
+    """A chain whose second action fails, and another action."""
+    bn.spec(CHAIN_THAT_FAILS)
+    return bn

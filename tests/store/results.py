@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from attrs import frozen
 
@@ -117,3 +120,18 @@ def one_file(store: Store, name: str, data: bytes) -> Digest:
 def nested(store: Store, inner: Digest) -> Digest:
     """Store a tree that holds another one."""
     return store.cas.put_tree(Tree({"inner": Directory(inner)}))
+
+
+SEES = """
+import sys
+from pathlib import Path
+from store.store import Store
+with Store(Path(sys.argv[1])) as store:
+    print(*(store.cas.has(digest) for digest in sys.argv[2:]))
+"""
+
+
+def seen_by_another(root: Path, *digests: str) -> list[str]:
+    """Return whether another process sees these blobs."""
+    command = [sys.executable, "-I", "-c", SEES, str(root), *digests]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
