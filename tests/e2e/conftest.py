@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 from attrs import define
+
+if TYPE_CHECKING:
+    from tests.e2e.warming import Warm
 
 REPOSITORY = Path(__file__).parents[2]
 TOOLCHAINS = REPOSITORY / "specs" / "toolchains"
@@ -112,7 +115,7 @@ def clean_env(store: Path) -> dict[str, str]:
     return {**kept, "BN_STORE": str(store), "COLUMNS": "100"}
 
 
-def warm(directory: Path, *toolchains: str) -> Path:
+def store_with(directory: Path, *toolchains: str) -> Path:
     """Return a store that has imported toolchains of the host."""
     bn = Bn(directory, directory / "store", clean_env(directory / "store"))
     text = '[package]\nname = "warm"\n[toolchains]\n'
@@ -128,13 +131,13 @@ def warm(directory: Path, *toolchains: str) -> Path:
 @pytest.fixture(scope="session")
 def sh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that has imported the host's shell; it is small, so that copies of it are cheap."""
-    return warm(tmp_path_factory.mktemp("warm-sh"), "sh")
+    return store_with(tmp_path_factory.mktemp("warm-sh"), "sh")
 
 
 @pytest.fixture(scope="session")
 def cc_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that has imported the host's C compiler."""
-    return warm(tmp_path_factory.mktemp("warm-cc"), "cc")
+    return store_with(tmp_path_factory.mktemp("warm-cc"), "cc")
 
 
 @contextlib.contextmanager
@@ -317,3 +320,18 @@ def broken(bn: Bn) -> Bn:
     """A chain whose second action fails, and another action."""
     bn.spec(CHAIN_THAT_FAILS)
     return bn
+
+
+@pytest.fixture
+def warm(bn: Bn) -> Iterator[Warm]:
+    """A project, and a zygote that is ready."""
+    from tests.e2e.warming import SPEC, Warm
+
+    made = Warm(bn)
+    made.edit()
+    bn.spec(SPEC, "copy")
+    bn("build")
+    bn("watch")
+    made.zygote()
+    yield made
+    bn("watch", "--stop")

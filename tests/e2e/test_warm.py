@@ -2,157 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import functools
 import json
 import os
-import pty
 import re
 import resource
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from attrs import define
 
 from tests.e2e.conftest import REPOSITORY, Bn
-
-SECONDS = 60
-
-SPEC = """
-    [sources.src]
-    path = "src"
-    [actions.copy]
-    tools = ["sh"]
-    inputs = ["src:a.txt"]
-    script = "cat src/a.txt > $out/copy"
-    outputs = ["copy"]
-    [actions.long]
-    tools = ["sh"]
-    inputs = ["src:a.txt"]
-    script = "read name length < src/a.txt; sleep $length; echo $name > $out/long"
-    outputs = ["long"]
-    [actions.bad]
-    tools = ["sh"]
-    inputs = ["src:a.txt"]
-    script = "cat src/a.txt; exit 3"
-    [actions.test]
-    kind = "test"
-    tools = ["sh"]
-    inputs = ["copy"]
-    script = "test -s copy/copy"
-    """
-
-
-def until(said: Callable[[], Any]) -> Any:
-    """Wait until `said` returns something true, and return that."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := said()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
-
-
-@define
-class Warm:
-    """A bn with a zygote, and a project with an input that is other each time."""
-
-    bn: Bn
-    number: int = 100
-
-    def status(self) -> Any:
-        """Return what the watcher says of the zygote."""
-        return self.bn.json("watch", "--status")["warm"]
-
-    def zygote(self) -> psutil.Process:
-        """Return the zygote, as soon as there is one."""
-        return psutil.Process(until(lambda: self.status()["process"]))
-
-    def edit(self, length: float = 0) -> str:
-        """Change the input; return a word of it that no other process has on its command line."""
-        self.number += 1
-        word = f"{length}{os.getpid():07}{self.number}" if length else "0.001"
-        self.bn.put("src/a.txt", f"n{self.number} {word}\n")
-        return word
-
-    def handed(self, wanted: int, run: Callable[[], Any]) -> Any:
-        """Return what `run` does, after a look that so many commands were handed over by that."""
-        self.zygote()
-        before = self.status()
-        done = run()
-        after = self.status()
-        assert after["handed"] - before["handed"] == wanted, (before, after)
-        return done
-
-    def both(self, *arguments: str, code: int = 0, **options: Any) -> tuple[Any, Any]:
-        """Run a command from an ordinary start and from a warm one."""
-        said = []
-        for wanted in (0, 1):
-            self.edit()
-            env = {**options.get("env", {}), "BN_WARM": str(wanted)}
-            run = functools.partial(self.bn, *arguments, **{**options, "env": env, "code": code})
-            said.append(self.handed(wanted, run))
-        return said[0], said[1]
-
-    @contextlib.contextmanager
-    def building(
-        self, length: float = 600.0, **options: Any
-    ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, str]]:
-        """Yield a client whose action sleeps, its worker, and the word of its input."""
-        word = self.edit(length)
-        zygote = self.zygote()
-        before = {one.pid for one in zygote.children()}
-        client = self.bn.start("build", "long", **options)
-        try:
-            until(lambda: running(word) or client.poll() is not None)
-            assert client.poll() is None, client.communicate()
-            (worker,) = (one for one in zygote.children() if one.pid not in before)
-            yield client, worker, word
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                client.kill()
-            client.communicate()
-            until(lambda: not running(word))
-
-
-def running(word: str) -> bool:
-    """Say whether a process has the word on its command line."""
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            if word.encode() in Path(f"/proc/{name}/cmdline").read_bytes():
-                return True
-    return False
-
-
-def ended(process: psutil.Process) -> bool:
-    """Say whether a process is gone, or waits to be asked how it ended."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-@pytest.fixture
-def warm(bn: Bn) -> Iterator[Warm]:
-    """A project, and a zygote that is ready."""
-    made = Warm(bn)
-    made.edit()
-    bn.spec(SPEC, "copy")
-    bn("build")
-    bn("watch")
-    made.zygote()
-    yield made
-    bn("watch", "--stop")
+from tests.e2e.warming import SECONDS, SPEC, Warm, ended, running, until
 
 
 def plain(text: str) -> str:
@@ -489,79 +354,6 @@ def test_code_that_changed_never_runs(bn: Bn, checkout: Path) -> None:
         assert "1 newly built" not in warm.handed(0, lambda: bn("build")).stderr
     finally:
         other("watch", "--stop")
-
-
-# a terminal
-
-
-class Terminal:
-    """A pseudo-terminal that a command has as its own."""
-
-    def __init__(self, bn: Bn, *arguments: str) -> None:
-        self.said = b""
-        self.process, self.handle = pty.fork()
-        if self.process == 0:
-            os.chdir(bn.directory)
-            env = {**bn.env, "TERM": "xterm-256color"}
-            env.pop("CI", None)
-            os.execve(sys.executable, bn.command(*arguments), env)
-        fcntl.ioctl(self.handle, termios.TIOCSWINSZ, b"\x28\x00\x50\x00\0\0\0\0")
-
-    def read(self, seconds: float = 0.05) -> bytes:
-        """Take in what the terminal shows and return all of it."""
-        while select.select([self.handle], [], [], seconds)[0]:
-            try:
-                data = os.read(self.handle, 65536)
-            except OSError:
-                break
-            if not data:
-                break
-            self.said += data
-        return self.said
-
-    def end(self) -> int:
-        """Return the exit code."""
-        until(lambda: self.read() and os.waitid(os.P_PID, self.process, FLAGS))
-        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-        self.read()
-        os.close(self.handle)
-        return code
-
-
-FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT
-
-
-def test_on_a_terminal(warm: Warm) -> None:
-    said = []
-    for variable in ("0", "1"):
-        warm.edit(0.7)
-        bn = Bn(warm.bn.directory, warm.bn.store, {**warm.bn.env, "BN_WARM": variable})
-
-        def run(bn: Bn = bn) -> bytes:
-            terminal = Terminal(bn, "build", "long")
-            assert terminal.end() == 0
-            return terminal.said
-
-        said.append(warm.handed(int(variable), run))
-    for one in said:
-        assert b"1 running" in one
-        assert b"\x1b[" in one
-        assert b"1 built" in one
-    shown = [set(re.findall(rb"\x1b\[[\d;?]*[a-zA-Z]", one)) for one in said]
-    assert shown[0] == shown[1]
-
-
-def test_control_c_and_control_z(warm: Warm) -> None:
-    word = warm.edit(600)
-    zygote = warm.zygote()
-    terminal = Terminal(warm.bn, "build", "long")
-    until(lambda: terminal.read() and running(word))
-    (worker,) = zygote.children()
-    os.write(terminal.handle, b"\x03")
-    assert terminal.end() == 130
-    assert terminal.said.count(b"interrupted") == 1
-    assert b"Traceback" not in terminal.said
-    until(lambda: ended(worker) and not running(word))
 
 
 def test_json_of_the_status(warm: Warm) -> None:
