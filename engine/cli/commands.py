@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "log": "show what an artifact's action printed",
     "show": "print a stored object",
     "store": "look after what is kept",
+    "cache": "show what the caches are good for",
     "mount": "show the store as a file system",
     "unmount": "end a mount of the store",
     "watch": "know without looking whether files changed",
