@@ -16,6 +16,10 @@
     [tiers.archive]
     path = "/mnt/disk/bn"
     type = "hdd"
+
+    [[cache.remotes]]
+    url = "https://cache.example.org"
+    write = false
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from store.room import free_bytes, total_bytes
 from store.tiers import NVME, RAM, TierSpec
 
 if TYPE_CHECKING:
+    from engine.remote.settings import CacheSpec
     from store.detect import Latency
 
 NAME: Final = "bn.toml"
@@ -50,12 +55,13 @@ RAM_LEAST: Final = 512 * 2**20
 @frozen
 class Config:
     """The settled configuration; `files` are those that it was read from, `configured` the tiers
-    that stand there."""
+    that stand there. `cache` is what `[cache]` says, nothing where no file has one."""
 
     policy: Policy
     tiers: tuple[TierSpec, ...]
     files: tuple[Path, ...]
     configured: tuple[str, ...] = ()
+    cache: CacheSpec | None = None
 
 
 def user_file() -> Path:
@@ -82,16 +88,27 @@ def load_config(root: Path, start: Path | None = None, latency: Latency | None =
     paths = [path for path in paths if os.path.lexists(path)]
     store: dict[str, Any] = {}
     tiers: dict[str, dict[str, Any]] = {}
+    cache: dict[str, Any] = {}
     for path in paths:
         from engine.config_form import read_tables
 
-        settings, tables = read_tables(path)
+        settings, tables, given_cache = read_tables(path)
         store |= settings
+        if given_cache:
+            from engine.remote.settings import laid_over
+
+            cache = laid_over(cache, given_cache, path.parent)
         for name, given in tables.items():
             if "path" in given:
                 given["path"] = str(path.parent / Path(given["path"]).expanduser())
             tiers[name] = tiers.get(name, {}) | given
-    return Config(_policy(store, root), _tiers(tiers, root, latency), tuple(paths), tuple(tiers))
+    return Config(
+        _policy(store, root),
+        _tiers(tiers, root, latency),
+        tuple(paths),
+        tuple(tiers),
+        _cache(cache) if cache else None,
+    )
 
 
 def parse_limit(text: str, disk: Path) -> int:
@@ -115,6 +132,12 @@ def _policy(store: Mapping[str, Any], root: Path) -> Policy:
         hot_hours=store.get("hot_threshold_hours", default.hot_hours),
         cold_hours=store.get("cold_threshold_hours", default.cold_hours),
     )
+
+
+def _cache(table: Mapping[str, Any]) -> CacheSpec:
+    from engine.remote.settings import settle
+
+    return settle(table)
 
 
 def _tiers(

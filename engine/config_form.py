@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import AttrsInstance, asdict, frozen
 
 from engine.config import CLEANUP, TYPES, parse_limit
+from engine.remote.settings import is_name_space, url_fault
 from engine.spec.faults import Fault, nearest, spec_error
 from engine.spec.load import read
 from engine.spec.model import documented
@@ -38,15 +39,41 @@ class TierTable:
 
 
 @frozen(kw_only=True)
+class RemoteTable:
+    """One of `[[cache.remotes]]`: a cache that others share, as `bn serve` is."""
+
+    url: str = documented("where it is: http:// or https://")
+    read: bool | None = documented("take results from it (true)", default=None)
+    write: bool | None = documented("give it what was built here (true)", default=None)
+    priority: int | None = documented("smaller ones are asked first (0)", default=None)
+    token_file: str | None = documented("file that holds the token", default=None)
+    name_space: str | None = documented("name space on the server", default=None)
+    ca: str | None = documented("certificates that its own is checked by", default=None)
+    certificate: str | None = documented("certificate to show it", default=None)
+    key: str | None = documented("key of that certificate", default=None)
+
+
+@frozen(kw_only=True)
+class CacheTable:
+    """`[cache]`: results shared with others."""
+
+    remotes: tuple[RemoteTable, ...] = documented("remote caches", default=())
+
+
+@frozen(kw_only=True)
 class ConfigFile:
     """A whole configuration file."""
 
     store: StoreTable = documented("the store", factory=StoreTable)
     tiers: Mapping[str, TierTable] = documented("where blobs live", factory=dict)
+    cache: CacheTable = documented("results shared with others", factory=CacheTable)
 
 
-def read_tables(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return what the file at `path` says of the store, and of each tier.
+Tables: TypeAlias = tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]
+
+
+def read_tables(path: Path) -> Tables:
+    """Return what the file at `path` says of the store, of each tier, and of remote caches.
 
     Raises InputError with all faults of the file, placed.
     """
@@ -54,7 +81,10 @@ def read_tables(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     faults = _faults(path, file)
     if faults:
         raise spec_error(faults)
-    return _given(file.store), {name: _given(tier) for name, tier in file.tiers.items()}
+    cache = {key: value for key, value in _given(file.cache).items() if key != "remotes"}
+    if file.cache.remotes:
+        cache["remotes"] = [_given(remote) for remote in file.cache.remotes]
+    return _given(file.store), {name: _given(tier) for name, tier in file.tiers.items()}, cache
 
 
 def _given(table: AttrsInstance) -> dict[str, Any]:
@@ -71,6 +101,16 @@ def _faults(path: Path, file: ConfigFile) -> list[Fault]:
             faults.append(Fault(path, at, str(error)))
 
     check(("store", "max_size"), file.store.max_size)
+    for number, remote in enumerate(file.cache.remotes):
+        what = url_fault(remote.url)
+        if what:
+            faults.append(Fault(path, ("cache", "remotes", number, "url"), what))
+        if remote.name_space and not is_name_space(remote.name_space):
+            at = ("cache", "remotes", number, "name_space")
+            faults.append(Fault(path, at, f"{remote.name_space!r} is no name of a name space"))
+        if remote.key and not remote.certificate:
+            at = ("cache", "remotes", number, "key")
+            faults.append(Fault(path, at, "a key without its certificate"))
     for name, tier in file.tiers.items():
         check(("tiers", name, "max_size"), tier.max_size)
         for key, value, known in (

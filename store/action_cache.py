@@ -72,6 +72,12 @@ class ActionCache:
         rows = [(reference.decode(), result.observed), *others]
         self._put(Table.OBSERVED, base, to_json(rows[:PATH_SETS_KEPT]))
 
+    def take_over(self, result: ActionResult) -> None:
+        """Keep a result that another store recorded. What it names is here or upstream; of the
+        action only the digest is known."""
+        reference = self._cas.put_object(result.encode()).encode()
+        self._put(Table.ACTION_CACHE, result.action, reference)
+
     def realisation(self, recipe: Digest) -> Realisation | None:
         """Return what this recipe came to before, if its outputs and its result are all there."""
         reference = self._get(Table.REALISATIONS, recipe)

@@ -11,6 +11,9 @@ at once and others after `commit_objects` or `sync`.
     write ─▶ primary tier ──demote (cold)──▶ slower tiers, compressed
                ▲    └──copy (hot)──▶ RAM disk
                └──────promote, when something is staged or read from there
+
+Behind the tiers may be an `upstream`: what it is known to have counts as here, and is fetched when
+somebody needs the bytes.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from store.objects import EMPTY_TREE, Directory, Entry, File, Tree
 from store.tiers import EPOCH as EPOCH
 from store.tiers import EPOCH_NS as EPOCH_NS
 from store.tiers import Form, Tier, TierSpec, form_of
+from store.upstream import UNKNOWN, Upstream
 
 _TREES_KEPT: Final = 8192
 _ENTRIES_KEPT: Final = 65536
@@ -54,6 +58,7 @@ class Cas(BlobFiles):
     def __init__(self, root: Path, tiers: Iterable[TierSpec] = ()) -> None:
         super().__init__(root, tiers)
         self.uses: dict[Digest, int] = {}
+        self.upstream: Upstream | None = None
         self._trees: dict[Digest, Tree] = {}
         self._entries = 0
         self._known: set[Digest] = set()
@@ -111,9 +116,13 @@ class Cas(BlobFiles):
     # reading
 
     def has(self, digest: Digest) -> bool:
-        """Say whether the blob is in some durable tier and untouched, or waits for being committed;
-        one that only the RAM disk has left is brought back from there."""
-        return self._objects.has(digest) or self._kept(digest)
+        """Say whether the blob is in some durable tier and untouched, waits for being committed, or
+        is upstream; one that only the RAM disk has left is brought back from there."""
+        return self.is_here(digest) or self._is_upstream(digest)
+
+    def is_here(self, digest: Digest, size: int | None = None) -> bool:
+        """Say the same as `has`, of this store's own tiers alone."""
+        return self._objects.has(digest, size) or self._kept(digest, size)
 
     def waiting(self, digest: Digest) -> bytes | None:
         """Return an object that is not committed yet."""
@@ -123,7 +132,7 @@ class Cas(BlobFiles):
         """Return an object's bytes, checked; None where it is none."""
         return self._objects.get(digest)
 
-    def get_bytes(self, digest: Digest) -> bytes:
+    def get_bytes(self, digest: Digest, *, again: bool = True) -> bytes:
         """Return the blob's bytes, checked. Raises MissingBlob, also where the check fails."""
         data = self._objects.get(digest)
         if data is not None:
@@ -136,6 +145,8 @@ class Cas(BlobFiles):
             if digest_bytes(data) == digest:
                 return data
             self._quarantine(tier, digest)
+        if again and self._fetched(digest):
+            return self.get_bytes(digest, again=False)
         raise MissingBlob(digest)
 
     def get_tree(self, digest: Digest) -> Tree:
@@ -155,7 +166,9 @@ class Cas(BlobFiles):
         match entry:
             case File(digest, size):
                 if digest not in self._known and (
-                    self._kept(digest, size) or self._objects.has(digest, size)
+                    self._kept(digest, size)
+                    or self._objects.has(digest, size)
+                    or self._is_upstream(digest, size)
                 ):
                     self._note_known(digest)
                 return digest in self._known
@@ -202,7 +215,7 @@ class Cas(BlobFiles):
     def local(self, digest: Digest, executable: bool = False, size: int | None = None) -> str:
         """Return the path of this variant in the primary tier, brought there if need be.
 
-        Raises MissingBlob where no tier has it, or where it was changed in place.
+        Raises MissingBlob where nobody has it, or where it was changed in place.
         """
         primary, form = self.primary, form_of(executable)
         if self._intact(primary, digest, form, size):
@@ -214,19 +227,22 @@ class Cas(BlobFiles):
 
         An object becomes a file. Raises MissingBlob, and HostError where no tier can take it.
         """
-        data = self.object(digest)
-        if data is not None and size in (None, len(data)):
-            return self._write_file(digest, data, executable)
-        for tier in self.tier_set.readable():
-            if self._holder(digest, size, [tier]) is None:
-                continue
-            try:
-                path = self.tier_set.copy(tier, self._copy, digest, executable)
-            except ValueError:
-                self._quarantine(tier, digest)
-                continue
-            if path is not None:
-                return path
+        for _ in range(2):
+            data = self.object(digest)
+            if data is not None and size in (None, len(data)):
+                return self._write_file(digest, data, executable)
+            for tier in self.tier_set.readable():
+                if self._holder(digest, size, [tier]) is None:
+                    continue
+                try:
+                    path = self.tier_set.copy(tier, self._copy, digest, executable)
+                except ValueError:
+                    self._quarantine(tier, digest)
+                    continue
+                if path is not None:
+                    return path
+            if not self._fetched(digest, executable, size):
+                break
         raise MissingBlob(digest)
 
     # writing
@@ -285,6 +301,16 @@ class Cas(BlobFiles):
                 return False
         return tier is not None
 
+    def _is_upstream(self, digest: Digest, size: int | None = None) -> bool:
+        return self.upstream is not None and self.upstream.has(digest, size)
+
+    def _fetched(self, digest: Digest, executable: bool = False, size: int | None = None) -> bool:
+        """Say whether it was worth while to ask upstream for a blob: it may be here now."""
+        if self.upstream is None or not self.upstream.has(digest, size):
+            return False
+        self.upstream.bring([File(digest, UNKNOWN if size is None else size, executable)])
+        return True
+
     def _link(self, file: File, target: str, copy: bool) -> None:
         source = self.local(file.digest, file.executable, file.size)
         try:
@@ -303,6 +329,10 @@ class Cas(BlobFiles):
     def _quarantine(self, tier: Tier, digest: Digest, form: Form | None = None) -> None:
         super()._quarantine(tier, digest, form)
         self._trees.pop(digest, None)
+
+    def forget_known(self) -> None:
+        """Look again for what was known to be complete: something that counted is gone."""
+        self._known.clear()
 
     def _forget(self) -> None:
         """A tier dropped out: what was known to be there may not be."""

@@ -43,6 +43,10 @@ class Table(StrEnum):
     """What the collector keeps: `artifact/NAME` → tree and time, `link/PATH` → tree."""
     HEAT = "heat"
     """Digest → how often the blob was used, and since when that is counted."""
+    REMOTE = "remote"
+    """Digest → a remote cache that has the blob, the size in bytes, and since when that is known."""
+    ORIGINS = "origins"
+    """Action digest → the remote cache that its result came from, and whose signature it has."""
     META = "meta"
     """Small facts about the store itself, as `used/TIER` → bytes."""
 

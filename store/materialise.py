@@ -72,6 +72,8 @@ def _show(cas: Cas, tree: Digest) -> Path:
     temporary = cas.temporary()
     try:
         make_spread(str(target.parent))
+        if cas.upstream is not None:
+            cas.upstream.bring([Directory(tree)])
         materialise(cas, tree, temporary)
         cas.commit_objects()  # what is shown names the tree
         os.rename(temporary, target)

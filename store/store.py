@@ -70,6 +70,8 @@ class Store:
     def close(self) -> None:
         """Commit the objects that were put, and close all tables."""
         try:
+            if self.cas.upstream is not None:
+                self.cas.upstream.close()
             if not self.read_only:
                 self.cas.commit_objects()
         finally:

@@ -1,0 +1,33 @@
+"""Upstream: whoever can fetch blobs that no tier of the store has. No network is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from store.digest import Digest
+from store.objects import Entry
+
+UNKNOWN = -1
+"""The size of a blob of which only the digest is known."""
+
+
+class Upstream(Protocol):
+    """The last tier of a store: blobs that are known to be elsewhere. Safe for several threads."""
+
+    def has(self, digest: Digest, size: int | None = None) -> bool:
+        """Say whether the blob (of `size` bytes) is known to be there, and there is who can be
+        asked for it."""
+        ...
+
+    def bring(self, entries: Iterable[Entry]) -> None:
+        """Fetch what is missing here of the files in `entries` and below them, checked.
+
+        It takes a bounded time. What cannot be had is no longer said to be there; whoever needs it
+        finds it missing. Raises HostError where the store cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """End all that goes on."""
+        ...
