@@ -234,18 +234,14 @@ async def keep_writing(observer: Observer, log: AccessLog | None) -> None:
 def make_run(store: Path) -> Path:
     """Return a new directory for a run of the server over the store; those of runs whose process
     is gone are removed. Raises OSError."""
-    place = store / "serve"
-    place.mkdir(exist_ok=True)
+    place = store / "serve" / "runs"
+    place.mkdir(parents=True, exist_ok=True)
     for entry in place.iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid() or not _lives(entry.name):
+        if int(entry.name) == os.getpid() or not os.path.exists(f"/proc/{entry.name}"):
             shutil.rmtree(entry, ignore_errors=True)
     run = place / str(os.getpid())
     run.mkdir()
     return run
-
-
-def _lives(pid: str) -> bool:
-    return os.path.exists(f"/proc/{pid}")
 
 
 def _claim(path: Path) -> int:
