@@ -25,7 +25,7 @@ set_up() (
         say "another start is setting up; waiting for it"
         flock 9
     fi
-    sum=$(cat pyproject.toml constraints.txt | cksum)
+    sum=$(cat pyproject.toml constraints.txt .ci/clients/package-lock.json | cksum)
     ! is_current || exit 0
     if is_touched_only; then
         touch "$ready"
@@ -39,6 +39,11 @@ set_up() (
     install_system_packages
     make_venv
     install_python_packages
+    if [ -n "$extras" ]; then
+        . .ci/clients.sh
+        install_clients
+    fi
+    finish
     say "ready"
 )
 
@@ -55,7 +60,8 @@ is_made_here() { # STAMP
 }
 
 is_current() {
-    is_made_here "$ready" && [ ! pyproject.toml -nt "$ready" ] && [ ! constraints.txt -nt "$ready" ]
+    is_made_here "$ready" && [ ! pyproject.toml -nt "$ready" ] &&
+        [ ! constraints.txt -nt "$ready" ] && [ ! .ci/clients/package-lock.json -nt "$ready" ]
 }
 
 is_touched_only() {
@@ -74,15 +80,20 @@ install_system_packages() {
         /usr/bin/*) wanted="$wanted python3-dev" ;;
         '') wanted="$wanted python3-dev python3-venv" ;;
     esac
-    missing=$(for package in $wanted; do
+    install_packages "going on without" $(for package in $wanted; do
         case $(dpkg-query -W -f '/${db:Status-Status}/' "$package" 2>/dev/null) in
             */installed/*) ;;
-            *) printf ' %s' "$package" ;;
+            *) printf '%s\n' "$package" ;;
         esac
     done)
-    [ -n "$missing" ] || return 0
+}
 
-    by_hand="apt-get update && apt-get install -y$missing"
+install_packages() { # WITHOUT [PACKAGE...]
+    without=$1
+    shift
+    [ $# -gt 0 ] && command -v apt-get >/dev/null || return 0
+
+    by_hand="apt-get update && apt-get install -y $*"
     if [ "$(id -u)" = 0 ]; then
         as_root=
     elif sudo -n true 2>/dev/null; then
@@ -92,16 +103,16 @@ install_system_packages() {
         say "    sudo sh -c '$by_hand'"
         return 0
     fi
-    say "installing system packages:$missing"
-    log=$(mktemp)
+    say "installing system packages: $*"
+    apt_log=$(mktemp)
     apt="$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300"
     # A source of the user's that fails to update need not keep these from being installed.
-    $apt update >"$log" 2>&1 </dev/null || true
-    if ! $apt install --no-install-recommends $missing >>"$log" 2>&1 </dev/null; then
-        tail -n 8 "$log" >&2
-        say "that failed; going on without. By hand: $by_hand"
+    $apt update >"$apt_log" 2>&1 </dev/null || true
+    if ! $apt install --no-install-recommends "$@" >>"$apt_log" 2>&1 </dev/null; then
+        tail -n 8 "$apt_log" >&2
+        say "that failed; $without. By hand: $by_hand"
     fi
-    rm -f "$log"
+    rm -f "$apt_log"
 }
 
 # -- Python
@@ -144,6 +155,9 @@ install_python_packages() {
         pip_install "$extras" || give_up "pip failed; is the network there? The end of .venv/setup.log:" "$log"
         say "going on without FUSE: pyfuse3 could not be built (see .venv/setup.log)"
     fi
+}
+
+finish() {
     [ -z "$extras" ] || cp -p .venv/begun .venv/ready-dev
     mv .venv/begun .venv/ready
 }
