@@ -24,7 +24,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 COUNTERS: Final = {
     "evicted_entries": ("name_space", "Entries removed because the name space was over its quota"),
     "evicted_bytes": ("name_space", "Bytes of the entries that were evicted"),
-    "expired_entries": ("name_space", "Entries removed because they were not used for long"),
+    "expired_entries": ("", "Entries removed because they were not used for long"),
     "freed_bytes": ("", "Bytes of blobs that the collector removed"),
     "collections": ("", "Runs of the collector"),
     "damaged": ("", "Blobs set aside because their bytes were not what their digest says"),

@@ -22,7 +22,7 @@ import struct
 import time
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -126,12 +126,16 @@ class Observer:
         alone. To be made in the process that counts. Raises OSError."""
         self.connections = 0
         self.uploads = 0
+        self.totals: Callable[[], Mapping[CountKey, float]] = dict
+        """What others counted in this process, to be told as if it were counted here."""
         self._mine = Counts()
         self._run = run
         self._file = -1
         self._sequence = 0
         self._written = 0.0
         self._dirty = True
+        self._gauges: dict[CountKey, float] = {}
+        self._counts: dict[CountKey, float] = {}
         if run is not None:
             with _locked(run, fcntl.LOCK_EX):
                 _take_up_ended(run)
@@ -185,12 +189,12 @@ class Observer:
         clock = time.monotonic()
         if self._file < 0 or not (now or clock - self._written >= FLUSH_SECONDS):
             return
-        gauges = {("connections", ""): self.connections, ("uploads", ""): self.uploads}
-        if not self._dirty and gauges == self._mine.gauges:
+        told = self._told()
+        if not self._dirty and told.gauges == self._gauges and told.counts == self._counts:
             return
-        self._mine.gauges = dict(gauges)
+        self._gauges, self._counts = told.gauges, told.counts
         self._written, self._dirty = clock, False
-        data = self._mine.encode()
+        data = told.encode()
         if len(data) > _SLOT - _HEAD.size:
             return
         self._sequence += 1
@@ -199,19 +203,27 @@ class Observer:
             os.pwrite(self._file, head + data, self._sequence % 2 * _SLOT)
 
     def all(self) -> Counts:
-        """Return what all processes of the run counted, ended ones included."""
-        gauges = {("connections", ""): float(self.connections), ("uploads", ""): self.uploads}
-        if self._run is None:
-            self._mine.gauges = gauges
-            whole = Counts()
-            whole.add(self._mine, alive=True)
-            return whole
+        """Return what all processes of the run counted until now, ended ones included."""
         self.flush(now=True)
+        return self.seen()
+
+    def seen(self) -> Counts:
+        """Return what all processes of the run counted until they last flushed; for any thread."""
+        if self._run is None:
+            return self._told()
         with _locked(self._run, fcntl.LOCK_SH):
             whole = Counts.decode(_content(self._run / "ended"))
             for path, alive in _files(self._run):
                 whole.add(_last(path), alive=alive)
         return whole
+
+    def _told(self) -> Counts:
+        """Return what is to be told of this process."""
+        counts = dict(self._mine.counts)
+        for key, value in self.totals().items():
+            counts[key] = counts.get(key, 0) + value
+        gauges = {("connections", ""): float(self.connections), ("uploads", ""): self.uploads}
+        return Counts(dict(self._mine.requests), counts, gauges)
 
     def close(self) -> None:
         """Write what was counted for the last time."""

@@ -1,4 +1,4 @@
-"""The reserve: room on the store's disk that uploads may not take.
+"""Bounds: quotas of name spaces, and a reserve of the disk's room that uploads may not take.
 
 ::
 
@@ -13,6 +13,7 @@ The rest of the machine, the index and the log need some room to go on when the 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +25,19 @@ SHARE: Final = 0.05
 MOST: Final = 2 * 10**9
 """Where nothing is configured, the reserve is this share of the disk, but not more bytes."""
 
+OTHERS: Final = "*"
+"""The quota of name spaces that none is given for by name."""
+
 LOOK_SECONDS: Final = 0.25
 """How long the free room that was found is believed."""
 
 RETRY_SECONDS: Final = 30
 """After how long a client that was refused may come again: by then the janitor was there."""
+
+
+def quota_of(quotas: Mapping[str, int], name_space: str) -> int | None:
+    """Return the most bytes that a name space may hold, None where there is no limit."""
+    return quotas.get(name_space, quotas.get(OTHERS))
 
 
 class Reserve:
@@ -74,6 +83,12 @@ class Reserve:
         """Return how many bytes are to be freed until all is well again, 0 where it is."""
         self._look()
         return max(0, 2 * self._size - self._free)
+
+    def freed_since(self, before: int) -> int:
+        """Return by how many bytes `free` grew since it was `before`; it is looked up again."""
+        self._looked = float("-inf")
+        self._look()
+        return max(0, self._free - before)
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -13,7 +13,8 @@ from attrs import frozen
 from engine import __version__
 from engine.http.message import Identity, Request, Response, Scope
 from engine.http.metrics import CONTENT_TYPE, NameSpace, Now, TierNow, exposition
-from engine.http.observing import Counts, Observer
+from engine.http.observing import CountKey, Counts, Observer
+from engine.http.reserve import quota_of
 from store.action_cache import USED
 from store.errors import BnError
 from store.room import free_bytes
@@ -52,9 +53,12 @@ class Operations:
 
     name = "operations"
 
-    def __init__(self, observer: Observer, *, workers: int = 1, started: float = 0.0) -> None:
+    def __init__(
+        self, observer: Observer, reserve: Reserve, *, workers: int = 1, started: float = 0.0
+    ) -> None:
         """`started` is when the server was started (seconds since 1970), by default now."""
         self._observer = observer
+        self._reserve = reserve
         self._workers = workers
         self._started = started or time.time()
         self._health: Health | None = None
@@ -71,13 +75,13 @@ class Operations:
     async def handle(self, request: Request, service: Service) -> Response:
         """Answer."""
         if request.path == METRICS:
+            self._observer.flush(now=True)
             text = await trio.to_thread.run_sync(self._metrics, service, request.identity)
             return Response(200, text, {"content-type": CONTENT_TYPE, "cache-control": "no-store"})
-        now = trio.current_time()
-        if self._health is None or now - self._looked >= FRESH_SECONDS:
-            self._health = await trio.to_thread.run_sync(look, service.store, service.reserve)
-            self._looked = now
-        health = self._health
+        health, now = self._health, trio.current_time()
+        if health is None or now - self._looked >= FRESH_SECONDS:
+            health = await trio.to_thread.run_sync(look, service.store, self._reserve)
+            self._health, self._looked = health, now
         document: dict[str, Any] = {
             "status": health.status,
             "version": __version__,
@@ -92,12 +96,12 @@ class Operations:
 
     def _metrics(self, service: Service, identity: Identity) -> bytes:
         allowed = identity.name_spaces
-        counts = self._observer.all()
+        counts = self._observer.seen()
         spaces = {
             name: NameSpace(
-                entries=usage.entries, bytes=usage.bytes, quota=service.quotas.get(name)
+                entries=usage.entries, bytes=usage.bytes, quota=quota_of(service.quotas, name)
             )
-            for name, usage in service.usages().items()
+            for name, usage in service.entries.name_spaces().items()
             if not allowed or name in allowed
         }
         now = Now(
@@ -106,7 +110,7 @@ class Operations:
             workers=self._workers,
             name_spaces=spaces,
             tiers=tiers_now(service.store),
-            refusing=service.reserve.is_short(),
+            refusing=self._reserve.is_short(),
         )
         return exposition(only(counts, allowed) if allowed else counts, now)
 
@@ -160,9 +164,20 @@ def look(store: Store, reserve: Reserve) -> Health:
         if not store.cas.primary.in_place():
             raise FileNotFoundError(f"{store.cas.primary.root} is gone")
     except (BnError, OSError) as error:
-        return Health("failing", f"the store cannot be read: {error}", False, reserve.free)
+        why = f"the store cannot be read: {error}"
+        return Health(status="failing", why=why, writable=False, free=reserve.free)
     short = reserve.is_short()
     if short and writable:
         why = "the store's disk is full: uploads are refused"
     status = "ok" if writable and not short else "full"
     return Health(status=status, why=why, writable=writable and not short, free=reserve.free)
+
+
+def totals(service: Service) -> Mapping[CountKey, float]:
+    """Return what the service of this process counted, for `Observer.totals`."""
+    evicted = service.evicted
+    return {
+        ("evicted_entries", ""): evicted.entries,
+        ("evicted_bytes", ""): evicted.bytes,
+        ("damaged", ""): service.counts.damaged,
+    }
