@@ -35,6 +35,7 @@ from engine.timeline.events import (
     StepSkipped,
     StepStarted,
     TierDropped,
+    cached_together,
 )
 from engine.waits import Waits
 from executors.base import Executor, Outcome
@@ -197,8 +198,13 @@ class _Loop:
             elif self.prefetch.is_useful:
                 self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
         news = self.history.news({label: step.action for label, step in cached.items()})
+        rows = ((label, step.action, step.outputs) for label, step in cached.items())
+        for event in cached_together(rows):
+            self.emit(event)
         for label, step in cached.items():
-            self._cached(label, step, is_news=label in news)
+            if label in news:
+                self._note(label, Past(action=step.action, build=self.build))
+            self._end(label, step)
         await (self._run_in_turn() if alone else self._run_side_by_side())
         if self.error:
             raise self.error
@@ -376,10 +382,9 @@ class _Loop:
             Realisation(recipe=recipe, action=action, outputs=outputs)
         )
 
-    def _cached(self, label: str, step: Cached, *, is_news: bool = True) -> None:
+    def _cached(self, label: str, step: Cached) -> None:
         self.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
-        if is_news:
-            self._note(label, Past(action=step.action, build=self.build))
+        self._note(label, Past(action=step.action, build=self.build))
         self._end(label, step)
 
     def _end(self, label: str, step: Cached | Built) -> None:

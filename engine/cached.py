@@ -9,7 +9,13 @@ from engine.graph import Graph
 from engine.history import History, Past
 from engine.plan import Cached, Plan
 from engine.result import BuildStatus, Ended, Result
-from engine.timeline.events import BuildFinished, BuildStarted, Event, StepCached, TierDropped
+from engine.timeline.events import (
+    BuildFinished,
+    BuildStarted,
+    Event,
+    TierDropped,
+    cached_together,
+)
 from store.store import Store
 
 
@@ -36,11 +42,11 @@ def all_cached(
     ended: dict[str, Ended] = {}
     found = {label: step for label, step in steps.items() if isinstance(step, Cached)}
     news = history.news({label: step.action for label, step in found.items()})
-    for label, step in found.items():
-        emit(StepCached(label=label, action=step.action, outputs=step.outputs))
-        if label in news:
-            store.actions.also(history.note(label, Past(action=step.action, build=build)))
-        ended[label] = step
+    for event in cached_together((name, it.action, it.outputs) for name, it in found.items()):
+        emit(event)
+    for label in filter(news.__contains__, found):
+        store.actions.also(history.note(label, Past(action=found[label].action, build=build)))
+    ended.update(found)
     for incident in store.cas.incidents():
         emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
     seconds = time.monotonic() - started

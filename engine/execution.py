@@ -26,10 +26,7 @@ async def execute(
     request = ExecutionRequest(
         action=resolved.action,
         label=recipe.label,
-        limits=Limits(
-            memory=recipe.resources.memory,
-            wall_seconds=recipe.resources.timeout or DEFAULT_TIMEOUT,
-        ),
+        limits=limits_of(recipe),
         keep_failed=keep_failed,
     )
     outcome: Outcome | Exception
@@ -47,6 +44,14 @@ async def execute(
         if cas.primary is primary and not cas.reconsider(problem):
             break
     return resolved.digest, outcome
+
+
+def limits_of(recipe: Recipe) -> Limits:
+    """Return the limits under which a recipe's action runs."""
+    return Limits(
+        memory=recipe.resources.memory,
+        wall_seconds=recipe.resources.timeout or DEFAULT_TIMEOUT,
+    )
 
 
 def unless_inputs_changed(recipe: Recipe, outcome: Outcome) -> Outcome:

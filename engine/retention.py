@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -14,7 +15,7 @@ from attrs import field, frozen
 from engine.timeline.log import NAME, builds
 from store.action_cache import USED
 from store.closure import Claim, Kind, Needed
-from store.digest import Digest
+from store.digest import Digest, is_digest
 from store.index import Table
 from store.store import Store
 
@@ -29,7 +30,7 @@ BOUNDED: Final = "bounded"
 
 DAY: Final = 86400.0
 
-_STEP: Final = re.compile(rb'\{"event":"Step(Cached|Started|Finished)"')
+_STEP: Final = re.compile(rb'\{"event":"Step(Cached|sCached|Started|Finished)"')
 _NAMED: Final = re.compile(rb'"(action|outputs|log)":"([0-9a-f]{64})"')
 _KINDS: Final = {b"action": Kind.ACTION, b"outputs": Kind.TREE, b"log": Kind.BLOB}
 
@@ -93,6 +94,9 @@ def read_past(directory: Path) -> Past:
         step = _STEP.match(line)
         if step is None:
             continue
+        if step[1] == b"sCached":
+            _read_together(line, past)
+            continue
         named = {name: Digest(digest.decode()) for name, digest in _NAMED.findall(line)}
         for name, digest in named.items():
             past.needs[_KINDS[name], digest] = None
@@ -102,6 +106,21 @@ def read_past(directory: Path) -> Past:
         elif action and b"outputs" in named:
             past.ran.add(action)
     return past
+
+
+def _read_together(line: bytes, past: Past) -> None:
+    """Take in an event of many steps; one that was cut off by a kill names nothing."""
+    try:
+        event = json.loads(line)
+        rows = list(zip(event["actions"], event["outputs"], strict=True))
+    except (ValueError, KeyError, TypeError):
+        return
+    for action, outputs in rows:
+        if not (is_digest(str(action)) and is_digest(str(outputs))):
+            continue
+        past.needs[Kind.ACTION, Digest(action)] = None
+        past.needs[Kind.TREE, Digest(outputs)] = None
+        past.cached.add(Digest(action))
 
 
 def collect_garbage(

@@ -23,7 +23,7 @@ from engine.upkeep import look_after
 from executors.base import HERMETIC, NATIVE, Executor
 from store.cas import MissingBlob, empty_tree
 from store.digest import Digest
-from store.errors import HostError, InputError
+from store.errors import BnError, HostError, InputError
 from store.ingest import RACY_NS
 from store.materialise import materialise, materialised
 from store.records import field, frozen
@@ -35,6 +35,7 @@ from store.trees import ConflictError, merge
 if TYPE_CHECKING:
     from engine.placement import Node
     from engine.spec.project import Unit
+    from executors.sandbox import Sandbox
     from executors.wall import Wall
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
@@ -163,14 +164,14 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         history = History(store, graph.about.spec)
         package = graph.about.package
         remembered = Remembered(store, package)
-        wall = _wall_ahead(store, request, [graph.digest_of(one) for one in labels[:MOST_ASKED]])
+        ahead = _sandbox_ahead(store, request, graph, labels[:MOST_ASKED])
         try:
             with span("plan", steps=len(graph.recipes)):
                 plan = make_plan(graph, labels, store, history, remembered)
-            executor = _make_executor(request, store, plan, wall)
+            executor = _executor_for(request, store, plan, ahead)
         except BaseException:
-            if wall is not None:
-                wall.drop()
+            if ahead is not None:
+                ahead.drop()
             raise
     build_id = new_build_id()
     log = TimelineLog(store.root, build_id)
@@ -256,25 +257,46 @@ def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:
             yield graph.digest_of(label), Cached(step.outputs, step.action)
 
 
-def _wall_ahead(store: Store, request: Request, recipes: Iterable[Digest]) -> Wall | None:
-    """Start what takes long to start already before the plan, where one of these recipes came to
-    nothing yet: it will hardly go without running something."""
-    if request.executor != "sandbox" or all(map(store.actions.realisation, recipes)):
+def _sandbox_ahead(
+    store: Store, request: Request, graph: Graph, labels: Iterable[str]
+) -> Sandbox | None:
+    """Start what takes long to start already before the plan, where one of these steps came to
+    nothing yet: it will hardly go without running it. None where nothing was started."""
+    fresh = (one for one in labels if store.actions.realisation(graph.digest_of(one)) is None)
+    label = next(fresh, None) if request.executor == "sandbox" else None
+    if label is None:
         return None
     with span("start the wall"):
-        return make_wall(store)
+        wall = make_wall(store)
+    if wall is None:
+        return None
+    try:
+        with span("load the executor"):
+            from engine.execution import limits_of
+            from executors.sandbox import Sandbox
+
+            sandbox = Sandbox(store, wall)
+        with span("prepare"), contextlib.suppress(BnError):  # the action will say what is wrong
+            recipe = graph.recipes[label]
+            sandbox.prepare(recipe.toolchains, limits_of(recipe))
+    except BaseException:
+        wall.drop()
+        raise
+    return sandbox
 
 
-def _make_executor(
-    request: Request, store: Store, plan: Plan, wall: Wall | None
+def _executor_for(
+    request: Request, store: Store, plan: Plan, ahead: Sandbox | None
 ) -> Executor | None:
     """Return the executor that runs what the plan says, None where nothing has to run."""
     if all(isinstance(step, Cached) for step in plan.steps.values()):
-        if wall is not None:
-            wall.drop()
+        if ahead is not None:
+            ahead.drop()
         return None
+    if ahead is not None:
+        return ahead
     with span("load the executor"):
-        return make_executor(request.executor, store, wall)
+        return make_executor(request.executor, store)
 
 
 def make_wall(store: Store) -> Wall | None:
@@ -286,9 +308,8 @@ def make_wall(store: Store) -> Wall | None:
     return None
 
 
-def make_executor(name: str, store: Store, wall: Wall | None = None) -> Executor:
-    """Return the executor of that name, which ends `wall`; raises HostError where this machine
-    cannot run it."""
+def make_executor(name: str, store: Store) -> Executor:
+    """Return the executor of that name; raises HostError where this machine cannot run it."""
     if name == "native":
         from executors.native import Native
 
@@ -297,7 +318,7 @@ def make_executor(name: str, store: Store, wall: Wall | None = None) -> Executor
         from executors.sandbox import PlainSandbox
 
         return PlainSandbox(store)
-    wall = wall or make_wall(store)
+    wall = make_wall(store)
     from executors.sandbox import Sandbox  # this takes long: the wall gets ready meanwhile
 
     return Sandbox(store, wall)

@@ -9,31 +9,31 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import itertools
 import os
-import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from executors.base import ExecutionRequest, Limits
-from executors.channel import Channel, make_cell
+from executors.channel import Channel, ask_for_cell, made
 from executors.descendants import host_pid
+from executors.kernel import replaces_in_place
 from executors.limits import Fence, Limiter
 from executors.process import Ended, watch
 from executors.restage import Grown, Stage
 from executors.stage import new_workspace, usual_umask
 from executors.syscalls import keyring_filter
+from executors.traces import clear, mark
 from executors.waiting import shielded
 from executors.wall import Wall
 from store.cas import EPOCH_NS
-from store.digest import Digest
+from store.digest import Digest, digest_bytes
 from store.errors import HostError, host_error
 from store.objects import Action, Directory, Entry, Link
 from store.records import frozen
+from store.shelf import Shelf
 from store.spans import span
 from store.store import Store, remove_tree
 
@@ -45,9 +45,6 @@ KILLED: Final = 128 + 9
 
 ROOM: Final = 64 << 20
 """Bytes of memory that a cell's own process never needs."""
-
-_GET_FLAGS: Final = 0x80086601
-"""FS_IOC_GETFLAGS: the attributes that chattr(1) sets."""
 
 
 @frozen
@@ -72,6 +69,7 @@ class Pool:
         """Start with none."""
         self.wall = wall
         self._idle: list[Cell] = []
+        self._coming: list[Cell] = []
 
     async def take(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
         """Return a cell of this kind that nobody else uses, made if need be.
@@ -85,8 +83,24 @@ class Pool:
                     return cell
                 await cell.discard()
                 return await self.take(kind, store, limiter)
+        for cell in self._coming:
+            if cell.kind == kind:
+                self._coming.remove(cell)
+                break
+        else:
+            cell = self._begin(kind, store, limiter)
+        await cell.made()
+        return cell
+
+    def prepare(self, kind: Kind, store: Store, limiter: Limiter) -> None:
+        """Have a cell of this kind made that will be asked for soon. Where that fails, who asks
+        for it hears of it."""
+        with contextlib.suppress(HostError):
+            self._coming.append(self._begin(kind, store, limiter))
+
+    def _begin(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
         limits = Limits(memory=kind.memory, processes=kind.processes, cpu_seconds=kind.cpu_seconds)
-        return await Cell.make(self.wall, kind, store, limiter.fence(limits))
+        return Cell.begin(self.wall, kind, store, limiter.fence(limits))
 
     async def give_back(self, cell: Cell) -> None:
         """Take a cell back from an action; one that is not as new any more ends."""
@@ -101,12 +115,17 @@ class Pool:
 
     def close(self) -> None:
         """End the wall and remove all cells that are at rest."""
+        self.wall.end()
+        with span("lay inputs aside"):
+            for cell in self._idle:
+                cell.lay_aside()
         with span("end the wall"):
             self.wall.close()
         with span("remove workspaces"):
-            for cell in self._idle:
+            for cell in (*self._idle, *self._coming):
                 cell.abandon()
         self._idle.clear()
+        self._coming.clear()
 
 
 class Cell:
@@ -134,32 +153,46 @@ class Cell:
             os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             for name in ("build", "io", "io/out", "log")
         ]
-        self._marks = list(map(_mark, self._watched))
+        self._marks = list(map(mark, self._watched))
         self._out = os.fstat(self._watched[2]).st_ino
-        self._stage = Stage(store.cas, f"{path}/aside", os.stat(f"{path}/aside").st_size)
+        aside = f"{path}/aside"
+        self._stage = Stage(store.cas, aside, os.stat(aside).st_size, replaces_in_place(aside))
+        self._shelf = Shelf(store.cas, aside)
+        self._keys: dict[str, str] = {}
+        """Where the large ones among the inputs lie on the shelf later."""
 
     @classmethod
-    async def make(cls, wall: Wall, kind: Kind, store: Store, fence: Fence) -> Cell:
-        """Make a cell. Raises SetUpFailed and HostError; then nothing is left."""
+    def begin(cls, wall: Wall, kind: Kind, store: Store, fence: Fence) -> Cell:
+        """Have a cell made; `made` waits for it. Raises HostError; then nothing is left."""
         try:
             cell = cls(wall, kind, store, fence)
         except OSError as error:
             raise host_error(error, "cannot make a workspace") from error
+        request = {
+            "filter": keyring_filter(),
+            "rlimits": [one for one in fence.resource_limits() if _for_life(one)],
+            "root": f"/t/{os.path.basename(kind.root)}",
+            "tmp_bytes": kind.memory,
+            "workspace": cell.workspace.path.name,
+        }
         try:
-            request = {
-                "filter": keyring_filter(),
-                "rlimits": [one for one in fence.resource_limits() if _for_life(one)],
-                "root": f"/t/{os.path.basename(kind.root)}",
-                "tmp_bytes": kind.memory,
-                "workspace": cell.workspace.path.name,
-            }
-            with span("make", cell.name):
-                cell._channel = await make_cell(wall, request, fence.entrances())
+            cell._channel = ask_for_cell(wall, request, fence.entrances())
         except BaseException:
-            with shielded():
-                await cell.discard()
+            cell.abandon()
             raise
         return cell
+
+    async def made(self) -> None:
+        """Wait until the cell is made. Raises SetUpFailed and HostError; then nothing is left."""
+        assert self._channel is not None
+        try:
+            with span("make", self.name):
+                await made(self._channel)
+        except BaseException:
+            self._channel = None
+            with shielded():
+                await self.discard()
+            raise
 
     async def is_ready(self) -> bool:
         """Wait until the last action's traces are gone; say whether that went well."""
@@ -210,11 +243,11 @@ class Cell:
         try:
             if os.stat(f"{self._path}/io/out", follow_symlinks=False).st_ino != self._out:
                 return False
-            _clear(f"{self._path}/io/out")
-            _clear(f"{self._path}/io", {"out"})
-            _clear(f"{self._path}/build", {name for name, _ in self._shown})
+            clear(f"{self._path}/io/out")
+            clear(f"{self._path}/io", {"out"})
+            clear(f"{self._path}/build", {name for name, _ in self._shown})
             os.truncate(f"{self._path}/log", 0)
-            return list(map(_mark, self._watched)) == self._marks
+            return list(map(mark, self._watched)) == self._marks
         except OSError:
             return False
 
@@ -226,6 +259,11 @@ class Cell:
                     await self._channel.end()
             self.abandon()
             await self._fence.remove()
+
+    def lay_aside(self) -> None:
+        """Lay large inputs aside for the next build; only for a cell at rest that is to go."""
+        for name, key in self._keys.items():
+            self._shelf.put(key, f"{self._path}/in/{name}", self._trees[name])
 
     def abandon(self) -> None:
         """Remove the workspace of a cell that is gone."""
@@ -280,9 +318,9 @@ class Cell:
                         raise Grown
                     for name, entry in entries:
                         if isinstance(entry, Directory):
-                            self._put_tree(name, entry.digest)
+                            self._put_tree(action, name, entry.digest)
                 except Grown:
-                    self._put_anew(entries)
+                    self._put_anew(action, entries)
                     self._shown = shown
                     mounts = [name for name, _ in shown]
                 _make_parents(f"{path}/io/out", action.outputs)
@@ -302,10 +340,11 @@ class Cell:
                 for place in ("in", "build"):
                     os.rename(f"{self._path}/{place}/{before}", f"{self._path}/{place}/{name}")
                 self._trees[name] = self._trees.pop(before)
+                self._keys.pop(before, None)
                 self._shown = wanted
         return self._shown == wanted
 
-    def _put_anew(self, entries: list[tuple[str, Entry]]) -> None:
+    def _put_anew(self, action: Action, entries: list[tuple[str, Entry]]) -> None:
         """Put inputs in their places after removing all that were there."""
         self._take_inputs_away()
         for name, entry in entries:
@@ -314,14 +353,32 @@ class Cell:
                 os.symlink(entry.target, point)
                 os.utime(point, ns=EPOCH_NS, follow_symlinks=False)
             elif isinstance(entry, Directory):
-                self._put_tree(name, entry.digest)
+                self._put_tree(action, name, entry.digest)
                 os.mkdir(point)
             else:
                 self._stage.cas.link_out(entry, f"{self._path}/in/{name}")
                 os.close(os.open(point, os.O_WRONLY | os.O_CREAT, 0o644))
 
-    def _put_tree(self, name: str, digest: Digest) -> None:
-        self._stage.restage(f"{self._path}/in/{name}", self._trees.get(name), digest)
+    def _put_tree(self, action: Action, name: str, digest: Digest) -> None:
+        """Make an input directory hold a tree. Raises Grown where it cannot remain the same
+        directory, or need not because one that is nearly right lies aside."""
+        place, held = f"{self._path}/in/{name}", self._trees.get(name)
+        aside = None
+        if held != digest:
+            self._keys.pop(name, None)
+        if held != digest and self._shelf.is_large(digest):
+            key = self._keys[name] = _key(action, name)
+            if held is None:
+                aside = self._shelf.take(key, digest, place)
+            elif self._shelf.has(key) and not self._stage.alike(held, digest):
+                raise Grown
+        try:
+            self._stage.restage(place, held or aside, digest)
+        except Grown:
+            if aside is None:
+                raise
+            remove_tree(place)
+            self._stage.restage(place, None, digest)
         self._trees[name] = digest
 
     def _take_inputs_away(self) -> None:
@@ -334,47 +391,20 @@ class Cell:
                 os.unlink(point)
             remove_tree(f"{self._path}/in/{name}")
         self._trees.clear()
+        self._keys.clear()
         self._shown = ()
+
+
+def _key(action: Action, name: str) -> str:
+    """Return where inputs of this name lie aside for the next action that is the same but for the
+    contents of its inputs."""
+    return digest_bytes(repr((name, action.command, action.outputs)).encode())
 
 
 def _for_life(limit: tuple[str, int, int]) -> bool:
     """Say whether the cell's own process can have a resource limit that its actions have."""
     name, soft, _ = limit
     return name != "RLIMIT_CPU" and (name != "RLIMIT_DATA" or soft >= ROOM)
-
-
-def _mark(descriptor: int) -> tuple[object, ...]:
-    """Return what an action may have changed of a directory or file of the workspace."""
-    status = os.fstat(descriptor)
-    try:
-        flags = fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8))
-    except OSError as error:
-        if error.errno not in (errno.ENOTTY, errno.EINVAL, errno.EOPNOTSUPP):
-            raise
-        flags = b""
-    # a directory that held much stays larger on some file systems
-    return (status.st_mode, status.st_size, status.st_uid, flags, _attributes(descriptor))
-
-
-def _attributes(descriptor: int) -> list[str]:
-    try:
-        return os.listxattr(descriptor)
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        return []
-
-
-def _clear(directory: str, but: set[str] | frozenset[str] = frozenset()) -> None:
-    """Remove everything in a directory but some names."""
-    for name in os.listdir(directory):
-        if name in but:
-            continue
-        path = f"{directory}/{name}"
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            remove_tree(path)
-        else:
-            os.unlink(path)
 
 
 def _make_parents(out: str, outputs: tuple[str, ...]) -> None:

@@ -88,10 +88,11 @@ class Channel:
         self._socket.close()
 
 
-async def make_cell(wall: Wall, request: Mapping[str, Any], entrances: list[Path]) -> Channel:
-    """Have a cell made that joins the control groups of `entrances`; return its channel.
+def ask_for_cell(wall: Wall, request: Mapping[str, Any], entrances: list[Path]) -> Channel:
+    """Have a cell made that joins the control groups of `entrances`; return its channel, of which
+    `made` tells when it is there. The server need not have started yet.
 
-    Raises SetUpFailed where it cannot be made, HostError where the server is gone.
+    Raises HostError where the server is gone.
     """
     ours, theirs = socket.socketpair()
     handed = [theirs.detach()]
@@ -104,7 +105,12 @@ async def make_cell(wall: Wall, request: Mapping[str, Any], entrances: list[Path
     finally:
         for descriptor in handed:
             os.close(descriptor)
-    channel = Channel(ours)
+    return Channel(ours)
+
+
+async def made(channel: Channel) -> None:
+    """Wait until a cell is made. Raises SetUpFailed where it cannot be, HostError where the server
+    is gone; then the channel is closed."""
     said: dict[str, Any] = {}
     try:
         while "pid" not in said or not ("ready" in said or "error" in said):
@@ -119,4 +125,3 @@ async def make_cell(wall: Wall, request: Mapping[str, Any], entrances: list[Path
         channel.close()
         raise SetUpFailed(said["error"])
     channel.inner = said["pid"]
-    return channel

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Final
 
 _ADDR_NO_RANDOMIZE: Final = 0x0040000
 _QUERY_PERSONALITY: Final = 0xFFFFFFFF
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_REPLACED_IN_PLACE: Final = (0xEF53, 0x58465342)
+"""f_type of ext4 (and ext2, ext3) and XFS: there rename(2) onto a name writes another inode number
+into the entry, wherever that stands. btrfs and tmpfs make a new entry, at the end or the start."""
 
 
 def fix_addresses() -> bool:
@@ -30,3 +34,11 @@ def adopt_orphans() -> None:
     when it has gone, everything in the sandbox has.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def replaces_in_place(directory: str) -> bool:
+    """Say whether a file renamed onto another in `directory` is listed where that one was."""
+    status = ctypes.create_string_buffer(512)
+    done = ctypes.CDLL(None).statfs(os.fsencode(directory), status)
+    kind = ctypes.c_long.from_buffer(status).value
+    return done == 0 and kind in _REPLACED_IN_PLACE

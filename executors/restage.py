@@ -24,12 +24,14 @@ class Stage:
 
     What comes out is what `materialise` would make, entries in sorted order included, because some
     file systems list them in an order that depends on it. `aside` is an empty directory on the
-    same file system, `empty_size` the size of a directory that never held anything, in bytes.
+    same file system, `empty_size` the size of a directory that never held anything, in bytes;
+    `in_place` says whether a file that takes another one's place is listed where that was.
     """
 
     cas: Cas
     aside: str
     empty_size: int
+    in_place: bool = False
     _numbers: itertools.count[int] = field(factory=itertools.count)
 
     def restage(self, path: str, old: Digest | None, new: Digest) -> None:
@@ -45,13 +47,27 @@ class Stage:
             materialise(self.cas, new, path)
             return
         before, after = self.cas.get_tree(old).entries, self.cas.get_tree(new).entries
-        if not _same_order(before, after):
+        if not self._same_order(before, after):
             self._fill(path, after, self._empty(path, before, after))
             return
+        replaced = False
         for name, entry in after.items():
             was = before[name]
+            if entry == was:
+                continue
             if isinstance(entry, Directory) and isinstance(was, Directory):
                 self._restage_below(f"{path}/{name}", was.digest, entry.digest)
+            elif isinstance(entry, File):
+                aside = f"{self.aside}/{next(self._numbers)}"
+                self.cas.link_out(entry, aside)
+                os.rename(aside, f"{path}/{name}")
+                replaced = True
+        if replaced:
+            os.utime(path, ns=EPOCH_NS)
+
+    def alike(self, old: Digest, new: Digest) -> bool:
+        """Say whether two trees have the same names, so that little is to be done."""
+        return self.cas.get_tree(old).entries.keys() == self.cas.get_tree(new).entries.keys()
 
     def _restage_below(self, path: str, old: Digest, new: Digest) -> None:
         try:
@@ -104,11 +120,14 @@ class Stage:
                         materialise(self.cas, digest, place)
         os.utime(path, ns=EPOCH_NS)
 
-
-def _same_order(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> bool:
-    """Say whether two trees differ only inside of their directories."""
-    return before.keys() == after.keys() and all(
-        entry == before[name]
-        or (isinstance(entry, Directory) and isinstance(before[name], Directory))
-        for name, entry in after.items()
-    )
+    def _same_order(self, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> bool:
+        """Say whether a directory can hold another tree without being emptied before: the trees
+        differ only inside of their directories, or also in files that can change in place."""
+        if before.keys() != after.keys():
+            return False
+        kinds = (Directory, File) if self.in_place else (Directory,)
+        return all(
+            entry == before[name]
+            or (type(entry) is type(before[name]) and isinstance(entry, kinds))
+            for name, entry in after.items()
+        )

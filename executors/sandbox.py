@@ -66,7 +66,7 @@ class PlainSandbox:
         Raises HostError where the machine cannot run it and MissingBlob where an input is gone.
         """
         action = request.action
-        root = self._root(action)
+        root = self._root(action.toolchains)
         workspace = stage(self._store, action)
         try:
             ended = await self._run(request, root, workspace)
@@ -86,7 +86,7 @@ class PlainSandbox:
         if command is None:
             env["TERM"] = os.environ.get("TERM", "dumb")
         shell = [SHELL, "-c", command] if command is not None else [SHELL]
-        root = self._root(action)
+        root = self._root(action.toolchains)
         workspace = stage(self._store, action)
         try:
             argv = command_line(self._bubblewrap, root, workspace, env, shell, terminal=True)
@@ -115,10 +115,10 @@ class PlainSandbox:
         ended = await run(command, limits, self._limiter.fence(limits))
         return _checked(ended, workspace)
 
-    def _root(self, action: Action) -> Path:
-        root = self._roots.get(action.toolchains)
+    def _root(self, toolchains: tuple[Digest, ...]) -> Path:
+        root = self._roots.get(toolchains)
         if root is None or not root.exists():
-            root = self._roots[action.toolchains] = sandbox_root(self._store, action.toolchains)
+            root = self._roots[toolchains] = sandbox_root(self._store, toolchains)
         return root
 
 
@@ -138,13 +138,21 @@ class Sandbox(PlainSandbox):
         if wall is not None:
             self._pools[wall.trees.parent] = Pool(wall)
 
+    def prepare(self, toolchains: tuple[Digest, ...], limits: Limits) -> None:
+        """Begin to make a sandbox for an action with these toolchains, where the fork server was
+        started before. Raises HostError and MissingBlob."""
+        for pool in self._pools.values():
+            root = self._root(toolchains)
+            if root.parent == pool.wall.trees:
+                pool.prepare(Kind.of(root, limits), self._store, self._limiter)
+
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Run one action to its end. On cancellation everything that it started is killed.
 
         Raises HostError where the machine cannot run it and MissingBlob where an input is gone.
         """
         action = request.action
-        pool, root = self._pool(), self._root(action)
+        pool, root = self._pool(), self._root(action.toolchains)
         if pool is None or root.parent != pool.wall.trees:
             return await super().execute(request)
         try:
@@ -166,6 +174,12 @@ class Sandbox(PlainSandbox):
             raise
         await pool.give_back(cell)
         return outcome
+
+    def drop(self) -> None:
+        """End the fork server, which was started for nothing."""
+        for pool in self._pools.values():
+            pool.wall.drop()
+        self.close()
 
     def close(self) -> None:
         """End the fork server."""

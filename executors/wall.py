@@ -93,9 +93,13 @@ class Wall:
             self._gone = os.waitpid(self.pid, os.WNOHANG)[0] != 0
         return not self._gone
 
+    def end(self) -> None:
+        """Tell the server to end, and what is in it; `close` waits for that."""
+        self.control.close()
+
     def close(self) -> None:
         """End the server, and with it whatever still runs in it."""
-        self.control.close()
+        self.end()
         deadline = time.monotonic() + ENDING_SECONDS
         while self.alive:
             if time.monotonic() > deadline:

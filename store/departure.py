@@ -8,6 +8,7 @@ from typing import Final
 from attrs import define
 
 from store.alone import alone
+from store.shelf import clear_shelf
 from store.store import Store
 from store.tiers import Tier
 
@@ -36,6 +37,7 @@ def clear(store: Store, tier: Tier, *, force: bool = False) -> Cleared:
     cas = store.cas
     others = [one for one in cas.tier_set.readable() if one.durable and one is not tier]
     with alone(store.root, "clear a tier"):
+        clear_shelf(cas, tier.root)
         digests = iter(dict.fromkeys(held.digest for held in tier.held()))
         while batch := list(itertools.islice(digests, BATCH)):
             with cas.gate.closed():

@@ -23,6 +23,7 @@ from store.errors import BnError, HostError
 from store.leases import holders
 from store.packing import SourceFailed, digest_of
 from store.policy import Policy
+from store.shelf import clear_shelf
 from store.store import Store
 from store.tiers import Form, Held, State, Tier, trouble
 
@@ -147,6 +148,8 @@ def migrate(
     moved = Moved()
     with alone(store.root, "migrate", wait=wait) as is_alone:
         if is_alone:
+            # what has another name, as what lies aside has, would not move
+            clear_shelf(store.cas, store.cas.root)
             _migrate(store.cas, moves, time.monotonic() + seconds, moved)
     return moved
 

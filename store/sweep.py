@@ -21,6 +21,7 @@ from store.digest import Digest, is_digest
 from store.index import Table, to_json
 from store.keep import DAY, Plan, Users, alias, shown_trees, stays
 from store.roots import root_of
+from store.shelf import clear_shelf
 from store.store import Store, remove_tree
 from store.tiers import Form, Held, Tier
 
@@ -155,7 +156,11 @@ class Sweep:
     # what lies on disk
 
     def shown_trees(self) -> None:
-        """Remove the materialised trees that are neither roots nor used lately."""
+        """Remove the materialised trees that are neither roots nor used lately, and those that lie
+        aside for the next build: they would keep the bytes of blobs that go."""
+        for tier in self._plan.census.tiers:
+            if tier.writable and not self._dry_run:
+                clear_shelf(self._store.cas, tier.root)
         for path, status in shown_trees(self._store):
             if path.name in self._plan.shown or status.st_ctime >= self._users.since:
                 continue

@@ -15,6 +15,7 @@ from engine.timeline.events import (
     Event,
     StepCached,
     StepFinished,
+    StepsCached,
     StepSkipped,
     StepStarted,
     TierDropped,
@@ -58,6 +59,8 @@ class Counts:
                 self.total = steps
             case StepCached():
                 self.done += 1
+            case StepsCached(labels=labels):
+                self.done += len(labels)
             case StepStarted(label=label):
                 self.running[label] = time.monotonic()
             case StepFinished(label=label, outputs=outputs):

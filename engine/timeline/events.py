@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeAlias
 
 from store.records import field_names, frozen
 
@@ -25,6 +27,19 @@ class StepCached:
     label: str
     action: str
     outputs: str
+
+
+@frozen(kw_only=True)
+class StepsCached:
+    """The outputs of many steps were there already; the tuples are equally long.
+
+    One event for up to `TOGETHER` steps: to tell of a thousand takes no longer than of ten. Readers
+    of a timeline find a `StepCached` for each.
+    """
+
+    labels: tuple[str, ...]
+    actions: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @frozen(kw_only=True)
@@ -94,6 +109,7 @@ class BuildFinished:
 Event: TypeAlias = (
     BuildStarted
     | StepCached
+    | StepsCached
     | StepStarted
     | StepFinished
     | StepSkipped
@@ -101,6 +117,18 @@ Event: TypeAlias = (
     | BlobsPromoted
     | BuildFinished
 )
+
+
+TOGETHER: Final = 1024
+"""Steps that one event tells of at most, so that lines of a timeline do not grow beyond bounds."""
+
+
+def cached_together(steps: Iterable[tuple[str, str, str]]) -> Iterator[StepsCached]:
+    """Yield the events of steps that were there already (label, action, outputs)."""
+    pending = iter(steps)
+    while rows := list(itertools.islice(pending, TOGETHER)):
+        labels, actions, outputs = zip(*rows, strict=True)
+        yield StepsCached(labels=labels, actions=actions, outputs=outputs)
 
 
 def to_document(event: Event, time: float) -> dict[str, Any]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
 from collections.abc import Iterator
-from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from engine.timeline.events import Event, StepCached, to_document
-from store.errors import HostError, host_error
+from engine.timeline.events import Event, to_document
+from store.errors import host_error
 
 NAME = "timeline.jsonl"
-
-_MOST_WAITING: Final = 4096
 
 
 def new_build_id() -> str:
@@ -30,7 +26,6 @@ class TimelineLog:
     """Appends events to `builds/<id>/timeline.jsonl` under the store."""
 
     def __init__(self, root: Path, build: str) -> None:
-        self._waiting: list[str] = []
         directory = root / "builds" / build
         try:
             directory.mkdir(parents=True)
@@ -40,23 +35,9 @@ class TimelineLog:
             raise host_error(error, "cannot write the timeline") from error
 
     def __call__(self, event: Event) -> None:
-        """Append one event. Steps that were cached, which come by the thousand, are written with
-        the next event of another kind."""
-        if isinstance(event, StepCached):
-            self._waiting.append(
-                f'{{"event":"StepCached","time":{time.time():.6f},"label":{quoted(event.label)},'
-                f'"action":"{event.action}","outputs":"{event.outputs}"}}\n'
-            )
-            if len(self._waiting) < _MOST_WAITING:
-                return
-        else:
-            document = to_document(event, time.time())
-            self._waiting.append(json.dumps(document, separators=(",", ":")) + "\n")
-        self._flush()
-
-    def _flush(self) -> None:
-        data, self._waiting = "".join(self._waiting).encode(), []
-        view = memoryview(data)
+        """Append one event. Raises HostError where it cannot be written."""
+        document = to_document(event, time.time())
+        view = memoryview(json.dumps(document, separators=(",", ":")).encode() + b"\n")
         try:
             while view:
                 view = view[os.write(self._handle, view) :]
@@ -64,9 +45,7 @@ class TimelineLog:
             raise host_error(error, "cannot write the timeline") from error
 
     def close(self) -> None:
-        """Write what waits, as far as that is possible, and close the file."""
-        with contextlib.suppress(HostError):
-            self._flush()
+        """Close the file."""
         os.close(self._handle)
 
 
@@ -79,13 +58,30 @@ def builds(root: Path) -> list[str]:
 
 
 def read_timeline(root: Path, build: str) -> Iterator[dict[str, Any]]:
-    """Yield the events of a build; a last line that was cut off by a kill is left out."""
+    """Yield the events of a build; a last line that was cut off by a kill is left out.
+
+    Steps that were told of together come one by one, each as a `StepCached`.
+    """
     try:
         text = (root / "builds" / build / NAME).read_text()
     except FileNotFoundError:
         return
     for line in text.splitlines():
         try:
-            yield json.loads(line)
+            event = json.loads(line)
         except ValueError:
             return
+        if isinstance(event, dict) and event.get("event") == "StepsCached":
+            yield from _one_by_one(event)
+        else:
+            yield event
+
+
+def _one_by_one(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    names = ("labels", "actions", "outputs")
+    columns = [event[name] for name in names if isinstance(event.get(name), list)]
+    if len(columns) < len(names):
+        return
+    for label, action, outputs in zip(*columns, strict=False):
+        one = {"label": label, "action": action, "outputs": outputs}
+        yield {"event": "StepCached", "time": event.get("time"), **one}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from executors.base import Limits, Status
+from executors.kernel import replaces_in_place
 from executors.sandbox import PlainSandbox, Sandbox
 from store.digest import Digest
 from store.objects import Entry, Link
@@ -122,6 +123,36 @@ async def test_inputs_follow_each_other(cells: Runner) -> None:
     plain = Runner(cells.store, PlainSandbox(cells.store), cells.tools)
     for files in [*sets, *reversed(sets)]:
         assert await cells.says(script, files=files) == await plain.says(script, files=files)
+
+
+async def test_large_inputs_stay_between_builds(store: Store, tools: Digest) -> None:
+    first = {f"d/{number:03}": str(number) for number in range(700)}
+    sets: list[dict[str, str | bytes | Entry]] = [
+        {**first},
+        {**first, "d/007": "another one"},
+        {**first, "d/007": "another one", "d/500": "and this"},
+        {**first, "d/more": "longer"},
+        {name: text for name, text in first.items() if name != "d/100"},
+        {**first, "d/007": Link("008")},
+        {f"e/{name}": text for name, text in first.items()},
+        {f"e/{name}": f"{text} " for name, text in first.items()},
+    ]
+    script = """perl -e 'sub show { my @s = lstat $_[0]; print "@_ @s[2, 4, 7, 9] ";
+        if (-l _) { print readlink $_[0] } elsif (-f _) { open F, $_[0]; print <F> }
+        elsif (opendir D, $_[0]) { show("$_[0]/$_") for grep !/^\\.\\.?$/, readdir D } }
+        show(".")'"""
+    plain = Runner(store, PlainSandbox(store), tools)
+    shelf = store.root / "staged"
+    for number, files in enumerate([*sets, *reversed(sets)]):
+        there = {path.name: (path / "tree").stat().st_ino for path in shelf.glob("*")}
+        with contextlib.closing(Sandbox(store)) as executor:
+            said = await Runner(store, executor, tools).says(script, files=files)
+        assert said == await plain.says(script, files=files)
+        assert os.listdir(shelf)
+        now = {path.name: (path / "tree").stat().st_ino for path in shelf.glob("*")}
+        if number in (1, 2):
+            assert now == there or not replaces_in_place(str(store.root))
+        assert plain.left_over() == []
 
 
 async def test_an_input_of_a_cell_cannot_be_changed(cells: Runner) -> None:

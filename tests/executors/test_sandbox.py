@@ -17,7 +17,6 @@ from executors import cells as cells_module
 from executors.base import BASE_ENV, Limits, Status
 from executors.channel import Channel, SetUpFailed
 from executors.sandbox import PlainSandbox
-from executors.wall import Wall
 from store.errors import HostError
 from store.objects import Action, Entry, Link
 from store.store import Store
@@ -196,10 +195,11 @@ async def test_limits_are_not_the_outputs_business(sandbox: Runner) -> None:
 async def test_without_a_working_fork_server(
     sandbox: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(wall: Wall, *rest: object) -> Channel:
+    async def fail(channel: Channel) -> None:
+        channel.close()
         raise SetUpFailed("mount on /proc: Operation not permitted")
 
-    monkeypatch.setattr(cells_module, "make_cell", fail)
+    monkeypatch.setattr(cells_module, "made", fail)
     assert await sandbox.says("cat a/b; echo made", files={"a/b": "read "}) == "read made\n"
     assert await sandbox.says("echo again") == "again\n"
     assert sandbox.left_over() == []

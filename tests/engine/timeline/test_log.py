@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.timeline.events import BuildStarted, Event, StepSkipped
+from engine.retention import read_past
+from engine.timeline.events import BuildStarted, Event, StepSkipped, cached_together
 from engine.timeline.log import NAME, TimelineLog, builds, new_build_id, read_timeline
 from store.errors import HostError
 
@@ -67,3 +68,27 @@ def test_builds_are_listed_the_last_one_first(tmp_path: Path) -> None:
 def test_a_timeline_is_never_written_over(root: Path) -> None:
     with pytest.raises(HostError, match="cannot write the timeline"):
         TimelineLog(root, "b")
+
+
+def test_steps_told_of_together_come_one_by_one(tmp_path: Path) -> None:
+    rows = [(f"é {number}", f"{number:064x}", f"{number + 1:064x}") for number in range(2500)]
+    log = TimelineLog(tmp_path, "b")
+    for event in cached_together(rows):
+        log(event)
+    log.close()
+    path = tmp_path / "builds/b" / NAME
+    assert len(path.read_bytes().splitlines()) == 3
+    read = list(read_timeline(tmp_path, "b"))
+    assert [(one["label"], one["action"], one["outputs"]) for one in read] == rows
+    assert {one["event"] for one in read} == {"StepCached"}
+    past = read_past(path.parent)
+    assert past.cached == {action for _, action, _ in rows}
+    assert len(past.needs) == 2 * len(rows)
+
+
+@pytest.mark.parametrize("line", ['{"event":"StepsCached"}', '{"event":"StepsCached","labels":3}'])
+def test_strange_events_of_many_steps_name_nothing(root: Path, line: str) -> None:
+    path = root / "builds/b" / NAME
+    path.write_text(line)
+    assert list(read_timeline(root, "b")) == []
+    assert not read_past(path.parent).needs
