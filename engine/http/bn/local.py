@@ -1,0 +1,94 @@
+"""What the store's own builds left, taken over into a name space that may have it.
+
+So one rule holds for all that a client gets: no row, no read. What lies in the store for others
+stays out of sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from engine.http.bn.rows import BLOB, REALISATION, RESULT, is_here
+from engine.http.message import DEFAULT_NAME_SPACE
+from store.digest import Digest
+from store.entries import Put, Vanished
+from store.errors import BnError
+from store.index import Table
+from store.objects import ActionResult, Directory, File, Realisation
+
+if TYPE_CHECKING:
+    from engine.http.service import Service
+
+_TABLES: Final = {RESULT: Table.ACTION_CACHE, REALISATION: Table.REALISATIONS}
+
+_MOST: Final = 250_000
+"""Rows that are written at a time."""
+
+
+async def adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest]) -> bool:
+    """Give rows to whole results, or realisations, of the store's own builds under some keys, and
+    to all that they consist of; say whether there were any."""
+    if name_space != DEFAULT_NAME_SPACE or not service._share_local:
+        return False
+    index, table = service.store.index, _TABLES[kind]
+    known = [key for key in keys if index.get(table, key) is not None]
+    return bool(known) and await trio.to_thread.run_sync(_adopt, service, name_space, kind, known)
+
+
+def _adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest]) -> bool:
+    store = service.store
+    try:
+        with store.lease("serve"):
+            puts: dict[tuple[str, str], Put] = {}
+            for key in keys:
+                for one in _puts(service, name_space, kind, key):
+                    puts.setdefault((one.kind, one.key), one)
+                if len(puts) > _MOST:
+                    break
+            if puts:
+                service.entries.put([*puts.values()], service.quotas, partial(is_here, service))
+            return bool(puts)
+    except (BnError, Vanished):
+        return False
+
+
+def _puts(service: Service, name_space: str, kind: str, key: Digest) -> Iterator[Put]:
+    """Yield the rows of a result or a realisation; none where it is not whole."""
+    store = service.store
+    realisation = store.actions.realisation(key) if kind == REALISATION else None
+    action = key if kind == RESULT else realisation and realisation.action
+    result = store.actions.result_of(action) if action else None
+    if result is None or (realisation and realisation.outputs != result.outputs):
+        return
+    for document, of in ((result, RESULT), (realisation, REALISATION)):
+        if document is not None:
+            yield _candidate(name_space, of, document)
+    yield from _blobs(service, name_space, result)
+
+
+def _candidate(name_space: str, kind: str, document: ActionResult | Realisation) -> Put:
+    digest = document.digest()
+    key = document.action if isinstance(document, ActionResult) else document.recipe
+    return Put(name_space, kind, f"{key}/{digest}", digest, len(document.encode()))
+
+
+def _blobs(service: Service, name_space: str, result: ActionResult) -> Iterator[Put]:
+    """Yield rows of all blobs that a result names."""
+    cas = service.store.cas
+    log = cas.get_bytes(result.log)
+    yield Put(name_space, BLOB, result.log, result.log, len(log))
+    pending = [result.outputs]
+    while pending:
+        digest = pending.pop()
+        tree = cas.get_tree(digest)
+        yield Put(name_space, BLOB, digest, digest, len(tree.encode()))
+        for entry in tree.entries.values():
+            match entry:
+                case File(blob, size):
+                    yield Put(name_space, BLOB, blob, blob, size)
+                case Directory(child):
+                    pending.append(child)

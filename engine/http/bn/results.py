@@ -1,0 +1,275 @@
+"""Results and realisations of bn's own protocol: whole ones are found, and whole ones are stored.
+
+::
+
+    GET   rows under the key ─▶ documents ─▶ walk over outputs and logs ─▶ the whole ones
+    PUT   candidates ─▶ walk ─▶ those that are whole, and not the ninth, get a row each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+from attrs import define, field, frozen
+
+from engine.http.bn.local import adopt
+from engine.http.bn.requests import JSON, MISS, answer, candidates_in, digests_in, json_in
+from engine.http.bn.rows import REALISATION, RESULT, portions, under
+from engine.http.bn.walk import MISSING_MOST, Known, Walk, document
+from engine.http.candidates import (
+    MOST,
+    Candidate,
+    parsed,
+    realisation_candidate,
+    realisation_text,
+    result_candidate,
+    result_text,
+)
+from engine.http.message import Failure, Request, Response
+from engine.http.service import Item, Service
+from store.digest import Digest
+from store.entries import Row
+
+_LISTS: Final = {RESULT: "actions", REALISATION: "realisations"}
+_KEPT_DOCUMENTS: Final = 16_384
+_HINT: Final = "store them first"
+
+
+@frozen
+class Found:
+    """A candidate that is there, and what its rows say."""
+
+    candidate: Candidate
+    rows: Sequence[Row]
+
+    def text(self) -> bytes:
+        """Return the JSON, of a result."""
+        return result_text(self.candidate.data, [row.meta for row in self.rows])
+
+
+@frozen
+class Refused:
+    """Why a candidate was not stored."""
+
+    digest: Digest
+    error: str
+    missing: list[Digest]
+
+
+@define
+class Results:
+    """What one process knows of results between requests: documents, and trees."""
+
+    known: Known = field(factory=Known)
+    _documents: dict[Digest, Candidate] = field(factory=dict)
+
+    async def get(self, request: Request, service: Service, kind: str, key: Digest) -> Response:
+        """Answer with the candidates under a key."""
+        texts = (await self._texts(service, request.name_space, kind, [key])).get(key)
+        if texts is None:
+            return MISS
+        name = b"results" if kind == RESULT else b"realisations"
+        return Response(200, b'{"%s":[%s]}' % (name, b",".join(texts)), JSON, "hit")
+
+    async def get_many(self, request: Request, service: Service, kind: str) -> Response:
+        """Answer with the candidates under many keys."""
+        keys = await digests_in(request)
+        found = await self._texts(service, request.name_space, kind, keys)
+        texts = [b'"%s":[%s]' % (key.encode(), b",".join(each)) for key, each in found.items()]
+        body = b'{"%s":{%s}}' % (_LISTS[kind].encode(), b",".join(texts))
+        return Response(200, body, JSON, "hit" if found else "miss")
+
+    async def put(self, request: Request, service: Service, kind: str, key: Digest) -> Response:
+        """Store a candidate under its key."""
+        value = await json_in(request)
+        candidate = _of_kind(kind, value)
+        if candidate.key != key:
+            message = f"the document is of {candidate.key}"
+            raise Failure(400, message, "its key is the last part of the path")
+        refused = await self._store(request, service, [candidate])
+        if not refused:
+            return answer({"stored": 1}, "stored")
+        one = refused[0]
+        hint = _HINT if one.missing else "an administrator can taint what is bad"
+        return answer({"error": one.error, "hint": hint, "missing": one.missing}, status=409)
+
+    async def put_many(self, request: Request, service: Service, kind: str) -> Response:
+        """Store many candidates, each under its key."""
+        values = await candidates_in(request, _LISTS[kind])
+        candidates = [_of_kind(kind, value) for value in values]
+        refused = await self._store(request, service, candidates)
+        listed = [
+            {"digest": one.digest, "error": one.error, "missing": one.missing} for one in refused
+        ]
+        return answer({"stored": len(candidates) - len(refused), "refused": listed}, "stored")
+
+    async def find(
+        self, service: Service, name_space: str, kind: str, keys: Sequence[Digest]
+    ) -> dict[Digest, list[Found]]:
+        """Return whole candidates by key, the oldest first; a realisation is whole with a result.
+
+        What they consist of counts as used.
+        """
+        found = await self._candidates(service, name_space, kind, keys)
+        absent = [key for key in keys if key not in found]
+        if absent and await adopt(service, name_space, kind, absent):
+            found.update(await self._candidates(service, name_space, kind, absent))
+        return found
+
+    # inside
+
+    async def _texts(
+        self, service: Service, name_space: str, kind: str, keys: Sequence[Digest]
+    ) -> dict[Digest, list[bytes]]:
+        """Return the JSON of whole candidates by key."""
+        found = await self.find(service, name_space, kind, keys)
+        if kind == RESULT:
+            return {key: [one.text() for one in each] for key, each in found.items()}
+        actions = {one.candidate.action: None for each in found.values() for one in each}
+        results = await self.find(service, name_space, RESULT, list(actions))
+        texts: dict[Digest, list[bytes]] = {}
+        for key, each in found.items():
+            for one in each:
+                realisation = one.candidate
+                fitting = [
+                    result.text()
+                    for result in results.get(realisation.action, ())
+                    if result.candidate.outputs == realisation.outputs
+                ]
+                if fitting:
+                    metas = [row.meta for row in one.rows]
+                    text = realisation_text(realisation.data, metas, fitting)
+                    texts.setdefault(key, []).append(text)
+        return texts
+
+    async def _candidates(
+        self, service: Service, name_space: str, kind: str, keys: Sequence[Digest]
+    ) -> dict[Digest, list[Found]]:
+        """Return what is under keys, of results only those that are whole."""
+        found: dict[Digest, list[Found]] = {}
+        for some in portions(keys):
+            for key, rows in _rows(service, name_space, kind, some).items():
+                for each in list(rows.values())[:MOST]:
+                    candidate = await self._document(service, kind, each[0])
+                    if candidate is not None and candidate.key == key:
+                        found.setdefault(key, []).append(Found(candidate, each))
+            await trio.lowlevel.checkpoint()
+        if kind == RESULT and found:
+            walk = Walk(service, name_space, self.known)
+            await _add(walk, [one.candidate for each in found.values() for one in each])
+            found = {
+                key: [one for one in each if not _missing(walk, one.candidate)]
+                for key, each in found.items()
+            }
+        service.entries.used(row for each in found.values() for one in each for row in one.rows)
+        return {key: each for key, each in found.items() if each}
+
+    async def _document(self, service: Service, kind: str, row: Row) -> Candidate | None:
+        """Return the candidate that a row names; None where it is gone."""
+        known = self._documents.get(row.digest)
+        if known is not None and known.kind == kind:
+            return known
+        data = await document(service, row)
+        candidate = None if data is None else parsed(data, kind)
+        if candidate is not None:
+            if len(self._documents) >= _KEPT_DOCUMENTS:
+                self._documents.clear()
+            self._documents[row.digest] = candidate
+        return candidate
+
+    async def _store(
+        self, request: Request, service: Service, candidates: Sequence[Candidate]
+    ) -> list[Refused]:
+        """Store candidates, and return why some were not."""
+        name_space = request.name_space
+        walk = Walk(service, name_space, self.known)
+        await _add(walk, [result for one in candidates for result in _results_of(one)])
+        refused, whole = [], list[Candidate]()
+        for one in candidates:
+            missing = {
+                digest: None for result in _results_of(one) for digest in _missing(walk, result)
+            }
+            if missing:
+                some = list(missing)[:MISSING_MOST]
+                refused.append(Refused(one.key, "blobs that it names are not there", some))
+            else:
+                whole.append(one)
+        plan = _Plan(service, name_space)
+        for kind in (RESULT, REALISATION):
+            surplus = plan.add(kind, [one for one in whole if one.kind == kind])
+            error = f"there are {MOST} others under its key"
+            refused += [Refused(one.key, error, []) for one in surplus]
+        plan.add(RESULT, [result for one in whole for result in one.results])
+        await plan.write()
+        return refused
+
+
+class _Plan:
+    """Rows to be written for candidates, but for those that are there already."""
+
+    def __init__(self, service: Service, name_space: str) -> None:
+        self._service = service
+        self._name_space = name_space
+        self._under: dict[tuple[str, Digest], set[Digest]] = {}
+        self._keys: set[tuple[str, str]] = set()
+        self._items: list[Item] = []
+
+    def add(self, kind: str, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Add candidates of a kind; return those that would be one too many under their key."""
+        keys = dict.fromkeys(one.key for one in candidates if (kind, one.key) not in self._under)
+        self._under.update({(kind, key): set() for key in keys})
+        found = under(self._service, self._name_space, kind, keys)
+        for key, rows in found.items():
+            self._under[kind, key].update(row.digest for row in rows.values())
+            self._keys.update((kind, name) for name in rows)
+        return [one for one in candidates if not self._take(one)]
+
+    def _take(self, one: Candidate) -> bool:
+        others = self._under[one.kind, one.key]
+        if one.digest not in others and len(others) >= MOST:
+            return False
+        others.add(one.digest)
+        for key, meta in one.rows().items():
+            if (one.kind, key) not in self._keys:
+                self._keys.add((one.kind, key))
+                self._items.append(Item(one.kind, key, one.data, meta))
+        return True
+
+    async def write(self) -> None:
+        """Write them, durably."""
+        await self._service.put_many(self._name_space, self._items)
+
+
+def _of_kind(kind: str, value: object) -> Candidate:
+    """Return the candidate in a request. Raises Failure(400)."""
+    return result_candidate(value) if kind == RESULT else realisation_candidate(value)
+
+
+def _results_of(candidate: Candidate) -> Sequence[Candidate]:
+    """Return the results that have to be whole for a candidate."""
+    return (candidate,) if candidate.kind == RESULT else candidate.results
+
+
+async def _add(walk: Walk, results: Sequence[Candidate]) -> None:
+    """Let a walk look at what results name."""
+    logs = (one.log for one in results if one.log is not None)
+    await walk.add((one.outputs for one in results), logs)
+
+
+def _missing(walk: Walk, result: Candidate) -> list[Digest]:
+    """Return what a result lacks."""
+    return walk.missing([result.outputs], [result.log] if result.log is not None else [])
+
+
+def _rows(
+    service: Service, name_space: str, kind: str, keys: Sequence[Digest]
+) -> dict[Digest, dict[Digest, list[Row]]]:
+    """Return rows by key and the digest that they name, the oldest first."""
+    found: dict[Digest, dict[Digest, list[Row]]] = {}
+    for key, rows in under(service, name_space, kind, keys).items():
+        by_digest = found.setdefault(key, {})
+        for row in sorted(rows.values(), key=lambda row: row.stored):
+            by_digest.setdefault(row.digest, []).append(row)
+    return found

@@ -1,0 +1,47 @@
+"""Rows of a name space, many at a time: blobs that are really there, and what is under keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from store.digest import Digest
+
+if TYPE_CHECKING:
+    from engine.http.service import Service
+    from store.entries import Row
+
+BLOB: Final = "blob"
+RESULT: Final = "action"
+REALISATION: Final = "realisation"
+"""Kinds of rows."""
+
+_PORTION: Final = 1_000
+
+
+def portions(digests: Sequence[Digest]) -> list[Sequence[Digest]]:
+    """Return digests some at a time: after each, others get their turn."""
+    return [digests[at : at + _PORTION] for at in range(0, len(digests), _PORTION)]
+
+
+def held(service: Service, name_space: str, digests: Iterable[Digest]) -> dict[Digest, Row]:
+    """Return the rows of those blobs that are in a name space and whose bytes are in the store;
+    this is a use of them."""
+    rows = service.entries.find_many(name_space, BLOB, digests)
+    return {Digest(key): row for key, row in rows.items() if is_here(service, row.digest)}
+
+
+def is_here(service: Service, digest: Digest) -> bool:
+    """Say whether a blob's bytes are in the store, whoever has it."""
+    return service._opener.size_of(digest) is not None
+
+
+def under(
+    service: Service, name_space: str, kind: str, keys: Iterable[Digest]
+) -> dict[Digest, dict[str, Row]]:
+    """Return rows of candidates by key, and by what each is called; nothing is noted."""
+    return {
+        key: rows
+        for key in keys
+        if (rows := dict(service.entries.each(name_space, kind, f"{key}/")))
+    }
