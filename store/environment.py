@@ -138,6 +138,11 @@ class Environment:
         """Return the handle of a table, for `change`; it is another one after each growth."""
         return self._tables[table]
 
+    def version(self) -> int:
+        """Return the number of the last transaction that changed something."""
+        with self._reading:
+            return int(self._environment.info()["last_txnid"])
+
     def looked(self) -> None:
         """Count a look into a table, of those in a long transaction, too: now and then what is
         mapped of it is given back."""

@@ -72,6 +72,10 @@ class Index:
         """Bytes of address space that the map has now."""
         return self._environment.map_size
 
+    def version(self) -> int:
+        """Return a number that is another one after every change, also by others."""
+        return self._environment.version()
+
     def get(self, table: Table, key: str) -> bytes | None:
         """Return what stands under `key`, or None."""
         self._settle(table)

@@ -26,7 +26,7 @@ from store.store import Store
 from store.tiers import Held, State, Tier
 
 SLACK_SECONDS: Final = 120
-"""What is added to `TOUCH_SECONDS` for the time between the opening of a store and its lease."""
+"""What is added to a lease's slack for the time between the opening of a store and its lease."""
 
 DAY: Final = 86400.0
 SHOWN: Final = "shown trees"
@@ -53,12 +53,15 @@ class Users:
 
         A lease from the future means that the clock jumped: nobody can tell then, all is spared.
         """
-        came = [holder.since for holder in holders(self._root)]
+        found = holders(self._root)
+        came = [holder.since for holder in found]
+        since = [holder.since - holder.slack for holder in found]
         if self._gate.marks() != self._marks:
             came.append(self._began)
+            since.append(self._began - TOUCH_SECONDS)
         if came:
             jumped = max(came) > time.time() + SLACK_SECONDS
-            first = -math.inf if jumped else min(came) - TOUCH_SECONDS - SLACK_SECONDS
+            first = -math.inf if jumped else min(since) - SLACK_SECONDS
             self.since = min(self.since, first)
         return self.since
 

@@ -19,6 +19,9 @@ from store.errors import host_error
 from store.gate import Gate
 from store.records import frozen
 
+SLACK: Final = 6 * 3600
+"""Seconds: who holds a lease renews the times of what it uses only where they are older."""
+
 DIRECTORY: Final = "leases"
 
 _numbers = itertools.count()
@@ -26,21 +29,26 @@ _numbers = itertools.count()
 
 @frozen
 class Holder:
-    """A process that uses the store: what for, its id, and since when (seconds since 1970)."""
+    """A process that uses the store: what for, its id, and since when (seconds since 1970). What it
+    uses may show a time of use that is `slack` seconds older."""
 
     purpose: str
     pid: int
     since: float
+    slack: float = SLACK
 
 
 class Lease:
     """A lease on the store at `root` for `purpose` (as "build"), held while the context lasts.
 
-    A store on a read-only file system needs none: nothing can be collected there.
+    Who renews the time of use of all that it uses where that is older than `slack` seconds says so:
+    less is spared then. A store on a read-only file system needs no lease: nothing can be collected
+    there.
     """
 
-    def __init__(self, root: Path, purpose: str) -> None:
+    def __init__(self, root: Path, purpose: str, *, slack: float = SLACK) -> None:
         self._root = root
+        self._slack = slack
         self._path = root / DIRECTORY / f"{os.getpid()}-{next(_numbers)}-{purpose}"
         self._handle = -1
 
@@ -52,11 +60,20 @@ class Lease:
                 gate.mark()
                 while not self._taken():
                     os.close(self._handle)
-                os.write(self._handle, f"{time.time():.3f}\n".encode())
+                self._write()
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise host_error(error, "cannot take a lease on the store") from error
         return self
+
+    def renew(self) -> None:
+        """Say that the holder comes only now: what it used before it needs no more."""
+        if self._handle >= 0:
+            with Gate(self._root).passing():
+                self._write()
+
+    def _write(self) -> None:
+        os.pwrite(self._handle, f"{time.time():.3f} {self._slack:.0f}\n".encode(), 0)
 
     def _taken(self) -> bool:
         """Lock the file; say whether it is still there, as it may be swept before it is locked."""
@@ -93,7 +110,7 @@ def holders(root: Path) -> list[Holder]:
             path.unlink(missing_ok=True)
         except BlockingIOError:
             text = os.read(handle, 64).decode() or f"{path.stat().st_mtime}"
-            found.append(Holder(purpose, int(pid), float(text)))
+            found.append(Holder(purpose, int(pid), *map(float, text.split())))
         finally:
             os.close(handle)
     return found

@@ -66,7 +66,7 @@ class ObjectTable:
         self.path = root / DIRECTORY
         self.unsynced = False
         self._data = f"{self.path}/{DATA}"
-        self._uses = _Uses(f"{self.path}/uses")
+        self._uses = Uses(f"{self.path}/uses", SLOTS)
         self._environment: Environment | None = None
         self._opening = threading.Lock()
 
@@ -107,7 +107,7 @@ class ObjectTable:
                 if not key.startswith(first):
                     break
                 if name.startswith(prefix) and len(key) == 32 and len(value) >= _TIME.size:
-                    used = self._uses.of(key) if latest is None else latest[_slot(key)]
+                    used = self._uses.of(_slot(key)) if latest is None else latest[_slot(key)]
                     used = max(_TIME.unpack_from(value)[0], used)
                     found.append((name, Found(len(value) - _TIME.size, used)))
             return found
@@ -141,7 +141,7 @@ class ObjectTable:
         """Note that an object is used now, seen by all at once; False where it is not here."""
         if self._value(digest) is None:
             return False
-        self._uses.note(bytes.fromhex(digest))
+        self._uses.note(_slot(bytes.fromhex(digest)))
         return True
 
     def remove(
@@ -244,47 +244,52 @@ class ObjectTable:
     def _found(self, key: bytes, value: bytes, since: float = math.inf) -> Found:
         used = _TIME.unpack_from(value)[0]
         size = len(value) - _TIME.size
-        return Found(size, used if used >= since else max(used, self._uses.of(key)))
+        return Found(size, used if used >= since else max(used, self._uses.of(_slot(key))))
 
 
-class _Uses:
-    """When objects were used last, in a file of one number for each slot.
+class Uses:
+    """When something was used last, in a file of one number for each of `slots`.
 
     It is no part of the table because it has to be seen at once and needs no sync: a time that is
-    lost, or that of another object, only makes something go earlier or later than it could.
+    lost, or that of something else, only makes something go earlier or later than it could.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, slots: int) -> None:
         self._path = path
+        self._size = slots * _TIME.size
         self._handle = -1
+        self._is_whole = False
 
-    def note(self, key: bytes) -> None:
+    def note(self, slot: int) -> None:
         """Note a use. Raises OSError."""
-        handle = self._opened(os.O_RDWR | os.O_CREAT)
-        if os.fstat(handle).st_size < SLOTS * _TIME.size:
-            os.posix_fallocate(handle, 0, SLOTS * _TIME.size)
-        os.pwrite(handle, _TIME.pack(time.time()), _slot(key) * _TIME.size)
+        handle = self._handle
+        if not self._is_whole:
+            handle = self._opened(os.O_RDWR | os.O_CREAT)
+            if os.fstat(handle).st_size < self._size:
+                os.posix_fallocate(handle, 0, self._size)
+            self._is_whole = True
+        os.pwrite(handle, _TIME.pack(time.time()), slot * _TIME.size)
 
-    def of(self, key: bytes) -> float:
+    def of(self, slot: int) -> float:
         """Return the last use noted, 0 where there is none."""
         try:
-            data = os.pread(self._opened(os.O_RDWR), _TIME.size, _slot(key) * _TIME.size)
+            data = os.pread(self._opened(os.O_RDWR), _TIME.size, slot * _TIME.size)
         except OSError:
             return 0.0
         return float(_TIME.unpack(data)[0]) if len(data) == _TIME.size else 0.0
 
     def all(self) -> list[float]:
         """Return the last use of each slot."""
-        size = SLOTS * _TIME.size
         try:
-            data = os.pread(self._opened(os.O_RDWR), size, 0)
+            data = os.pread(self._opened(os.O_RDWR), self._size, 0)
         except OSError:
             data = b""
-        return [row[0] for row in _TIME.iter_unpack(data.ljust(size, b"\0")[:size])]
+        return [row[0] for row in _TIME.iter_unpack(data.ljust(self._size, b"\0")[: self._size])]
 
     def close(self) -> None:
         """Close the file; it opens again when it is needed."""
         handle, self._handle = self._handle, -1
+        self._is_whole = False
         if handle >= 0:
             os.close(handle)
 

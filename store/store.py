@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from store.action_cache import ActionCache
 from store.cas import Cas
@@ -17,6 +17,9 @@ from store.leases import Lease
 from store.policy import Policy
 from store.spread import make_spread
 from store.tiers import TierSpec
+
+if TYPE_CHECKING:
+    from store.entries import Entries
 
 FORMAT: Final = "1"
 """The layout's version, in the file `format`; another one is refused, never guessed at."""
@@ -56,6 +59,7 @@ class Store:
             raise
         self.index.before_write = self.cas.commit_objects
         self.actions = ActionCache(self.cas, self.index)
+        self._entries: Entries | None = None
         if not self.read_only:
             self._sweep_temporaries()
 
@@ -75,6 +79,8 @@ class Store:
             if not self.read_only:
                 self.cas.commit_objects()
         finally:
+            if self._entries is not None:
+                self._entries.close()
             self.index.close()
             self.cas.close()
 
@@ -89,6 +95,21 @@ class Store:
         path = self.cas.root / "trees"
         make_spread(str(path))
         return path
+
+    def entries(self) -> Entries:
+        """Return what clients of the cache server stored; opened when it is first asked for.
+
+        Raises IntegrityError where its tables are damaged.
+        """
+        if self._entries is None:
+            from store.entries import Entries
+
+            self._entries = Entries(self.root, readonly=self.read_only)
+        return self._entries
+
+    def has_entries(self) -> bool:
+        """Say whether this store was used by a cache server."""
+        return self._entries is not None or (self.root / "entries" / "data.mdb").exists()
 
     def lease(self, purpose: str) -> Lease:
         """Return a lease, to be entered at once, that keeps the collector from what is used now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterable
@@ -186,6 +187,16 @@ class TierSet:
         except OSError as problem:
             self.drop(tier, trouble(tier, problem) or State.GONE, problem)
         return self.primary is not tier
+
+    def retry(self) -> None:
+        """Write again to tiers that were full, where there is room now."""
+        for tier in self.all:
+            if tier.state is State.FULL:
+                with contextlib.suppress(OSError):
+                    status = os.statvfs(tier.root)
+                    if status.f_bavail * status.f_frsize >= 4 * LEAST_FREE:
+                        tier.state = State.OK
+                        self._primary = self._readable = None
 
     def drop(self, tier: Tier, state: State, error: OSError) -> None:
         """Note that a tier cannot be used as before."""

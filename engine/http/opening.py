@@ -1,0 +1,140 @@
+"""Blobs opened for sending: small ones as bytes, kept while they are hot, large as descriptors.
+
+Nothing is given out that was not checked: bytes against their digest, a file once for each inode
+and change time in this process, in which nobody can have changed it since.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Final
+
+import blake3
+
+from engine.http.message import Stored
+from store.cas import Cas
+from store.digest import Digest, digest_bytes
+from store.entries import Row
+from store.object_table import LARGEST
+from store.tiers import EPOCH_NS, HDD, Form, Tier
+
+SMALL: Final = 128 * 1024
+"""Bytes up to which a blob is sent from memory."""
+
+CHECKED_KEPT: Final = 65536
+"""Files of which it is remembered that they were checked."""
+
+CHUNK: Final = 2**20
+
+
+class Opener:
+    """Opens blobs of the CAS. `hot_bytes` is the most that is kept in memory."""
+
+    def __init__(self, cas: Cas, hot_bytes: int) -> None:
+        self.hot_bytes = 0
+        self.damaged = 0
+        self._most = hot_bytes
+        self._cas = cas
+        self._hot: OrderedDict[Digest, bytes] = OrderedDict()
+        self._checked: OrderedDict[tuple[int, int, int, int], None] = OrderedDict()
+
+    def at_once(self, row: Row) -> Stored | None:
+        """Return a blob that can be had without waiting for a slow disk or a long check."""
+        data = self._hot.get(row.digest)
+        if data is not None:
+            self._hot.move_to_end(row.digest)
+            return Stored(row.digest, row.size, data, meta=row.meta)
+        if row.size > LARGEST:
+            return self._file(row, check=False)
+        for tier in self._cas.tier_set.readable():
+            if tier.level >= HDD:
+                break
+            data = self._cas.tier_set.attempt(tier, tier.read_object, row.digest)
+            if data is not None and len(data) == row.size and digest_bytes(data) == row.digest:
+                self._keep(row.digest, data)
+                return Stored(row.digest, row.size, data, meta=row.meta)
+        return None
+
+    def open(self, row: Row) -> Stored | None:
+        """Return a blob, from wherever it is; None where it is gone or damaged. It may block."""
+        if row.size <= LARGEST:
+            data = self._cas.get_bytes(row.digest)
+            if len(data) != row.size:
+                return None
+            self._keep(row.digest, data)
+            return Stored(row.digest, row.size, data, meta=row.meta)
+        found = self._file(row, check=True)
+        if found is None:
+            self._cas.promote(row.digest, size=row.size)
+            found = self._file(row, check=True)
+        return found
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return how large a blob of a durable tier is, None where it is not there; no use of it
+        is noted."""
+        for tier in self._cas.tier_set.readable():
+            if not tier.durable:
+                continue
+            found = self._cas.tier_set.attempt(tier, _size_in, tier, digest)
+            if found is not None:
+                return found
+        return None
+
+    def _file(self, row: Row, *, check: bool) -> Stored | None:
+        for tier in self._cas.tier_set.reading(row.digest):
+            for form in (Form.PLAIN, Form.EXECUTABLE):
+                try:
+                    handle = os.open(tier.path(row.digest, form), os.O_RDONLY | os.O_CLOEXEC)
+                except OSError:
+                    continue
+                if self._is_right(handle, row, check=check):
+                    return Stored(row.digest, row.size, None, handle, row.meta)
+                os.close(handle)
+                if check:
+                    self.damaged += 1
+                    self._cas.tier_set.attempt(tier, tier.quarantine, row.digest, form)
+        return None
+
+    def _is_right(self, handle: int, row: Row, *, check: bool) -> bool:
+        status = os.fstat(handle)
+        if status.st_size != row.size or status.st_mtime_ns != EPOCH_NS[0]:
+            return False
+        mark = (status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size)
+        if mark in self._checked:
+            return True
+        if not check or _digest(handle) != row.digest:
+            return False
+        self._checked[mark] = None
+        while len(self._checked) > CHECKED_KEPT:
+            self._checked.popitem(last=False)
+        return True
+
+    def _keep(self, digest: Digest, data: bytes) -> None:
+        if len(data) > SMALL or len(data) > self._most or digest in self._hot:
+            return
+        self._hot[digest] = data
+        self.hot_bytes += len(data) + 200
+        while self.hot_bytes > self._most and self._hot:
+            _, gone = self._hot.popitem(last=False)
+            self.hot_bytes -= len(gone) + 200
+
+
+def _size_in(tier: Tier, digest: Digest) -> int | None:
+    found = tier.look(digest, Form.OBJECT)
+    if found is not None:
+        return found.size
+    for form in (Form.PLAIN, Form.EXECUTABLE):
+        status = tier.status(digest, form)
+        if status is not None:
+            return status.st_size
+    return None
+
+
+def _digest(handle: int) -> str:
+    hasher = blake3.blake3()
+    at = 0
+    while part := os.pread(handle, CHUNK, at):
+        hasher.update(part)
+        at += len(part)
+    return hasher.hexdigest()

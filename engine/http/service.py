@@ -1,0 +1,396 @@
+"""The service: what the protocols' adapters ask of the store, without blocking the server's loop.
+
+::
+
+    find ─▶ row ─▶ open ─▶ bytes from memory (hot) │ the table of objects │ a checked descriptor
+    put  ─▶ body, as it comes, checked ─▶ the thread that commits, with all others that wait
+
+Small reads are done at once: what is in the page cache takes microseconds. All else is done by
+threads. A process has one service of its own, made after it was forked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar, TypeVarTuple
+
+import trio
+from attrs import Factory, define, frozen
+
+from engine.http.message import DEFAULT_NAME_SPACE, Body, Failure, Stored
+from engine.http.opening import Opener
+from store.commits import Arrival, Committer
+from store.digest import Digest, is_digest
+from store.entries import Entries, Row, Usage
+from store.entry_rows import name_of
+from store.errors import BnError, NoSpace
+from store.incoming import Incoming
+from store.object_table import LARGEST
+from store.store import Store
+
+HOT_BYTES: Final = 64 * 2**20
+"""Bytes of small blobs that are kept in memory."""
+
+CHUNK: Final = 2**20
+"""Bytes of a large upload that are written, and hashed, at a time by a thread."""
+
+THREADS: Final = 16
+"""Threads that read and write for a service."""
+
+MANY: Final = 256
+"""Blobs from which on a thread looks whether they are there."""
+
+Value = TypeVar("Value")
+Arguments = TypeVarTuple("Arguments")
+
+
+@frozen
+class Item:
+    """A short value to be stored with others: `blake3` and `sha256` are what it must have."""
+
+    kind: str
+    key: str
+    data: bytes
+    meta: Mapping[str, str] = Factory(dict)
+    blake3: str | None = None
+    sha256: str | None = None
+
+
+@define
+class Counts:
+    """What happened in this process so far."""
+
+    hits: int = 0
+    misses: int = 0
+    stored: int = 0
+    stored_bytes: int = 0
+    damaged: int = 0
+
+
+class Service:
+    """The entries of one store. `quotas` are bytes by name space, `*` for those not named.
+
+    With `share_local` the name space `default` also finds what was built in this very store.
+    Failures have the status that a client is to get: 400 another digest, 413 too large, 507 full.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        entries: Entries | None = None,
+        quotas: Mapping[str, int] | None = None,
+        *,
+        share_local: bool = True,
+        hot_bytes: int = HOT_BYTES,
+    ) -> None:
+        self.store = store
+        self.entries = store.entries() if entries is None else entries
+        self.quotas = dict(quotas or {})
+        self.counts = Counts()
+        self._share_local = share_local
+        self._committer = Committer(store, self.entries, self.quotas)
+        self._opener = Opener(store.cas, hot_bytes)
+        self._limiter = trio.CapacityLimiter(THREADS)
+
+    def close(self) -> None:
+        """Commit what waits and end the threads; the store stays open. It blocks."""
+        self._committer.close()
+
+    async def aclose(self) -> None:
+        """Do as `close` does, without blocking the loop."""
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self.close)
+
+    # reading
+
+    def find(self, name_space: str, kind: str, key: str) -> Row | None:
+        """Return what stands under a key, and note that it is used."""
+        try:
+            row = self.entries.find(name_space, kind, key)
+        except ValueError:
+            return None
+        if row is None and self._shares(name_space, kind):
+            row = self._local(kind, key)
+        return row
+
+    def find_many(self, name_space: str, kind: str, keys: Iterable[str]) -> dict[str, Row]:
+        """Return what stands under those of `keys` that are there, and note that it is used."""
+        wanted = list(keys)
+        try:
+            found = self.entries.find_many(name_space, kind, wanted)
+        except ValueError:
+            return {}
+        if self._shares(name_space, kind):
+            for key in wanted:
+                row = None if key in found else self._local(kind, key)
+                if row is not None:
+                    found[key] = row
+        return found
+
+    async def open(self, row: Row) -> Stored | None:
+        """Return the checked bytes of a row; None where they are gone, or damaged: a miss."""
+        try:
+            found = self._opener.at_once(row)
+            if found is None:
+                found = await self._threaded(self._opener.open, row)
+        except BnError:
+            found = None
+        if found is None:
+            self.counts.misses += 1
+            self._committer.forget(row)
+            return None
+        self.counts.hits += 1
+        return found
+
+    async def get(self, name_space: str, kind: str, key: str) -> Stored | None:
+        """Return the checked bytes under a key, None where there are none."""
+        row = self.find(name_space, kind, key)
+        if row is None:
+            self.counts.misses += 1
+            return None
+        return await self.open(row)
+
+    async def read(self, name_space: str, kind: str, key: str, limit: int = CHUNK) -> bytes | None:
+        """Return what stands under a key as bytes; None where that is nothing, or more than
+        `limit` bytes."""
+        row = self.find(name_space, kind, key)
+        return None if row is None or row.size > limit else await self._bytes(row)
+
+    async def missing(self, name_space: str, digests: Iterable[str]) -> list[Digest]:
+        """Return which of some blobs are not in a name space, each once."""
+        wanted = list(dict.fromkeys(digests))
+        if len(wanted) > MANY:
+            return await self._threaded(self._missing, name_space, wanted)
+        return self._missing(name_space, wanted)
+
+    def is_there(self, name_space: str, kind: str, keys: Iterable[str]) -> bool:
+        """Say whether all of some keys have entries whose blobs are there, and note their use."""
+        wanted = list(keys)
+        found = self.find_many(name_space, kind, wanted)
+        return all(
+            key in found and self._opener.size_of(found[key].digest) == found[key].size
+            for key in wanted
+        )
+
+    async def each(
+        self, name_space: str, kind: str, prefix: str = ""
+    ) -> AsyncIterator[tuple[str, Row]]:
+        """Yield keys and rows of a kind whose key begins with `prefix`, by key; no use is noted."""
+        for number, found in enumerate(self.entries.each(name_space, kind, prefix)):
+            if number % MANY == MANY - 1:
+                await trio.lowlevel.checkpoint()
+            yield found
+
+    def usage(self, name_space: str) -> Usage:
+        """Return how many entries and bytes a name space has."""
+        return self.entries.usage(name_space)
+
+    @property
+    def evicted(self) -> Usage:
+        """What had to go from this process's uploads so far, for quotas' sake."""
+        return self._committer.evicted
+
+    # writing
+
+    async def put(
+        self,
+        name_space: str,
+        kind: str,
+        key: str,
+        body: Body | bytes,
+        *,
+        blake3: str | None = None,
+        sha256: str | None = None,
+        limit: int | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> Row:
+        """Store what comes under a key, durably, and return the row.
+
+        Raises Failure(400) where its digest is not the one given, 413 where it is more than `limit`
+        bytes or than the quota of the name space, 507 where the disk is full.
+        """
+        length = len(body) if isinstance(body, bytes) else body.length
+        most = self._most(name_space, limit)
+        _check_size(length, most)
+        _check_name(name_space, kind, key)
+        incoming = Incoming(self.store.cas, sha256=sha256 is not None)
+        try:
+            try:
+                if isinstance(body, bytes):
+                    incoming.write(body)
+                else:
+                    await self._receive(incoming, body, most)
+                if not incoming.is_small:
+                    await self._threaded(incoming.finish)
+            except BnError as error:
+                raise _failure(error) from error
+            _check_digests(incoming, blake3, sha256)
+            arrival = Arrival(name_space, kind, key, incoming, meta or {})
+        except BaseException:
+            incoming.discard()
+            raise
+        await self._commit([arrival])
+        return _row(arrival)
+
+    async def put_many(self, name_space: str, items: Sequence[Item]) -> list[Row]:
+        """Store short values together, all or none of them. Raises Failure as `put` does."""
+        most = self._most(name_space, None)
+        for one in items:
+            _check_size(len(one.data), most)
+            _check_name(name_space, one.kind, one.key)
+        arrivals: list[Arrival] = []
+        try:
+            for one in items:
+                incoming = Incoming(self.store.cas, sha256=one.sha256 is not None)
+                arrivals.append(Arrival(name_space, one.kind, one.key, incoming, one.meta))
+                if len(one.data) > LARGEST:
+                    await self._threaded(incoming.write, one.data)
+                    await self._threaded(incoming.finish)
+                else:
+                    incoming.write(one.data)
+                _check_digests(incoming, one.blake3, one.sha256)
+        except BaseException as error:
+            for arrival in arrivals:
+                arrival.incoming.discard()
+            if isinstance(error, BnError):
+                raise _failure(error) from error
+            raise
+        if arrivals:
+            await self._commit(arrivals)
+        return [_row(arrival) for arrival in arrivals]
+
+    async def remove(self, name_space: str, kind: str, key: str) -> bool:
+        """Remove what stands under a key; say whether there was something."""
+        row = self.find(name_space, kind, key)
+        if row is None or not row.name:
+            return False
+        try:
+            gone = await self._threaded(self.entries.remove, [row])
+        except BnError as error:
+            raise _failure(error) from error
+        self._committer.reaper.wake()
+        return gone.entries > 0
+
+    # inside
+
+    def _shares(self, name_space: str, kind: str) -> bool:
+        return self._share_local and name_space == DEFAULT_NAME_SPACE and kind == "blob"
+
+    def _local(self, kind: str, key: str) -> Row | None:
+        """Return a row for a blob of the store's own."""
+        if not is_digest(key):
+            return None
+        size = self._opener.size_of(Digest(key))
+        return None if size is None else Row(Digest(key), size)
+
+    def _missing(self, name_space: str, digests: list[str]) -> list[Digest]:
+        found = self.find_many(name_space, "blob", digests)
+        return [
+            Digest(digest)
+            for digest in digests
+            if digest not in found or self._opener.size_of(Digest(digest)) is None
+        ]
+
+    async def _bytes(self, row: Row) -> bytes | None:
+        stored = await self.open(row)
+        if stored is None:
+            return None
+        if stored.data is not None:
+            return stored.data
+        try:
+            return await self._threaded(_read_all, stored.descriptor, stored.size)
+        finally:
+            stored.close()
+
+    async def _receive(self, incoming: Incoming, body: Body, most: int | None) -> None:
+        """Take a body as it comes; a large one is written by threads, in large parts."""
+        parts: list[bytes] = []
+        waiting = 0
+        async for part in body:
+            waiting += len(part)
+            if most is not None and incoming.size + waiting > most:
+                _check_size(incoming.size + waiting, most)
+            parts.append(part)
+            if waiting >= CHUNK or (incoming.size == 0 and waiting > LARGEST):
+                await self._threaded(incoming.write, b"".join(parts))
+                parts, waiting = [], 0
+        if not parts:
+            return
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if incoming.is_small:
+            incoming.write(data)
+        else:
+            await self._threaded(incoming.write, data)
+
+    def _most(self, name_space: str, limit: int | None) -> int | None:
+        """Return the most bytes that an entry may have."""
+        quota = self.quotas.get(name_space, self.quotas.get("*"))
+        return min((one for one in (limit, quota) if one is not None), default=None)
+
+    async def _commit(self, arrivals: Sequence[Arrival]) -> None:
+        """Wait until uploads are durable, or have failed."""
+        finished = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def done() -> None:
+            token.run_sync_soon(finished.set)
+
+        try:
+            self._committer.submit(arrivals, done)
+        except BnError as error:
+            for one in arrivals:
+                one.incoming.discard()
+            raise _failure(error) from error
+        await finished.wait()
+        for one in arrivals:
+            if one.error is not None:
+                raise _failure(one.error) from one.error
+            if one.row is not None and one.incoming.size:
+                self.counts.stored += 1
+                self.counts.stored_bytes += one.incoming.size
+
+    async def _threaded(
+        self, action: Callable[[*Arguments], Value], *args: *Arguments
+    ) -> Value:
+        return await trio.to_thread.run_sync(action, *args, limiter=self._limiter)
+
+
+def _check_size(size: int | None, most: int | None) -> None:
+    if size is not None and most is not None and size > most:
+        raise Failure(413, f"{size} bytes are more than the {most} that an entry may have here")
+
+
+def _check_name(name_space: str, kind: str, key: str) -> None:
+    try:
+        name_of(name_space, kind, key)
+    except ValueError as error:
+        raise Failure(400, str(error)) from None
+
+
+def _check_digests(incoming: Incoming, blake3: str | None, sha256: str | None) -> None:
+    if blake3 is not None and incoming.digest != blake3:
+        raise Failure(400, f"the BLAKE3 digest of what came is {incoming.digest}, not {blake3}")
+    if sha256 is not None and incoming.sha256 != sha256:
+        raise Failure(400, f"the SHA-256 digest of what came is {incoming.sha256}, not {sha256}")
+
+
+def _row(arrival: Arrival) -> Row:
+    assert arrival.row is not None
+    return arrival.row
+
+
+def _failure(error: BnError) -> Failure:
+    """Return what a client is told."""
+    if isinstance(error, NoSpace):
+        return Failure(507, "the disk of the cache is full", "try again later")
+    return Failure(503, "the cache cannot store anything now", headers={"retry-after": "10"})
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    parts = []
+    at = 0
+    while at < size and (part := os.pread(descriptor, size - at, at)):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)

@@ -1,0 +1,357 @@
+"""Entries: what clients of the cache server stored, as rows under (name space, kind, key).
+
+::
+
+    rows     name → digest, size, times, small facts    a name is the name space, the kind, the key
+    order    name space, time of use → name             what goes first where there is a quota
+    refs     digest → how many rows name it             with none left a blob is an orphan
+    orphans  digest → its size                          until `store.orphaned` removes its bytes
+    usage    name space → how many rows and bytes
+
+All of it changes in one transaction each time, so counters and references are always right. A row
+is written when its bytes are durable, and goes before they do. Unlike the index it cannot be made
+again from the blobs: of a damaged environment every row is saved whose check is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from store.digest import Digest
+from store.entry_rows import (
+    SLOTS,
+    Put,
+    Row,
+    Usage,
+    name_of,
+    name_start,
+    parts_of,
+    row_of,
+    slot,
+    usage_of,
+)
+from store.entry_tables import ORPHANS, PORTION, REFS, ROWS, TABLES, USAGE, Tables
+from store.environment import Environment, check
+from store.errors import IntegrityError
+from store.object_table import Uses
+from store.pages import DATA, found_values
+
+__all__ = ["Entries", "Put", "Row", "Usage", "Vanished", "mend"]
+
+DIRECTORY: Final = "entries"
+WHAT: Final = "table of cache entries"
+HINT: Final = "`bn store rebuild-index` saves what is good in it"
+
+
+class Vanished(Exception):
+    """Blobs that rows were to name were removed just now; nothing was written."""
+
+    def __init__(self, digests: set[Digest]) -> None:
+        super().__init__(f"{len(digests)} blobs")
+        self.digests = digests
+
+
+class Entries:
+    """The entries of the store at `root`. Safe for several processes, and threads, at once.
+
+    Raises HostError where the disk fails, IntegrityError where the tables are damaged.
+    """
+
+    def __init__(self, root: Path, *, readonly: bool = False) -> None:
+        self.path = root / DIRECTORY
+        if not readonly:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.path)
+        self._environment = Environment(self.path, TABLES, WHAT, HINT, readonly=readonly)
+        self._readonly = readonly
+        self._uses = Uses(f"{self.path}/uses", SLOTS)
+
+    def close(self) -> None:
+        """Close the tables."""
+        self._environment.close()
+        self._uses.close()
+
+    # reading
+
+    def find(self, name_space: str, kind: str, key: str) -> Row | None:
+        """Return what stands under a key, and note that it is used."""
+        name = name_of(name_space, kind, key)
+        row = row_of(name, self._environment.get(ROWS, name))
+        if row is not None:
+            self._note(name)
+        return row
+
+    def find_many(self, name_space: str, kind: str, keys: Iterable[str]) -> dict[str, Row]:
+        """Return what stands under those of `keys` that are there, and note that it is used."""
+        names = {key: name_of(name_space, kind, key) for key in keys}
+
+        def read(transaction: Any) -> dict[str, Row]:
+            found = {}
+            for key, name in names.items():
+                row = row_of(name, transaction.get(name))
+                if row is not None:
+                    found[key] = row
+                self._environment.looked()
+            return found
+
+        rows = self._environment.read(ROWS, read, dict[str, Row]())
+        for row in rows.values():
+            self._note(row.name)
+        return rows
+
+    def find_under(
+        self, name_space: str, kind: str, keys: Iterable[str]
+    ) -> dict[str, dict[str, Row]]:
+        """Return, for those of `keys` that have any, the rows at `key` and `key/…` by their own
+        keys, all as of one moment; nothing is noted."""
+        names = {key: name_of(name_space, kind, key) for key in keys}
+
+        def read(transaction: Any) -> dict[str, dict[str, Row]]:
+            found: dict[str, dict[str, Row]] = {}
+            cursor = transaction.cursor()
+            for key, first in names.items():
+                for name, value in cursor if cursor.set_range(first) else ():
+                    rest = name[len(first) : len(first) + 1]
+                    if not name.startswith(first) or rest > b"/":
+                        break
+                    row = row_of(name, value) if rest in (b"", b"/") else None
+                    if row is not None:
+                        found.setdefault(key, {})[parts_of(name, value)[2]] = row
+                self._environment.looked()
+            return found
+
+        return self._environment.read(ROWS, read, dict[str, dict[str, Row]]())
+
+    def each(self, name_space: str, kind: str = "", prefix: str = "") -> Iterator[tuple[str, Row]]:
+        """Yield keys and rows of a kind whose key begins with `prefix`, by key; nothing is noted.
+
+        Without a kind, all of the name space.
+        """
+        for name, value in self._scan(ROWS, name_start(name_space, kind, prefix)):
+            row = row_of(name, value)
+            if row is not None:
+                _, _, key = parts_of(name, value)
+                if key.startswith(prefix):
+                    used = max(row.used, self._uses.of(slot(name)))
+                    yield key, Row(row.digest, row.size, row.stored, used, row.meta, name)
+
+    def all(self) -> Iterator[tuple[str, str, str, Row]]:
+        """Yield name space, kind, key and row of every entry; nothing is noted."""
+        for name, value in self._scan(ROWS, b""):
+            row = row_of(name, value)
+            if row is not None:
+                used = max(row.used, self._uses.of(slot(name)))
+                last = Row(row.digest, row.size, row.stored, used, row.meta, name)
+                yield *parts_of(name, value), last
+
+    def usage(self, name_space: str) -> Usage:
+        """Return how much a name space has."""
+        return usage_of(self._environment.get(USAGE, name_space.encode()))
+
+    def name_spaces(self) -> dict[str, Usage]:
+        """Return how much each name space has."""
+        return {name.decode(): usage_of(value) for name, value in self._scan(USAGE, b"")}
+
+    def is_named(self, digest: Digest) -> bool:
+        """Say whether a row names the blob."""
+        return self._environment.get(REFS, bytes.fromhex(digest)) is not None
+
+    def is_orphan(self, digest: Digest) -> bool:
+        """Say whether the last row of a blob went and its bytes are still to go."""
+        return self._environment.get(ORPHANS, bytes.fromhex(digest)) is not None
+
+    def orphans(self) -> list[Digest]:
+        """Return some of the blobs of which no row is left and whose bytes are still to go."""
+        found = itertools.islice(self._scan(ORPHANS, b""), PORTION)
+        return [Digest(digest.hex()) for digest, _ in found]
+
+    def used(self, rows: Iterable[Row]) -> None:
+        """Note that rows are used now."""
+        for row in rows:
+            if row.name:
+                self._note(row.name)
+
+    # writing
+
+    def put(
+        self,
+        puts: Sequence[Put],
+        quotas: Mapping[str, int] | None = None,
+        there: Callable[[Digest], bool] | None = None,
+    ) -> tuple[list[Row], Usage]:
+        """Write rows in one transaction that is durable when this returns, and return them.
+
+        A name space that gets over its quota (bytes) loses what was used longest ago, which is
+        returned, too. `there` says whether a blob is in the store, of those that no row names yet.
+        Raises Vanished where it is not.
+        """
+        rows: list[Row] = []
+        gone = Usage()
+
+        def change(transaction: Any) -> None:
+            nonlocal gone
+            rows.clear()
+            now = time.time()
+            tables = Tables(self._environment, transaction, self._uses)
+            rows.extend(tables.put(one, now) for one in puts)
+            missing = tables.missing(there) if there is not None else set()
+            if missing:
+                raise Vanished(missing)
+            gone = tables.make_room(quotas or {}, {row.name for row in rows})
+            tables.finish()
+
+        self._environment.change(change)
+        for row in rows:
+            self._note(row.name)
+        return rows, gone
+
+    def remove(self, rows: Iterable[Row]) -> Usage:
+        """Remove rows that are still as they were found, and return what that was."""
+        return self._removal({row.name: row.digest for row in rows if row.name})
+
+    def evict(self, name_space: str, size: int) -> Usage:
+        """Remove what was used longest ago until a name space has at most `size` bytes, and return
+        what that was."""
+        gone = Usage()
+
+        def change(transaction: Any) -> None:
+            nonlocal gone
+            tables = Tables(self._environment, transaction, self._uses)
+            gone = tables.evict(name_space, size, set())
+            tables.finish()
+
+        self._environment.change(change)
+        return gone
+
+    def expire(self, before: float) -> Usage:
+        """Remove rows that were last used before a time (seconds since 1970)."""
+        entries = size = 0
+        names = [row.name for *_, row in self.all() if row.used < before]
+        while names:
+            some, names = names[:PORTION], names[PORTION:]
+            gone = self._removal({n: None for n in some if self._uses.of(slot(n)) < before})
+            entries, size = entries + gone.entries, size + gone.bytes
+        return Usage(entries, size)
+
+    def reap(self, digests: Iterable[Digest], remove: Callable[[list[Digest]], set[Digest]]) -> int:
+        """Let `remove` take away the bytes of orphans, of those among `digests` that are still
+        some; it returns which of them are settled. Return how many that were.
+
+        No row comes to name one of them meanwhile.
+        """
+        names, settled = list(digests), set[Digest]()
+
+        def change(transaction: Any) -> None:
+            orphans = self._environment.handle(ORPHANS)
+            still = [
+                name
+                for name in names
+                if transaction.get(bytes.fromhex(name), db=orphans) is not None
+            ]
+            settled.update(remove(still))
+            for name in settled:
+                transaction.delete(bytes.fromhex(name), db=orphans)
+
+        self._environment.change(change)
+        return len(settled)
+
+    def unnamed(
+        self, digests: Iterable[Digest], remove: Callable[[list[Digest]], set[Digest]]
+    ) -> None:
+        """Let `remove` take away those of some blobs that no row names, while none comes to."""
+        names = list(digests)
+
+        def change(transaction: Any) -> None:
+            refs = self._environment.handle(REFS)
+            remove([d for d in names if transaction.get(bytes.fromhex(d), db=refs) is None])
+
+        self._environment.change(change)
+
+    # inside
+
+    def _note(self, name: bytes) -> None:
+        if not self._readonly:
+            with contextlib.suppress(OSError):  # a full disk
+                self._uses.note(slot(name))
+
+    def _removal(self, names: Mapping[bytes, Digest | None]) -> Usage:
+        """Remove rows, where a digest is given only if they still name it."""
+        gone = Usage()
+
+        def change(transaction: Any) -> None:
+            nonlocal gone
+            entries = size = 0
+            tables = Tables(self._environment, transaction, self._uses)
+            for name, digest in names.items():
+                row = tables.row(name)
+                if row is not None and digest in (None, row.digest):
+                    tables.remove(name)
+                    entries, size = entries + 1, size + row.size
+            tables.finish()
+            gone = Usage(entries, size)
+
+        if names:
+            self._environment.change(change)
+        return gone
+
+    def _scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what stands under keys that begin with `prefix`, some at a time."""
+        after = prefix
+        while True:
+
+            def read(transaction: Any, first: bytes = after) -> list[tuple[bytes, bytes]]:
+                cursor = transaction.cursor()
+                found: list[tuple[bytes, bytes]] = []
+                for key, value in cursor if cursor.set_range(first) else ():
+                    if not key.startswith(prefix) or len(found) == PORTION:
+                        break
+                    found.append((bytes(key), bytes(value)))
+                    self._environment.looked()
+                return found
+
+            empty: list[tuple[bytes, bytes]] = []
+            found = self._environment.read(table, read, empty)
+            yield from found
+            if len(found) < PORTION:
+                return
+            after = found[-1][0] + b"\0"
+
+
+def mend(root: Path) -> int | None:
+    """Where the entries of the store at `root` are damaged, set their tables aside and make others
+    of every row that is good; return how many that are, None where nothing is wrong.
+
+    Nobody else may use them. A row that was removed, or changed, lately may come back.
+    """
+    path = root / DIRECTORY
+    if not (path / DATA).exists():
+        return None
+    try:
+        check(path, TABLES, WHAT, HINT)
+        return None
+    except IntegrityError:
+        aside = root / "quarantine" / f"{DIRECTORY}.{time.time_ns()}"
+    aside.parent.mkdir(exist_ok=True)
+    os.rename(path, aside)
+    newest: dict[bytes, tuple[Row, bytes]] = {}
+    for name, value in found_values(f"{aside}/{DATA}"):
+        row = row_of(name, value)
+        if row is not None and (name not in newest or newest[name][0].stored < row.stored):
+            newest[name] = (row, value)
+    entries = Entries(root)
+    try:
+        puts = [
+            Put(*parts_of(name, value), row.digest, row.size, row.meta)
+            for name, (row, value) in newest.items()
+        ]
+        for start in range(0, len(puts), PORTION):
+            entries.put(puts[start : start + PORTION])
+    finally:
+        entries.close()
+    return len(newest)
