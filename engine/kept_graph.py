@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from engine.spec.project import Unit
 
 KIND: Final = "graph"
-FORMAT: Final = "3"
+FORMAT: Final = "4"
 
 
 @frozen(eq=False)
@@ -142,10 +142,14 @@ class KeptGraph:
     def _recall(self, memo: Any, load: Callable[[], Unit]) -> Evaluation | None:
         files, toolchains, local, fetched, stamp = memo
         watched: dict[str, Signature] = {}
-        for path, mark in files:
-            if signature(os.stat(path)) != mark:
-                return None
+        now = []
+        for path, mark, text in files:
             watched[path] = signature(os.lstat(path))
+            seen = _seen(path, mark, text)
+            if seen is None:
+                return None
+            now.append(seen)
+        renewed = now != files and _at_rest(now, self._began)
         for path, tree in toolchains:
             known = recall(self._store, path)
             if known is None or known.tree != tree:
@@ -164,6 +168,8 @@ class KeptGraph:
                 return None
             snapshots.append(snapshot)
             changed.append(news)
+        if renewed:
+            write_memo(self._path, (now, *memo[1:]))
         del memo, local
         rest: Any = read_memo(f"{self._path}.recipes")
         if rest is None or rest[0] != stamp:
@@ -174,8 +180,11 @@ class KeptGraph:
 
     def keep(self, graph: Graph, ground: Ground) -> None:
         """Keep a graph that has no faults, unless the files that it came from may have changed."""
-        marks = [(path, signature(os.stat(path))) for path in ground.files]
-        if any(max(mark[0], mark[1]) >= self._began - RACY_NS for _, mark in marks):
+        marks = []
+        for path in ground.files:
+            mark = signature(os.stat(path))
+            marks.append((path, mark, _text(path)))
+        if not _at_rest(marks, self._began):
             return
         local = [
             (one.snapshot.root, one.exclude, one.snapshot.tree, pack_entries(one.snapshot.files))
@@ -190,6 +199,35 @@ class KeptGraph:
         stamp = f"{self._began} {os.getpid()}"
         write_memo(f"{self._path}.recipes", (stamp, [numbers[id(one)] for one in taken], packed))
         write_memo(self._path, (marks, ground.toolchains, local, blobs, stamp))
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _seen(path: str, mark: Signature, text: str) -> tuple[str, Signature, str] | None:
+    """Return what a spec file looks like now and its text; None where that says something else.
+
+    Comments and layout say nothing. Raises OSError.
+    """
+    now = signature(os.stat(path))
+    if now == mark:
+        return path, mark, text
+    import tomllib
+
+    try:
+        fresh = _text(path)
+        if fresh != text and repr(tomllib.loads(fresh)) != repr(tomllib.loads(text)):
+            return None
+    except (ValueError, RecursionError):
+        return None
+    return path, now, fresh
+
+
+def _at_rest(files: Iterable[tuple[str, Signature, str]], began: int) -> bool:
+    """Say whether files changed so long before `began` that a later change shows."""
+    return all(max(mark[0], mark[1]) < began - RACY_NS for _, mark, _ in files)
 
 
 def _news(before: Mapping[str, Any], now: Mapping[str, Entry]) -> set[str] | None:

@@ -160,6 +160,12 @@ CONTENTS = {
     "where a link leads": relink,
     "a time": touch,
     "an excluded file": write("docs/y.tmp"),
+    "a comment in a spec": write("spec.toml", SPEC.replace("    ", "") + "# comment\n"),
+    "the layout of an import": write(
+        "other/spec.toml", OTHER.replace("    ", "\t").replace("=", " =")
+    ),
+    "a comment in a toolchain file": write("sh.toml", '# c\n[toolchain]\npaths = ["tool=/bin/sh"]'),
+    "the time of a spec": lambda: os.utime("spec.toml"),
 }
 
 
@@ -180,8 +186,15 @@ def test_other_contents_are_taken_in(
 
 
 FORMS = {
-    "a spec": write("spec.toml", SPEC.replace("    ", "") + "# comment\n"),
-    "an imported spec": write("other/spec.toml", OTHER.replace("    ", "") + "# comment\n"),
+    "a spec": write("spec.toml", SPEC.replace("opt = 2", 'opt = "2"')),
+    "an imported spec": write("other/spec.toml", OTHER.replace('"cp"', '"cp", "-a"')),
+    "an order": write("spec.toml", SPEC.replace('"link", "compile:a.o"', '"compile:a.o", "link"')),
+    "an order of keys": write(
+        "spec.toml",
+        SPEC.replace("[actions.check]\n    kind = ", "[actions.check]\n    env = {}\n    kind = "),
+    ),
+    "no TOML": write("spec.toml", SPEC + "]"),
+    "no UTF-8": lambda: Path("spec.toml").write_bytes(SPEC.encode() + b"# \xff"),
     "a toolchain file": write("sh.toml", '[toolchain]\npaths = ["tool=/bin/dash"]'),
     "a tool": write("tool", "another shell"),
     "a new file": write("src/c.c"),
