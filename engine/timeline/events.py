@@ -97,6 +97,46 @@ class BlobsPromoted:
 
 
 @frozen(kw_only=True)
+class RemoteFound:
+    """A remote cache had the results of these steps; `seconds` since it was asked."""
+
+    remote: str
+    labels: tuple[str, ...]
+    seconds: float
+
+
+@frozen(kw_only=True)
+class RemoteFetched:
+    """Blobs came from a remote cache."""
+
+    remote: str
+    blobs: int
+    bytes: int
+    seconds: float
+
+
+@frozen(kw_only=True)
+class RemoteUploaded:
+    """A remote cache took results, and of their blobs those that it did not have."""
+
+    remote: str
+    results: int
+    blobs: int
+    bytes: int
+    seconds: float
+
+
+@frozen(kw_only=True)
+class RemoteGivenUp:
+    """A remote cache is not asked any more (`doing` is reading), or nothing is stored there any
+    more (writing); the build goes on without."""
+
+    remote: str
+    doing: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class BuildFinished:
     """A build ended; counts of steps by how they ended, and its duration in seconds."""
 
@@ -115,6 +155,10 @@ Event: TypeAlias = (
     | StepSkipped
     | TierDropped
     | BlobsPromoted
+    | RemoteFound
+    | RemoteFetched
+    | RemoteUploaded
+    | RemoteGivenUp
     | BuildFinished
 )
 
