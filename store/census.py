@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
+from store.action_cache import USED
 from store.cas import Cas
 from store.digest import Digest
+from store.index import Index, Table
 from store.tiers import Held, Tier
 
 
@@ -54,6 +56,16 @@ class Census:
         files = [(tier, held) for tier, held in self.files.get(digest, ()) if tier.durable]
         if len({tier.name for tier, _ in files}) == 1:
             yield from files
+
+
+def recount(cas: Cas, index: Index) -> None:
+    """Write down anew how many bytes each tier holds."""
+    used = {
+        f"{USED}{tier.name}": sum(held.size for held in tier.held())
+        for tier in cas.tiers
+        if tier.readable
+    }
+    index.write([(Table.META, name, b"%d" % size) for name, size in used.items()])
 
 
 def _all(tier: Tier, prefix: str) -> list[Held]:

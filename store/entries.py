@@ -72,6 +72,10 @@ class Entries:
         self._readonly = readonly
         self._uses = Uses(f"{self.path}/uses", SLOTS)
 
+    def check(self) -> None:
+        """Read all of the tables; raises IntegrityError where they are damaged."""
+        check(self.path, TABLES, WHAT, HINT)
+
     def close(self) -> None:
         """Close the tables."""
         self._environment.close()

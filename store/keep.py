@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -31,6 +32,10 @@ SLACK_SECONDS: Final = 120
 DAY: Final = 86400.0
 SHOWN: Final = "shown trees"
 DOWNLOADS: Final = "downloads"
+CACHED: Final = "cache entries"
+
+_TOGETHER: Final = 256
+"""Cache entries, of those used one after the other, that are one claim."""
 
 
 class Users:
@@ -44,7 +49,7 @@ class Users:
         self._root = root
         self._gate = Gate(root)
         self._marks = self._gate.marks()
-        self._began = time.time()
+        self.began = time.time()
         self.since = math.inf
         self.look()
 
@@ -57,8 +62,8 @@ class Users:
         came = [holder.since for holder in found]
         since = [holder.since - holder.slack for holder in found]
         if self._gate.marks() != self._marks:
-            came.append(self._began)
-            since.append(self._began - TOUCH_SECONDS)
+            came.append(self.began)
+            since.append(self.began - TOUCH_SECONDS)
         if came:
             jumped = max(came) > time.time() + SLACK_SECONDS
             first = -math.inf if jumped else min(since) - SLACK_SECONDS
@@ -103,9 +108,11 @@ def make_plan(store: Store, claims: Iterable[Claim] = (), max_size: int | None =
 
 
 def lately_used(store: Store, census: Census) -> Iterator[Claim]:
-    """Yield what the store itself knows to be used lately: downloads and shown trees."""
+    """Yield what the store itself knows to be used lately: downloads, shown trees, and what clients
+    of the cache server stored."""
     yield from _downloads(store, census)
     yield from _shown(store)
+    yield from _cached(store)
 
 
 def _downloads(store: Store, census: Census) -> Iterator[Claim]:
@@ -134,6 +141,21 @@ def _shown(store: Store) -> Iterator[Claim]:
         if status.st_ctime > oldest:
             needs = ((Kind.TREE, Digest(path.name)),)
             yield Claim(why=SHOWN, name=path.name, time=status.st_ctime, needs=needs)
+
+
+def _cached(store: Store) -> Iterator[Claim]:
+    """Yield the blobs of cache entries that were used lately, in portions."""
+    if not store.has_entries():
+        return
+    oldest = time.time() - store.policy.keep_days * DAY
+    rows = sorted(
+        ((row.used, space, row.digest) for space, *_, row in store.entries().all()), reverse=True
+    )
+    used = list(itertools.takewhile(lambda row: row[0] > oldest, rows))
+    for start in range(0, len(used), _TOGETHER):
+        some = used[start : start + _TOGETHER]
+        needs = tuple((Kind.BLOB, digest) for *_, digest in some)
+        yield Claim(why=CACHED, name=f"{CACHED} of {some[0][1]}", time=some[0][0], needs=needs)
 
 
 def shown_trees(store: Store) -> Iterator[tuple[Path, os.stat_result]]:

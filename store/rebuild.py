@@ -21,6 +21,7 @@ from store.census import Census
 from store.closure import Kind, Needed, names_of, parse, read
 from store.digest import Digest
 from store.encoding import HEAD
+from store.entries import mend
 from store.errors import BnError, HostError, host_error
 from store.index import Index, Table, Write, to_json
 from store.leases import holders
@@ -35,7 +36,8 @@ LONGEST: Final = 64 * 2**20
 
 @frozen(kw_only=True)
 class Report:
-    """What was found among the blobs, and where the damaged index was moved to."""
+    """What was found among the blobs, and where the damaged index was moved to. `cached` are the
+    cache entries that could be saved of damaged ones, None where these were sound."""
 
     results: int
     observed: int
@@ -43,6 +45,7 @@ class Report:
     roots: int
     aside: Path | None
     seconds: float
+    cached: int | None = None
 
 
 def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
@@ -61,6 +64,7 @@ def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
         )
     aside = _move_aside(root / "index")
     cas.mend_tables()
+    cached = mend(root)
     census = Census(cas)
     index = Index(root / "index")
     try:
@@ -90,6 +94,7 @@ def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
         roots=len(others_say),
         aside=aside,
         seconds=time.monotonic() - started,
+        cached=cached,
     )
 
 

@@ -72,6 +72,7 @@ class Sweep:
                 self._prune(Table.DERIVED, self._derived)
                 self._prune(Table.ALIASES, self._alias)
                 self._prune(Table.OBSERVED, self._observed)
+                self._cache_entries()
             return
 
     def _spare(self, limit: float) -> None:
@@ -113,6 +114,31 @@ class Sweep:
                 gone += self._store.index.edit(table, stale[start : start + ENTRIES], new)
         if gone:
             self._note("entries", gone, 0)
+
+    def _cache_entries(self) -> None:
+        """Remove cache entries that were not used for `keep_days`, or whose blobs go."""
+        if not self._store.has_entries():
+            return
+        entries, began = self._store.entries(), self._plan.users.began
+        oldest = began - self._store.policy.keep_days * DAY
+        stale = [
+            row
+            for *_, row in entries.all()
+            if row.used < oldest
+            or (
+                row.digest not in self._closure.live
+                and row.used < began
+                and not self._is_used(row.digest)
+            )
+        ]
+        gone = len(stale)
+        if not self._dry_run:
+            gone = sum(
+                entries.remove(stale[start : start + ENTRIES]).entries
+                for start in range(0, len(stale), ENTRIES)
+            )
+        if gone:
+            self._note("cache entries", gone, 0)
 
     def _root(self, key: str, value: bytes) -> bytes | None:
         root = root_of(key, value)

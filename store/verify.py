@@ -22,10 +22,11 @@ from typing import Final
 
 from attrs import frozen
 
-from store.action_cache import USED
 from store.cas import Cas
+from store.census import recount
 from store.closure import read
 from store.digest import Digest, digest_bytes, digest_file, is_digest
+from store.entry_rows import Row
 from store.errors import BnError
 from store.index import Table, check
 from store.keep import alias, shown_trees
@@ -81,6 +82,8 @@ def verify(store: Store, *, repair: bool = False, sample: int = 1) -> Report:
     for tier in store.cas.tier_set.readable():
         if tier.table is not None:
             tier.table.check()
+    if store.has_entries():
+        store.entries().check()
     checker = _Checker(store, repair, sample)
     checker.all_blobs()
     checker.entries()
@@ -252,8 +255,13 @@ class _Checker:
                 if what is None or self._store.index.get(table, key) != value:
                     continue  # a collection may have removed it meanwhile
                 self._add("entry", f"{table}/{key}", what, _call(self._forget, table, key, value))
+        for *name, row in self._store.entries().all() if self._store.has_entries() else ():
+            self.counted += 1
+            if not self._there(row.digest, row.size):
+                where, what = "/".join(["cache", *name]), "names a blob that is not there"
+                self._add("entry", where, what, _call(self._drop, row))
         if self._repair and self.problems:
-            self._recount()
+            recount(self._store.cas, self._store.index)
 
     def _forget(self, table: Table, key: str, value: bytes) -> str:
         self._store.index.edit(table, [key], lambda _, now: None if now == value else now)
@@ -299,13 +307,9 @@ class _Checker:
         whole = not root.live or self._has_tree(root.tree)
         return None if whole else "names a tree that is not all there"
 
-    def _recount(self) -> None:
-        used = {
-            f"{USED}{tier.name}": sum(held.size for held in tier.held())
-            for tier in self._cas.tiers
-            if tier.readable
-        }
-        self._store.index.write([(Table.META, name, b"%d" % size) for name, size in used.items()])
+    def _drop(self, row: Row) -> str:
+        self._store.entries().remove([row])
+        return "dropped"
 
     # shown trees
 

@@ -6,14 +6,16 @@ and change time in this process, in which nobody can have changed it since.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections import OrderedDict
 from typing import Final
 
 import blake3
 
 from engine.http.message import Stored
-from store.cas import Cas
+from store.cas import TOUCH_SECONDS, Cas
 from store.digest import Digest, digest_bytes
 from store.entries import Row
 from store.object_table import LARGEST
@@ -100,12 +102,16 @@ class Opener:
         status = os.fstat(handle)
         if status.st_size != row.size or status.st_mtime_ns != EPOCH_NS[0]:
             return False
-        mark = (status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size)
-        if mark in self._checked:
-            return True
+        old = status.st_ctime < time.time() - TOUCH_SECONDS
+        if _mark(status) in self._checked and not (check and old):
+            return not old
         if not check or _digest(handle) != row.digest:
             return False
-        self._checked[mark] = None
+        if old:  # what is used does not get cold
+            with self._cas.gate.passing(), contextlib.suppress(OSError):
+                os.utime(handle, ns=EPOCH_NS)
+                status = os.fstat(handle)
+        self._checked[_mark(status)] = None
         while len(self._checked) > CHECKED_KEPT:
             self._checked.popitem(last=False)
         return True
@@ -118,6 +124,11 @@ class Opener:
         while self.hot_bytes > self._most and self._hot:
             _, gone = self._hot.popitem(last=False)
             self.hot_bytes -= len(gone) + 200
+
+
+def _mark(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Return what is another one once a file was changed."""
+    return status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size
 
 
 def _size_in(tier: Tier, digest: Digest) -> int | None:
