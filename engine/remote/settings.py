@@ -48,13 +48,14 @@ class CacheSpec:
 
 def url_fault(url: str) -> str | None:
     """Return what is wrong with a remote's address, None where nothing is."""
+    what = f"{url!r} is no address of a cache: http://HOST:PORT or https://HOST:PORT"
     try:
         parts = urlsplit(url)
         there = parts.hostname and parts.port != 0
     except ValueError:
-        there = None
+        return what
     if not there or parts.scheme not in ("http", "https"):
-        return f"{url!r} is no address of a cache: http://HOST:PORT or https://HOST:PORT"
+        return what
     if parts.query or parts.fragment or parts.username is not None:
         return f"{url!r}: only scheme, host, port and path; a token stands in token_file"
     return None

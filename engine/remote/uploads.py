@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import trio
 
@@ -17,7 +17,7 @@ from engine.timeline.events import RemoteUploaded
 from store.cas import Cas
 from store.digest import Digest, digest_bytes
 from store.errors import BnError, IntegrityError
-from store.objects import ActionResult, Directory, File, Realisation
+from store.objects import REALISATION, RESULT, ActionResult, Directory, File, Realisation
 from store.presence import blobs_under
 from store.records import frozen
 
@@ -45,8 +45,9 @@ class Item:
 class Uploader:
     """Uploads to all remotes that may be written to; used within the loop."""
 
-    def __init__(self, cas: Cas, peers: Peers) -> None:
+    def __init__(self, cas: Cas, peers: Peers, policy: trust.Policy) -> None:
         self._cas = cas
+        self._policy = policy
         self._peers = peers
         self._line: deque[Item] = deque()
         self._more = trio.Event()
@@ -117,10 +118,10 @@ class Uploader:
         ready = [item for item, blobs in whole if refused.isdisjoint(blobs)]
         stored = 0
         if ready:
-            stored = await client.put("actions", [_result(item.result) for item in ready])
+            stored = await client.put("actions", [self._result(item.result) for item in ready])
             realised = [(item, recipe) for item in ready for recipe in item.recipes]
             if realised:
-                await client.put("realisations", [_realised(*one) for one in realised])
+                await client.put("realisations", [self._realised(*one) for one in realised])
         self._peers.tell(
             RemoteUploaded(
                 remote=peer.name,
@@ -161,7 +162,7 @@ class Uploader:
         async def large(file: File) -> None:
             async with limiter:
                 try:
-                    with open(self._path(file), "rb", buffering=0) as reading:
+                    with self._opened(file) as reading:
                         await self._peers.client(peer).put_blob(file.digest, file.size, reading)
                     sizes.append(file.size)
                 except (TooLarge, OSError, BnError):
@@ -206,6 +207,9 @@ class Uploader:
                 raise IntegrityError(f"blob {digest} is not what its name says")
         return data
 
+    def _opened(self, file: File) -> IO[bytes]:
+        return open(self._path(file), "rb", buffering=0)
+
     def _path(self, file: File) -> str:
         """Return where a file's bytes are in the primary tier; nothing is fetched for that."""
         size = None if file.size < 0 else file.size
@@ -213,19 +217,17 @@ class Uploader:
             raise IntegrityError(f"blob {file.digest} is not here")
         return self._cas.local(file.digest, file.executable, size)
 
+    def _result(self, result: ActionResult) -> dict[str, Any]:
+        return {
+            "result": result.document(),
+            "signatures": trust.signatures(RESULT, result.digest(), self._policy),
+        }
 
-def _result(result: ActionResult) -> dict[str, Any]:
-    return {
-        "result": result.document(),
-        "signatures": trust.signatures("result", result.digest()),
-    }
-
-
-def _realised(item: Item, recipe: Digest) -> dict[str, Any]:
-    result = item.result
-    made = Realisation(recipe=recipe, action=result.action, outputs=result.outputs)
-    return {
-        "realisation": made.document(),
-        "signatures": trust.signatures("realisation", made.digest()),
-        "results": [_result(result)],
-    }
+    def _realised(self, item: Item, recipe: Digest) -> dict[str, Any]:
+        result = item.result
+        made = Realisation(recipe=recipe, action=result.action, outputs=result.outputs)
+        return {
+            "realisation": made.document(),
+            "signatures": trust.signatures(REALISATION, made.digest(), self._policy),
+            "results": [self._result(result)],
+        }

@@ -1,6 +1,6 @@
 """What bn's own protocol says, taken apart and checked: candidates and closures.
 
-Whatever a remote answers is only believed as far as it is of the right form and has the right digest.
+Whatever a remote answers is believed as far as it is of the right form and has the right digest.
 """
 
 from __future__ import annotations
