@@ -78,14 +78,20 @@ def project_file(start: Path) -> Path | None:
     return None
 
 
-def load_config(root: Path, start: Path | None = None, latency: Latency | None = None) -> Config:
-    """Return the configuration for a store at `root`, for who stands in `start` (here).
+def load_config(
+    root: Path,
+    start: Path | None = None,
+    latency: Latency | None = None,
+    file: Path | None = None,
+) -> Config:
+    """Return the configuration for a store at `root`, for who stands in `start` (here); with
+    `file` that one alone.
 
     `latency` helps to tell of which type a tier is where it is not written down.
     Raises InputError with all faults of a file, placed.
     """
     paths = [path for path in (user_file(), project_file(start or Path.cwd())) if path]
-    paths = [path for path in paths if os.path.lexists(path)]
+    paths = [file] if file else [path for path in paths if os.path.lexists(path)]
     store: dict[str, Any] = {}
     tiers: dict[str, dict[str, Any]] = {}
     cache: dict[str, Any] = {}

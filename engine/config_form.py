@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from attrs import AttrsInstance, asdict, frozen
 
 from engine.config import CLEANUP, TYPES, parse_limit
+from engine.config_serve import ServeTable, serve_faults
 from engine.remote.settings import is_name_space, url_fault
 from engine.spec.faults import Fault, nearest, spec_error
 from engine.spec.load import read
@@ -58,6 +59,11 @@ class CacheTable:
     """`[cache]`: results shared with others."""
 
     remotes: tuple[RemoteTable, ...] = documented("remote caches", default=())
+    signing_key: str | None = documented("file of the key that signs what is built", default=None)
+    trusted_keys: tuple[str, ...] | None = documented(
+        "take only what one of these keys signed, as NAME:base64", default=None
+    )
+    required_signatures: int | None = documented("keys that have to have signed (1)", default=None)
 
 
 @frozen(kw_only=True)
@@ -67,6 +73,7 @@ class ConfigFile:
     store: StoreTable = documented("the store", factory=StoreTable)
     tiers: Mapping[str, TierTable] = documented("where blobs live", factory=dict)
     cache: CacheTable = documented("results shared with others", factory=CacheTable)
+    serve: ServeTable = documented("the cache server", factory=ServeTable)
 
 
 Tables: TypeAlias = tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]
@@ -77,14 +84,24 @@ def read_tables(path: Path) -> Tables:
 
     Raises InputError with all faults of the file, placed.
     """
-    file = read(path, ConfigFile)
-    faults = _faults(path, file)
-    if faults:
-        raise spec_error(faults)
+    file = read_file(path)
     cache = {key: value for key, value in _given(file.cache).items() if key != "remotes"}
     if file.cache.remotes:
         cache["remotes"] = [_given(remote) for remote in file.cache.remotes]
     return _given(file.store), {name: _given(tier) for name, tier in file.tiers.items()}, cache
+
+
+def read_file(path: Path) -> ConfigFile:
+    """Return the file at `path`. Raises InputError with all faults of the file, placed."""
+    file = read(path, ConfigFile)
+    faults = [
+        *_faults(path, file),
+        *_cache_faults(path, file.cache),
+        *serve_faults(path, file.serve),
+    ]
+    if faults:
+        raise spec_error(faults)
+    return file
 
 
 def _given(table: AttrsInstance) -> dict[str, Any]:
@@ -101,16 +118,6 @@ def _faults(path: Path, file: ConfigFile) -> list[Fault]:
             faults.append(Fault(path, at, str(error)))
 
     check(("store", "max_size"), file.store.max_size)
-    for number, remote in enumerate(file.cache.remotes):
-        what = url_fault(remote.url)
-        if what:
-            faults.append(Fault(path, ("cache", "remotes", number, "url"), what))
-        if remote.name_space and not is_name_space(remote.name_space):
-            at = ("cache", "remotes", number, "name_space")
-            faults.append(Fault(path, at, f"{remote.name_space!r} is no name of a name space"))
-        if remote.key and not remote.certificate:
-            at = ("cache", "remotes", number, "key")
-            faults.append(Fault(path, at, "a key without its certificate"))
     for name, tier in file.tiers.items():
         check(("tiers", name, "max_size"), tier.max_size)
         for key, value, known in (
@@ -120,4 +127,28 @@ def _faults(path: Path, file: ConfigFile) -> list[Fault]:
             if value is not None and value not in known:
                 message = f"tier {name!r}: unknown {key} {value!r}"
                 faults.append(Fault(path, ("tiers", name, key), message, nearest(value, known)))
+    return faults
+
+
+def _cache_faults(path: Path, cache: CacheTable) -> list[Fault]:
+    faults = []
+    for number, remote in enumerate(cache.remotes):
+        what = url_fault(remote.url)
+        if what:
+            faults.append(Fault(path, ("cache", "remotes", number, "url"), what))
+        if remote.name_space and not is_name_space(remote.name_space):
+            at = ("cache", "remotes", number, "name_space")
+            faults.append(Fault(path, at, f"{remote.name_space!r} is no name of a name space"))
+        if remote.key and not remote.certificate:
+            at = ("cache", "remotes", number, "key")
+            faults.append(Fault(path, at, "a key without its certificate"))
+    for number, key in enumerate(cache.trusted_keys or ()):
+        from engine.remote.trust import key_fault
+
+        what = key_fault(key)
+        if what:
+            faults.append(Fault(path, ("cache", "trusted_keys", number), what))
+    required = cache.required_signatures
+    if required is not None and required < 1:
+        faults.append(Fault(path, ("cache", "required_signatures"), "at least 1"))
     return faults

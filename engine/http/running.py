@@ -1,0 +1,220 @@
+"""A server run: what the parent prepares, and what each of its processes does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from attrs import frozen
+
+from engine.config import Config
+from engine.healing import open_healed
+from engine.http.access import TOKENS, Access, Rules, is_local
+from engine.http.access_log import AccessLog
+from engine.http.adapters import speakers
+from engine.http.observing import Observer, keep_writing, make_run
+from engine.http.reserve import Reserve
+from engine.http.server import Server
+from engine.http.settings import Settings
+from engine.http.sharing import Board
+from engine.http.workers import Supervisor, address_of, listen, unlink_sockets
+from store.errors import InputError
+
+if TYPE_CHECKING:
+    import ssl
+
+_PARENT_SECONDS: Final = 0.5
+"""How often a worker looks whether its parent is there."""
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What all processes of a server know."""
+
+    root: Path
+    config: Config
+    settings: Settings
+    run: Path
+    listeners: Sequence[socket.socket]
+    board: Board
+    started: float
+    """Seconds since 1970."""
+
+    @property
+    def tokens(self) -> Path:
+        """The file of tokens."""
+        return self.settings.tokens or self.root / TOKENS
+
+
+def serve(root: Path, config: Config, settings: Settings, tell: Callable[[str], None]) -> None:
+    """Serve the store at `root` until a signal ends it. Raises BnError."""
+    listeners = listen(settings.bind)
+    try:
+        _check(root, config, settings, listeners, tell)
+        plan = Plan(
+            root=root,
+            config=config,
+            settings=settings,
+            run=make_run(root),
+            listeners=listeners,
+            board=Board(settings.workers),
+            started=time.time(),
+        )
+        scheme = "https" if settings.tls else "http"
+        for listener in listeners:
+            where = address_of(listener)
+            tell(f"serving {root} at {where if where[:5] == 'unix:' else f'{scheme}://{where}/'}")
+        supervisor = Supervisor(
+            lambda index: work(index, plan),
+            plan.board,
+            listeners,
+            [("janitor", lambda: _keep_house(plan))],
+            tell,
+        )
+        supervisor.run()
+    finally:
+        for listener in listeners:
+            listener.close()
+        unlink_sockets(settings.bind)
+
+
+def _check(
+    root: Path,
+    config: Config,
+    settings: Settings,
+    listeners: Sequence[socket.socket],
+    tell: Callable[[str], None],
+) -> None:
+    """Find out before any process is started whether all can be opened. Raises BnError."""
+    open_healed(root, config, tell).close()
+    tokens = settings.tokens or root / TOKENS
+    access = Access(Rules(tokens=tokens, public=settings.public))
+    if settings.tls is not None:
+        from engine.http.tls import Contexts
+
+        Contexts(settings.tls)
+    if settings.log is not None and settings.log != "-":
+        AccessLog(Path(settings.log)).close()
+    others = [
+        address_of(one)
+        for one in listeners
+        if one.family != socket.AF_UNIX and not is_local(one.getsockname()[0])
+    ]
+    certified = settings.tls is not None and bool(settings.tls.clients)
+    public = any(what != "none" for what in settings.public.values())
+    if others and not access.has_tokens and not certified and not public:
+        raise InputError(
+            f"{others[0]} can be reached by others, and nobody could be let in: there is no token",
+            "bn serve token add NAME makes one; or set public of a name space in [serve]",
+        )
+
+
+def _keep_house(plan: Plan) -> None:
+    from engine.http.janitor import keep_house
+
+    settings, config = plan.settings, plan.config
+    with open_healed(plan.root, config, _say) as store:
+        reserve = Reserve(plan.root, settings.reserve)
+        keep_house(store, settings.quotas, config.policy.keep_days, reserve, plan.run)
+
+
+def work(index: int, plan: Plan) -> None:
+    """Be a worker: serve until SIGTERM comes."""
+    from engine.http.service import Service
+
+    _raise_descriptors()
+    settings = plan.settings
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(open_healed(plan.root, plan.config, _say))
+        observer = Observer(plan.run)
+        stack.callback(observer.close)
+        log = None
+        if settings.log is not None:
+            log = AccessLog(None if settings.log == "-" else Path(settings.log))
+            stack.callback(log.close)
+        secure: Callable[[], ssl.SSLContext] | None = None
+        rules = Rules(
+            tokens=plan.tokens,
+            public=settings.public,
+            guarded=settings.tls is not None and bool(settings.tls.clients),
+        )
+        if settings.tls is not None:
+            from engine.http.tls import Contexts
+
+            contexts = Contexts(settings.tls)
+            secure = contexts.current
+            access = Access(rules, contexts.identity)
+        else:
+            access = Access(rules)
+        service = Service(
+            store,
+            quotas=settings.quotas,
+            share_local=settings.share_local,
+        )
+        stack.callback(service.close)
+        reserve = Reserve(plan.root, settings.reserve)
+        adapters = speakers(observer, reserve, workers=settings.workers, started=plan.started)
+        server = Server(
+            adapters,
+            service,
+            gate=access,
+            counter=observer,
+            log=log,
+            limits=settings.limits.of_worker(settings.workers),
+            secure=secure,
+            share=lambda sock: plan.board.give(index, sock),
+            hold=lambda number: plan.board.hold(index, number),
+            room=reserve.check,
+        )
+        trio.run(_serve, index, plan, server, observer, log)
+
+
+async def _serve(
+    index: int, plan: Plan, server: Server, observer: Observer, log: AccessLog | None
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_writing, observer, log)
+        nursery.start_soon(plan.board.receive, index, server.take)
+        nursery.start_soon(_wait_for_end, server, nursery.cancel_scope, os.getppid())
+        await server.run(plan.listeners)
+        nursery.cancel_scope.cancel()
+
+
+async def _wait_for_end(server: Server, scope: trio.CancelScope, parent: int) -> None:
+    """End the server at a signal, or when the parent has gone; at a second signal at once."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+
+        async def watch_parent() -> None:
+            while os.getppid() == parent:  # noqa: ASYNC110 - nobody could set an event
+                await trio.sleep(_PARENT_SECONDS)
+            server.end()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_parent)
+            ends = 0
+            async for _ in signals:
+                ends += 1
+                if ends > 1:
+                    scope.cancel()
+                    return
+                server.end()
+
+
+def _raise_descriptors() -> None:
+    """Take as many descriptors as are allowed: each connection needs one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"store: {text}\n")
