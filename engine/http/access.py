@@ -32,6 +32,9 @@ TOKENS: Final = "serve/tokens.json"
 PUBLIC: Final = {"none": Scope.NONE, "read": Scope.READ, "write": Scope.WRITE}
 """What `public` of a name space may be, and what it lets anybody do."""
 
+OTHERS: Final = "*"
+"""The name, in the configuration, of all name spaces that are not named there."""
+
 MOST_KNOWN: Final = 1024
 """Ways of showing a token that are remembered: only good ones are, so few."""
 
@@ -86,6 +89,7 @@ class Access:
         self._certified = certified
         self._path = os.fspath(rules.tokens)
         self._public = {name: PUBLIC[text] for name, text in rules.public.items()}
+        self._others = self._public.get(OTHERS)
         self._mark: tuple[int, ...] | None = None
         self._tokens: dict[str, Token] = {}
         self._known: dict[bytes, _Known] = {}
@@ -145,7 +149,7 @@ class Access:
 
     def public(self, name_space: str, peer: str) -> Scope:
         """Return what the name space lets anybody do from that address."""
-        told = self._public.get(name_space)
+        told = self._public.get(name_space, self._others)
         if told is not None:
             return told
         return Scope.WRITE if not self._guarded and is_local(peer) else Scope.NONE

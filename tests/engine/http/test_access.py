@@ -127,6 +127,13 @@ def test_name_spaces_let_in_whom_they_say(path: Path) -> None:
         assert status(access, identity, "unsaid", Scope.READ, NEAR) == other
 
 
+def test_a_star_is_all_other_name_spaces(path: Path) -> None:
+    access = Access(Rules(tokens=path, public={"*": "read", "shut": "none"}, guarded=True))
+    assert status(access, ANYBODY, "any", Scope.READ) == 200
+    assert status(access, ANYBODY, "any", Scope.WRITE) == 401
+    assert status(access, ANYBODY, "shut", Scope.READ) == 401
+
+
 def test_without_a_file_this_machine_may_write_and_no_other(path: Path) -> None:
     access = Access(Rules(tokens=path, public={"shut": "none", "seen": "read"}))
     anybody = access.identify({})
