@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import TypeAlias
+import itertools
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
 from engine.graph import Graph
 from engine.history import History
@@ -13,6 +14,9 @@ from engine.resolve import NothingMatchesError, Resolved, resolve
 from store.digest import Digest
 from store.records import field, frozen
 from store.store import Store
+
+TOGETHER: Final = 1024
+"""Steps that are looked for at once."""
 
 
 @frozen
@@ -62,32 +66,43 @@ def make_plan(
     holds nothing of the actions.
     """
     realised: dict[str, Cached] = {}
+    looked: dict[str, Cached | None] = {}
     wanted: dict[str, None] = {}
     stack = list(reversed(targets))
-    below: set[str] = set()
     while stack:
         label = stack.pop()
         if label in wanted:
             continue
         wanted[label] = None
-        digest = graph.digest_of(label)
-        found = remembered.find(digest) if remembered and label in below else None
+        found = looked.get(label)
         if found is None:
+            digest = graph.digest_of(label)
             known = store.actions.realisation(digest)
             found = Cached(known.outputs, known.action) if known else None
-        if found is None and remembered and label not in below:
-            found = remembered.find(digest)
+            if found is None and remembered and label not in looked:
+                found = remembered.find(digest)
         if found:
             realised[label] = found
         else:
             needs = [need.recipe for need in graph.recipes[label].needs]
             stack += needs
-            below.update(needs)
+            if remembered:
+                looked.update(_remembered(graph, remembered, set(needs).difference(looked)))
     steps: dict[str, Step] = {}
     for label in _order(graph, wanted, realised):
         step = realised.get(label) or _step(graph, label, steps, store, history)
         steps[label] = Run(step.reason) if to_show and isinstance(step, Run) else step
     return Plan(targets, steps)
+
+
+def _remembered(
+    graph: Graph, remembered: Remembered, labels: Collection[str]
+) -> Iterator[tuple[str, Cached | None]]:
+    """Yield what is remembered of some steps, many of which are asked for at once."""
+    pending = iter(labels)
+    while some := list(itertools.islice(pending, TOGETHER)):
+        digests = [graph.digest_of(label) for label in some]
+        yield from zip(some, remembered.find_all(digests), strict=True)
 
 
 def _order(graph: Graph, wanted: Iterable[str], realised: Container[str]) -> Iterator[str]:

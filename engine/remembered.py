@@ -8,14 +8,16 @@ before it is believed.
 from __future__ import annotations
 
 import marshal
-from collections.abc import Iterable
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Directory, File, Tree
-from store.presence import Blob, blobs_under, present
+from store.presence import blobs_under, present
 from store.records import frozen
 from store.store import Store
 
@@ -24,9 +26,10 @@ KIND: Final = "outcomes"
 MOST_BLOBS: Final = 64
 """Blobs up to which an outcome is remembered: larger ones cost as much to read here as there."""
 
-_Row: TypeAlias = tuple[Digest, Digest, list[Blob], list[str] | None]
-"""Action, outputs, the blobs that the outputs consist of, and, where the first of these is a tree
-of nothing but the others, the names of those."""
+_Blobs: TypeAlias = list[tuple[bytes, int, bool]]
+"""As `Blob`, but with the bytes of a digest."""
+
+_LENGTH: Final = 32
 
 
 @frozen
@@ -37,46 +40,107 @@ class Cached:
     action: Digest
 
 
+class _Rows:
+    """What is remembered, by recipe digest: long strings instead of an object for each.
+
+    A row begins with the digests of action and outputs. What follows is marshalled: the blobs that
+    the outputs consist of and, where these are a tree of nothing but files, their names; the tree
+    itself is then left out.
+    """
+
+    def __init__(self, keys: bytes = b"", ends: bytes = b"", rows: bytes = b"") -> None:
+        self._keys = keys
+        self._ends = array("Q", ends)
+        self._rows = rows
+        firsts = keys[::_LENGTH]
+        self._buckets = [bisect_left(firsts, first) for first in range(257)]
+        if len(keys) != _LENGTH * len(self._ends) or (self._ends and self._ends[-1] != len(rows)):
+            raise ValueError("damaged")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the row of a recipe."""
+        start, end = self._buckets[key[0]], self._buckets[key[0] + 1]
+        for number in range(start, end):
+            if self._keys.startswith(key, _LENGTH * number):
+                return self._rows[self._ends[number - 1] if number else 0 : self._ends[number]]
+        return None
+
+
 class Remembered:
     """The outcomes of the package called `package`, by recipe digest; read when first asked."""
 
     def __init__(self, store: Store, package: str) -> None:
         self._store = store
-        self._path = memo_path(store.root, KIND, "1", package)
-        self._rows: dict[bytes, bytes] | None = None
+        self._path = memo_path(store.root, KIND, "2", package)
+        self._rows: _Rows | None = None
 
     def find(self, recipe: Digest) -> Cached | None:
         """Return the outcome of a recipe if it is known and all of its blobs are in the store."""
-        data = self._known().get(bytes.fromhex(recipe))
-        if data is None:
-            return None
-        row: _Row = marshal.loads(data)
-        action, outputs, blobs, names = row
-        if not present(self._store.cas, blobs):
-            return None
-        if names is not None:
-            files = [File(*blob) for blob in blobs[1:]]
-            self._store.cas.know_tree(outputs, Tree(dict(zip(names, files, strict=True))))
-        return Cached(outputs, action)
+        return self.find_all([recipe])[0]
+
+    def find_all(self, recipes: Sequence[Digest]) -> list[Cached | None]:
+        """Return the outcomes of recipes, as `find` does, for all at once."""
+        known, cas = self._known(), self._store.cas
+        rows = [known.get(bytes.fromhex(recipe)) for recipe in recipes]
+        trees = {row[_LENGTH : 2 * _LENGTH].hex() for row in rows if row is not None}
+        here = cas.recent_objects(list(map(Digest, trees)))
+        return [None if row is None else self._found(row, here) for row in rows]
+
+    def _found(self, row: bytes, here: set[Digest]) -> Cached | None:
+        cas = self._store.cas
+        outputs = Digest(row[_LENGTH : 2 * _LENGTH].hex())
+        bare: _Blobs
+        names: list[str] | None
+        bare, names = marshal.loads(memoryview(row)[2 * _LENGTH :])
+        blobs = [(Digest(digest.hex()), size, executable) for digest, size, executable in bare]
+        if names is None:
+            if not present(cas, blobs, here):
+                return None
+        else:
+            if not present(cas, [(outputs, -1, False), *blobs], here):
+                return None
+            files = [File(*blob) for blob in blobs]
+            cas.know_tree(outputs, Tree(dict(zip(names, files, strict=True))))
+        return Cached(outputs, Digest(row[:_LENGTH].hex()))
 
     def keep(self, outcomes: Iterable[tuple[Digest, Cached]]) -> None:
         """Remember the outcomes of these recipes, and of no others."""
         before = self._known()
-        rows: dict[bytes, bytes] = {}
+        fresh = False
+        found: dict[bytes, tuple[int, int]] = {}
+        rows = bytearray()
         for recipe, outcome in outcomes:
             key = bytes.fromhex(recipe)
             row = before.get(key)
-            if row is None or marshal.loads(row)[:2] != (outcome.action, outcome.outputs):
+            if row is None or not row.startswith(bytes.fromhex(outcome.action + outcome.outputs)):
                 row = self._row(outcome)
+                fresh = fresh or row is not None
             if row is not None:
-                rows[key] = row
-        if rows != before:
-            write_memo(self._path, rows)
+                found[key] = (len(rows), len(row))
+                rows += row
+        if fresh or len(found) != len(before):
+            self._write(found, rows)
 
-    def _known(self) -> dict[bytes, bytes]:
+    def _write(self, found: Mapping[bytes, tuple[int, int]], rows: bytearray) -> None:
+        keys = sorted(found)
+        ends = array("Q")
+        ordered = bytearray()
+        for key in keys:
+            start, length = found[key]
+            ordered += rows[start : start + length]
+            ends.append(len(ordered))
+        rows.clear()
+        write_memo(self._path, (b"".join(keys), ends.tobytes(), ordered))
+
+    def _known(self) -> _Rows:
         if self._rows is None:
-            value = read_memo(self._path)
-            self._rows = value if isinstance(value, dict) else {}
+            try:
+                self._rows = _Rows(*read_memo(self._path) or ())
+            except (ValueError, TypeError):
+                self._rows = _Rows()
         return self._rows
 
     def _row(self, outcome: Cached) -> bytes | None:
@@ -90,8 +154,7 @@ class Remembered:
             return None
         files = [(e.digest, e.size, e.executable) for e in tree.values() if isinstance(e, File)]
         flat = len(files) == len(tree)
-        if flat:
-            blobs = [(outcome.outputs, -1, False), *files]
-        return marshal.dumps(
-            (outcome.action, outcome.outputs, blobs, list(tree) if flat else None), 2
+        bare = [(bytes.fromhex(d), size, flag) for d, size, flag in (files if flat else blobs)]
+        return bytes.fromhex(outcome.action + outcome.outputs) + marshal.dumps(
+            (bare, list(tree) if flat else None), 2
         )

@@ -22,7 +22,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -123,6 +123,11 @@ class Cas(BlobFiles):
     def is_here(self, digest: Digest, size: int | None = None) -> bool:
         """Say the same as `has`, of this store's own tiers alone."""
         return self._objects.has(digest, size) or self._kept(digest, size)
+
+    def recent_objects(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those of `digests` that are known at one look to be objects here and to have been
+        used lately; of the others `has` tells."""
+        return self._objects.recent(digests)
 
     def waiting(self, digest: Digest) -> bytes | None:
         """Return an object that is not committed yet."""

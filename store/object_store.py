@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from store.digest import Digest, digest_bytes
@@ -75,6 +75,15 @@ class Objects:
         if data is not None:
             return size in (None, len(data))
         return any(self._is_in(tier, digest, size) for tier in self._tiers.readable())
+
+    def recent(self, digests: Collection[Digest]) -> set[Digest]:
+        """Return those of `digests` that the primary tier's table has and that were used lately. Of
+        the others nothing is said."""
+        table = self._tiers.primary.table
+        if table is None:
+            return set()
+        found = self._tiers.attempt(self._tiers.primary, table.recent, digests, self.touch_before)
+        return found or set()
 
     def put(self, digest: Digest, data: bytes) -> bool:
         """Keep an object, for the next commit unless it is in the table already; False where it

@@ -91,6 +91,27 @@ class ObjectTable:
         value = self._value(digest)
         return None if value is None else self._found(bytes.fromhex(digest), value, since)
 
+    def recent(self, digests: Iterable[Digest], since: float) -> set[Digest]:
+        """Return those of `digests` that are here and were used after `since`; they are looked up
+        in one transaction, which for a thousand takes a third of the time."""
+        environment = self.open()
+        if environment is None:
+            return set()
+
+        def read(transaction: Any) -> set[Digest]:
+            found = set()
+            for digest in digests:
+                key = bytes.fromhex(digest)
+                value = transaction.get(key)
+                if value is None or len(value) < _TIME.size:
+                    continue
+                if self._found(key, value, since).used >= since:
+                    found.add(digest)
+            return found
+
+        with _system_errors(self.path):
+            return environment.read(_TABLE, read, set[Digest]())
+
     def held(self, prefix: str = "") -> list[tuple[Digest, Found]]:
         """Return all objects whose digest begins with `prefix`."""
         environment = self.open()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TypeAlias
 
 from store.cas import Cas
@@ -37,17 +37,17 @@ def blobs_under(cas: Cas, entry: Entry) -> list[Blob]:
     return list(found)
 
 
-def present(cas: Cas, blobs: Iterable[Blob]) -> bool:
+def present(cas: Cas, blobs: Iterable[Blob], known: Container[Digest] = ()) -> bool:
     """Say whether all of `blobs` are in a durable tier, untouched; being asked for is a use.
 
     The same question as `Cas.complete` asks, with one stat(2) and no more for a file that lies in
-    the primary tier and was used lately.
+    the primary tier and was used lately, and none for trees that are `known` to be there.
     """
     start = f"{cas.primary.root}/blobs/"
     recent, epoch, stat = cas.touch_before, EPOCH_NS[0], os.stat
     for digest, size, executable in blobs:
         if size < 0:
-            if not cas.has(digest):
+            if digest not in known and not cas.has(digest):
                 return False
             continue
         try:
