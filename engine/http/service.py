@@ -11,6 +11,7 @@ threads. A process has one service of its own, made after it was forked.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar, TypeVarTuple
@@ -40,6 +41,8 @@ THREADS: Final = 16
 
 MANY: Final = 256
 """Blobs from which on a thread looks whether they are there."""
+
+_FULL: Final = ("the disk of the cache is full", "try again later")
 
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
@@ -88,7 +91,7 @@ class Service:
         self.entries = store.entries() if entries is None else entries
         self.quotas = dict(quotas or {})
         self.counts = Counts()
-        self._share_local = share_local
+        self.share_local = share_local
         self._committer = Committer(store, self.entries, self.quotas)
         self._opener = Opener(store.cas, hot_bytes)
         self._limiter = trio.CapacityLimiter(THREADS)
@@ -134,11 +137,12 @@ class Service:
             found = self._opener.at_once(row)
             if found is None:
                 found = await self._threaded(self._opener.open, row)
-        except BnError:
+        except (BnError, OSError):
             found = None
         if found is None:
             self.counts.misses += 1
-            self._committer.forget(row)
+            with contextlib.suppress(BnError):
+                self._committer.forget(row)
             return None
         self.counts.hits += 1
         return found
@@ -172,6 +176,11 @@ class Service:
             key in found and self._opener.size_of(found[key].digest) == found[key].size
             for key in wanted
         )
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return how large a blob of the store is, whoever has it; None where its bytes are not
+        there. No use is noted."""
+        return self._opener.size_of(digest)
 
     async def each(
         self, name_space: str, kind: str, prefix: str = ""
@@ -214,6 +223,7 @@ class Service:
         most = self._most(name_space, limit)
         _check_size(length, most)
         _check_name(name_space, kind, key)
+        self._check_room(length)
         incoming = Incoming(self.store.cas, sha256=sha256 is not None)
         try:
             try:
@@ -275,7 +285,7 @@ class Service:
     # inside
 
     def _shares(self, name_space: str, kind: str) -> bool:
-        return self._share_local and name_space == DEFAULT_NAME_SPACE and kind == "blob"
+        return self.share_local and name_space == DEFAULT_NAME_SPACE and kind == "blob"
 
     def _local(self, kind: str, key: str) -> Row | None:
         """Return a row for a blob of the store's own."""
@@ -328,6 +338,14 @@ class Service:
         quota = self.quotas.get(name_space, self.quotas.get("*"))
         return min((one for one in (limit, quota) if one is not None), default=None)
 
+    def _check_room(self, length: int | None) -> None:
+        """Refuse at once what the disk has no room for."""
+        if length is not None and length > CHUNK:
+            with contextlib.suppress(OSError):
+                status = os.statvfs(self.store.cas.root)
+                if length > status.f_bavail * status.f_frsize:
+                    raise Failure(507, *_FULL)
+
     async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         """Wait until uploads are durable, or have failed."""
         finished = trio.Event()
@@ -350,9 +368,7 @@ class Service:
                 self.counts.stored += 1
                 self.counts.stored_bytes += one.incoming.size
 
-    async def _threaded(
-        self, action: Callable[[*Arguments], Value], *args: *Arguments
-    ) -> Value:
+    async def _threaded(self, action: Callable[[*Arguments], Value], *args: *Arguments) -> Value:
         return await trio.to_thread.run_sync(action, *args, limiter=self._limiter)
 
 
@@ -383,7 +399,7 @@ def _row(arrival: Arrival) -> Row:
 def _failure(error: BnError) -> Failure:
     """Return what a client is told."""
     if isinstance(error, NoSpace):
-        return Failure(507, "the disk of the cache is full", "try again later")
+        return Failure(507, *_FULL)
     return Failure(503, "the cache cannot store anything now", headers={"retry-after": "10"})
 
 

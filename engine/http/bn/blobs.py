@@ -69,6 +69,7 @@ async def put_blobs(request: Request, service: Service) -> Response:
     waiting = 0
     async with aclosing(_pieces(request.body)) as pieces:
         async for piece in pieces:
+            stored += 1
             if not piece.last:
                 await service.put(
                     request.name_space,
@@ -77,22 +78,20 @@ async def put_blobs(request: Request, service: Service) -> Response:
                     _Framed(piece, pieces),
                     blake3=piece.digest,
                 )
-                stored += 1
                 continue
             small[piece.digest] = piece.data
             waiting += len(piece.data)
             if waiting > _PUT_BYTES or len(small) > _PUT_BLOBS:
-                stored += await _put_small(request, service, small)
+                await _put_small(request, service, small)
                 small, waiting = {}, 0
-    stored += await _put_small(request, service, small)
+    await _put_small(request, service, small)
     return answer({"stored": stored}, "stored")
 
 
-async def _put_small(request: Request, service: Service, blobs: Mapping[Digest, bytes]) -> int:
-    """Store small blobs together and return how many that were."""
+async def _put_small(request: Request, service: Service, blobs: Mapping[Digest, bytes]) -> None:
+    """Store small blobs together."""
     items = [Item(BLOB, digest, data, blake3=digest) for digest, data in blobs.items()]
     await service.put_many(request.name_space, items)
-    return len(items)
 
 
 class _Framed(Body):

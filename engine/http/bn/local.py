@@ -32,7 +32,7 @@ _MOST: Final = 250_000
 async def adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest]) -> bool:
     """Give rows to whole results, or realisations, of the store's own builds under some keys, and
     to all that they consist of; say whether there were any."""
-    if name_space != DEFAULT_NAME_SPACE or not service._share_local:
+    if name_space != DEFAULT_NAME_SPACE or not service.share_local:
         return False
     index, table = service.store.index, _TABLES[kind]
     known = [key for key in keys if index.get(table, key) is not None]

@@ -65,7 +65,7 @@ class Results:
     known: Known = field(factory=Known)
     _documents: dict[Digest, Candidate] = field(factory=dict)
 
-    async def get(self, request: Request, service: Service, kind: str, key: Digest) -> Response:
+    async def get(self, request: Request, service: Service, key: Digest, *, kind: str) -> Response:
         """Answer with the candidates under a key."""
         texts = (await self._texts(service, request.name_space, kind, [key])).get(key)
         if texts is None:
@@ -73,7 +73,7 @@ class Results:
         name = b"results" if kind == RESULT else b"realisations"
         return Response(200, b'{"%s":[%s]}' % (name, b",".join(texts)), JSON, "hit")
 
-    async def get_many(self, request: Request, service: Service, kind: str) -> Response:
+    async def get_many(self, request: Request, service: Service, *, kind: str) -> Response:
         """Answer with the candidates under many keys."""
         keys = await digests_in(request)
         found = await self._texts(service, request.name_space, kind, keys)
@@ -81,7 +81,7 @@ class Results:
         body = b'{"%s":{%s}}' % (_LISTS[kind].encode(), b",".join(texts))
         return Response(200, body, JSON, "hit" if found else "miss")
 
-    async def put(self, request: Request, service: Service, kind: str, key: Digest) -> Response:
+    async def put(self, request: Request, service: Service, key: Digest, *, kind: str) -> Response:
         """Store a candidate under its key."""
         value = await json_in(request)
         candidate = _of_kind(kind, value)
@@ -95,7 +95,7 @@ class Results:
         hint = _HINT if one.missing else "an administrator can taint what is bad"
         return answer({"error": one.error, "hint": hint, "missing": one.missing}, status=409)
 
-    async def put_many(self, request: Request, service: Service, kind: str) -> Response:
+    async def put_many(self, request: Request, service: Service, *, kind: str) -> Response:
         """Store many candidates, each under its key."""
         values = await candidates_in(request, _LISTS[kind])
         candidates = [_of_kind(kind, value) for value in values]

@@ -33,7 +33,7 @@ def held(service: Service, name_space: str, digests: Iterable[Digest]) -> dict[D
 
 def is_here(service: Service, digest: Digest) -> bool:
     """Say whether a blob's bytes are in the store, whoever has it."""
-    return service._opener.size_of(digest) is not None
+    return service.size_of(digest) is not None
 
 
 def under(

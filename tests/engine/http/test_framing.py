@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def joined(pieces: list[Piece]) -> list[bytes]:
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     at = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(at)]
 
 
 def test_frames_are_what_they_were() -> None:
@@ -98,7 +99,7 @@ def test_any_bytes_are_frames_or_an_error(parts: list[bytes], whole: int) -> Non
         b"a" * 64 + b" 0x1\n",
         b"a" * 64 + b" " + b"9" * 17,
         b"a" * 64 + b" 1" + b"0" * 12 + b"1\n",
-        "a".encode() * 64 + " \u0661\n".encode(),
+        b"a" * 64 + " \u0661\n".encode(),
     ],
 )
 def test_there_is_one_spelling_of_a_head(wrong: bytes) -> None:

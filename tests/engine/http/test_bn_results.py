@@ -1,0 +1,460 @@
+"""bn's own protocol over a real connection: results, realisations and closures."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from engine.http.bn.rows import BLOB
+from engine.http.service import Service
+from store.digest import Digest, digest_bytes
+from store.encoding import encode
+from store.objects import ActionResult, Directory, File, Realisation, Tree
+from store.store import Store
+from tests.engine.http.serving import Sample, asked, framed, put_blobs, served, signature
+
+ABSENT = Digest("0" * 64)
+
+
+async def put(client: httpx.AsyncClient, what: str, *candidates: Any, base: str = "") -> Any:
+    answer = await client.post(f"{base}/bn/v1/{what}:put", json={what: candidates})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def stored(client: httpx.AsyncClient, *samples: Sample, base: str = "") -> None:
+    """Store samples as a client would."""
+    await put_blobs(client, [blob for one in samples for blob in one.blobs], base)
+    said = await put(client, "actions", *(one.candidate() for one in samples), base=base)
+    assert said == {"stored": len(samples), "refused": []}
+
+
+async def test_a_result_comes_back(store: Store) -> None:
+    one = Sample("one")
+    path = f"/bn/v1/actions/{one.action}"
+    async with served(store) as client:
+        assert (await client.get(path)).status_code == 404
+        await put_blobs(client, one.blobs)
+        assert (await client.put(path, json=one.candidate("ci"))).json() == {"stored": 1}
+        assert (await client.get(path)).json() == {"results": [one.candidate("ci")]}
+        assert (await client.head(path)).status_code == 200
+    async with served(store) as client:
+        assert (await client.get(path)).json() == {"results": [one.candidate("ci")]}
+
+
+async def test_a_realisation_comes_back_with_its_result(store: Store) -> None:
+    one, two = Sample("one"), Sample("two")
+    path = f"/bn/v1/realisations/{one.recipe}"
+    async with served(store) as client:
+        assert (await client.get(path)).status_code == 404
+        await put_blobs(client, [*one.blobs, *two.blobs])
+        assert (await client.put(path, json=one.realised("ci"))).json() == {"stored": 1}
+        assert await put(client, "realisations", two.realised()) == {"stored": 1, "refused": []}
+        assert (await client.get(path)).json() == {"realisations": [one.realised("ci")]}
+        assert await asked(client, "realisations:get", ABSENT, one.recipe, two.recipe) == {
+            "realisations": {one.recipe: [one.realised("ci")], two.recipe: [two.realised()]}
+        }
+        found = await asked(client, "actions:get", one.action)
+        assert found == {"actions": {one.action: [one.candidate()]}}
+
+
+async def test_many_results_take_one_request_each_way(store: Store) -> None:
+    samples = [Sample(f"number {number}") for number in range(1001)]
+    async with served(store) as client:
+        await stored(client, *samples)
+        found = await asked(client, "actions:get", ABSENT, *(one.action for one in samples))
+        assert found == {"actions": {one.action: [one.candidate()] for one in samples}}
+        closure = await asked(client, "closures:get", *(one.tree for one in samples))
+        assert closure["missing"] == []
+        assert len(closure["trees"]) == 2 * len(samples)
+        wanted = {"digests": [digest for digest, _ in closure["blobs"]]}
+        answer = await client.post("/bn/v1/blobs:get", json=wanted)
+        blobs = framed(answer.content)
+        assert {digest: len(blob) for digest, blob in blobs.items()} == dict(closure["blobs"])
+
+
+async def test_a_result_needs_all_that_it_names(store: Store) -> None:
+    one = Sample("one", {"a": b"a" * 10, "b": b"b" * 300_000}, log="said")
+    path = f"/bn/v1/actions/{one.action}"
+    async with served(store) as client:
+        for number, blob in enumerate(one.blobs):
+            others = [other for other in one.blobs if other != blob]
+            base = f"/ns/space{number}"
+            await put_blobs(client, others, base)
+            answer = await client.put(f"{base}{path}", json=one.candidate())
+            assert answer.status_code == 409
+            assert answer.json()["missing"] == [digest_bytes(blob)]
+            two = Sample("two")
+            await put_blobs(client, two.blobs, base)
+            said = await put(client, "actions", one.candidate(), two.candidate(), base=base)
+            assert said["stored"] == 1
+            assert said["refused"][0]["digest"] == one.action
+            assert said["refused"][0]["missing"] == [digest_bytes(blob)]
+            said = await put(client, "realisations", one.realised(), base=base)
+            assert said["refused"][0]["missing"] == [digest_bytes(blob)]
+            assert (await client.get(f"{base}{path}")).status_code == 404
+            await put_blobs(client, [blob], base)
+            assert (await client.put(f"{base}{path}", json=one.candidate())).status_code == 200
+
+
+@pytest.mark.parametrize("hot_bytes", [0, 2**20])
+async def test_a_result_is_a_miss_once_something_is_gone(store: Store, hot_bytes: int) -> None:
+    one = Sample("one", {"a": b"a" * 10, "b": b"b" * 300_000}, log="said")
+    async with served(store, hot_bytes=hot_bytes) as client:
+        for blob in one.blobs:
+            await stored(client, one)
+            await put(client, "realisations", one.realised())
+            assert (await asked(client, "actions:get", one.action))["actions"]
+            row = store.entries().find("default", BLOB, digest_bytes(blob))
+            assert row is not None
+            store.entries().remove([row])
+            assert not (await asked(client, "actions:get", one.action))["actions"]
+            assert not (await asked(client, "realisations:get", one.recipe))["realisations"]
+            found = await asked(client, "closures:get", one.tree)
+            whole = digest_bytes(blob) == one.result.log
+            assert (found["missing"] == []) is whole
+            assert (one.tree in found["trees"]) is whole
+
+
+async def test_a_lost_file_makes_a_miss(store: Store) -> None:
+    one = Sample("one", {"b": b"b" * 300_000})
+    async with served(store) as client:
+        await stored(client, one)
+        assert (await asked(client, "actions:get", one.action))["actions"]
+        os.unlink(store.cas.path(digest_bytes(b"b" * 300_000)))
+        assert not (await asked(client, "actions:get", one.action))["actions"]
+
+
+async def test_a_hit_is_a_use_of_all_that_it_names(store: Store) -> None:
+    one, two = Sample("one"), Sample("two")
+    entries = store.entries()
+    async with served(store) as client:
+        await stored(client, one, two)
+        size = entries.usage("default").bytes
+        await trio.sleep(0.01)
+        await asked(client, "actions:get", one.action)
+        entries.evict("default", size // 2 + 100)
+        assert (await asked(client, "actions:get", one.action))["actions"]
+        assert not (await asked(client, "actions:get", two.action))["actions"]
+
+
+async def test_other_results_stand_beside_the_first(store: Store) -> None:
+    first = Sample("one")
+    others = [Sample("one", {"out.txt": f"{number}".encode()}) for number in range(8)]
+    path = f"/bn/v1/actions/{first.action}"
+    async with served(store) as client:
+        for one in [first, *others]:
+            await put_blobs(client, one.blobs)
+        for one in [first, *others[:7]]:
+            assert (await client.put(path, json=one.candidate())).status_code == 200
+        answer = await client.put(path, json=others[7].candidate())
+        assert (answer.status_code, answer.json()["missing"]) == (409, [])
+        said = await put(client, "actions", others[7].candidate(), first.candidate())
+        assert (said["stored"], said["refused"][0]["missing"]) == (1, [])
+        found = (await client.get(path)).json()["results"]
+        assert found == [one.candidate() for one in [first, *others[:7]]]
+
+
+async def test_signatures_come_together(store: Store) -> None:
+    one = Sample("one")
+    path = f"/bn/v1/actions/{one.action}"
+    async with served(store) as client:
+        await put_blobs(client, one.blobs)
+        for keys in (["a"], [], ["b", "a"], ["c"]):
+            assert (await client.put(path, json=one.candidate(*keys))).status_code == 200
+        answer = await client.get(path)
+        assert answer.json() == {"results": [one.candidate("a", "b", "c")]} or sorted(
+            one["key"] for one in answer.json()["results"][0]["signatures"]
+        ) == ["a", "b", "c"]
+
+
+async def test_concurrent_clients_lose_nothing(store: Store) -> None:
+    samples = [Sample("one", {"out.txt": f"{number}".encode()}) for number in range(4)]
+    path = f"/bn/v1/actions/{samples[0].action}"
+    async with served(store) as client:
+        for one in samples:
+            await put_blobs(client, one.blobs)
+
+        async def send(one: Sample, key: str) -> None:
+            assert (await client.put(path, json=one.candidate(key))).status_code == 200
+
+        async with trio.open_nursery() as nursery:
+            for one in samples:
+                for key in ("a", "b", "c"):
+                    nursery.start_soon(send, one, key)
+        found = (await client.get(path)).json()["results"]
+        assert len(found) == 4
+        for candidate in found:
+            assert sorted(one["key"] for one in candidate["signatures"]) == ["a", "b", "c"]
+
+
+async def test_documents_may_be_spelled_in_other_ways(store: Store) -> None:
+    one = Sample("one")
+    spelled = json.dumps(dict(reversed(one.result.document().items())), indent=3)
+    async with served(store) as client:
+        await put_blobs(client, one.blobs)
+        answer = await client.put(
+            f"/bn/v1/actions/{one.action}", content=f'{{"result": {spelled}}}'.encode()
+        )
+        assert answer.status_code == 200
+        text = (await client.get(f"/bn/v1/actions/{one.action}")).content
+        assert one.result.encode() in text
+
+
+WRONG: list[Any] = [
+    None,
+    [],
+    {},
+    {"result": None},
+    {"result": {}},
+    {"result": {"_": "result.1"}},
+]
+
+
+def wrong_candidates() -> list[Any]:
+    """Return candidates that are no good, of the sample `one`."""
+    good = Sample("one").candidate("a")
+    document = good["result"]
+    changed = [
+        {**document, "_": "result.2"},
+        {**document, "more": 1},
+        {**document, "log": None},
+        {**document, "log": "x"},
+        {**document, "outputs": document["outputs"].upper()},
+        {**document, "observed": "path"},
+        {**document, "observed": [1]},
+        {**document, "observed": [""]},
+        {**document, "observed": ["\ud800"]},
+        {name: value for name, value in document.items() if name != "observed"},
+    ]
+    signatures: list[Any] = [
+        None,
+        "x",
+        [None],
+        [{"key": "a"}],
+        [{"key": "", "signature": signature("a")["signature"]}],
+        [{"key": "a b", "signature": signature("a")["signature"]}],
+        [{"key": "a", "signature": "x"}],
+        [{**signature("a"), "more": 1}],
+        [signature(str(number)) for number in range(9)],
+    ]
+    return [
+        *WRONG,
+        {**good, "more": 1},
+        *({**good, "result": one} for one in changed),
+        *({**good, "signatures": one} for one in signatures),
+    ]
+
+
+async def test_malformed_candidates_are_refused(store: Store) -> None:
+    one, two = Sample("one"), Sample("two")
+    async with served(store) as client:
+        await put_blobs(client, [*one.blobs, *two.blobs])
+        for wrong in wrong_candidates():
+            await refused(client, one, two, wrong)
+        assert (await asked(client, "actions:get", one.action, two.action)) == {"actions": {}}
+
+
+async def refused(client: httpx.AsyncClient, one: Sample, two: Sample, wrong: Any) -> None:
+    realised = {**one.realised(), "results": [wrong]}
+    for method, path, body in (
+        ("PUT", f"actions/{one.action}", wrong),
+        ("POST", "actions:put", {"actions": [two.candidate(), wrong]}),
+        ("PUT", f"realisations/{one.recipe}", realised),
+        ("POST", "realisations:put", {"realisations": [two.realised(), realised]}),
+    ):
+        content = json.dumps(body).encode()
+        answer = await client.request(method, f"/bn/v1/{path}", content=content)
+        assert answer.status_code == 400, (path, answer.text)
+
+
+async def test_a_document_belongs_under_its_own_key(store: Store) -> None:
+    one, two = Sample("one"), Sample("two")
+    async with served(store) as client:
+        await put_blobs(client, [*one.blobs, *two.blobs])
+        answer = await client.put(f"/bn/v1/actions/{two.action}", json=one.candidate())
+        assert (answer.status_code, one.action in answer.json()["error"]) == (400, True)
+        answer = await client.put(f"/bn/v1/realisations/{two.recipe}", json=one.realised())
+        assert answer.status_code == 400
+        mixed = {**one.realised(), "results": [two.candidate()]}
+        answer = await client.put(f"/bn/v1/realisations/{one.recipe}", json=mixed)
+        assert answer.status_code == 400
+
+
+def forged(entries: dict[str, Any]) -> bytes:
+    return encode({"_": "tree.1", "entries": entries})
+
+
+FILE = {"file": digest_bytes(b"x"), "size": 1}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        forged({"..": FILE}),
+        forged({".": FILE}),
+        forged({"": FILE}),
+        forged({"a/b": FILE}),
+        forged({"a\0": FILE}),
+        forged({"a": {**FILE, "size": 2}}),
+        forged({"a": {**FILE, "size": -1}}),
+        forged({"a": {**FILE, "mode": 4095}}),
+        forged({"a": {"tree": digest_bytes(b"x")}}),
+        forged({"a": {"link": ""}}),
+        json.dumps(json.loads(forged({"a": FILE})), indent=1).encode(),
+        b"no tree",
+        b"",
+        b"[" * 100_000,
+    ],
+)
+async def test_a_result_over_something_that_is_no_tree_is_refused(
+    store: Store, tree: bytes
+) -> None:
+    action = digest_bytes(b"action")
+    outputs, log = digest_bytes(tree), digest_bytes(b"x")
+    result = ActionResult(action=action, outputs=outputs, log=log)
+    async with served(store) as client:
+        await put_blobs(client, [tree, b"x"])
+        answer = await client.put(
+            f"/bn/v1/actions/{action}", json={"result": result.document(), "signatures": []}
+        )
+        assert answer.status_code == 409
+        assert (await client.get(f"/bn/v1/closures/{outputs}")).status_code == 404
+        found = await asked(client, "closures:get", outputs)
+        assert found == {"blobs": [], "trees": {}, "missing": [outputs]}
+
+
+async def test_closures_hold_everything_once(store: Store) -> None:
+    one = Sample("one", {"a": b"same", "b": b"same", "c": b"other"})
+    empty = Tree()
+    async with served(store) as client:
+        await put_blobs(client, [*one.blobs, empty.encode()])
+        found = (await client.get(f"/bn/v1/closures/{one.tree}")).json()
+        assert {encode(document) for document in found["trees"].values()} == set(one.trees)
+        assert all(digest_bytes(encode(doc)) == key for key, doc in found["trees"].items())
+        assert sorted(found["blobs"]) == sorted(
+            [digest_bytes(data), len(data)] for data in (b"same", b"other")
+        )
+        both = await asked(client, "closures:get", one.tree, ABSENT, empty.digest())
+        assert both["missing"] == [ABSENT]
+        assert set(both["trees"]) == {*found["trees"], empty.digest()}
+
+
+async def test_a_tree_may_be_deep_and_wide_within_limits(store: Store) -> None:
+    trees = [Tree()]
+    for _ in range(300):
+        child = Directory(trees[-1].digest())
+        trees.append(Tree({f"n{number}": child for number in range(50)}))
+    async with served(store) as client:
+        await put_blobs(client, [tree.encode() for tree in trees])
+        found = await asked(client, "closures:get", trees[-1].digest())
+        assert len(found["trees"]) == 301
+        more = [trees[-1]]
+        for _ in range(800):
+            more.append(Tree({"n": Directory(more[-1].digest())}))
+        await put_blobs(client, [tree.encode() for tree in more[1:]])
+        answer = await client.get(f"/bn/v1/closures/{more[-1].digest()}")
+        assert answer.status_code == 413
+
+
+async def test_name_spaces_share_no_results(store: Store) -> None:
+    one = Sample("one")
+    async with served(store) as client:
+        await stored(client, one, base="/ns/mine")
+        assert (await client.get(f"/ns/mine/bn/v1/actions/{one.action}")).status_code == 200
+        assert (await client.get(f"/bn/v1/actions/{one.action}")).status_code == 404
+        answer = await client.put(f"/bn/v1/actions/{one.action}", json=one.candidate())
+        assert answer.status_code == 409
+
+
+def built_here(store: Store, name: str) -> tuple[ActionResult, Realisation]:
+    """Leave in a store what a build of its own would."""
+    data = f"built {name}".encode()
+    tree = store.cas.put_tree(Tree({"out": File(store.cas.put_bytes(data), len(data))}))
+    log = store.cas.put_object(b"said")
+    action, recipe = digest_bytes(f"a {name}".encode()), digest_bytes(f"r {name}".encode())
+    result = ActionResult(action=action, outputs=tree, log=log)
+    realisation = Realisation(recipe=recipe, action=action, outputs=tree)
+    from store.index import Table
+
+    reference = store.cas.put_object(result.encode()).encode()
+    store.actions.also((Table.ACTION_CACHE, action, reference))
+    store.actions.record_realisation(realisation)
+    store.actions.commit()
+    return result, realisation
+
+
+async def test_results_of_the_stores_own_builds_are_found_in_the_default_name_space(
+    store: Store,
+) -> None:
+    result, _ = built_here(store, "one")
+    other, realisation = built_here(store, "two")
+    async with served(store, share_local=True) as client:
+        assert (await client.get(f"/ns/x/bn/v1/actions/{result.action}")).status_code == 404
+        answer = await client.get(f"/bn/v1/actions/{result.action}")
+        assert answer.json()["results"] == [{"result": result.document(), "signatures": []}]
+        found = await asked(client, "realisations:get", realisation.recipe)
+        (candidate,) = found["realisations"][realisation.recipe]
+        assert candidate["realisation"] == realisation.document()
+        assert candidate["results"][0]["result"] == other.document()
+        closure = await asked(client, "closures:get", result.outputs, other.outputs)
+        answer = await client.post(
+            "/bn/v1/blobs:get", json={"digests": [digest for digest, _ in closure["blobs"]]}
+        )
+        assert sorted(framed(answer.content).values()) == [b"built one", b"built two"]
+    async with served(store, share_local=False) as client:
+        third, _ = built_here(store, "three")
+        assert (await client.get(f"/bn/v1/actions/{third.action}")).status_code == 404
+
+
+async def test_what_others_have_in_the_store_is_not_shared(store: Store) -> None:
+    built_here(store, "one")
+    async with served(store, share_local=True) as client:
+        for data in (b"built one", b"said"):
+            assert (await client.get(f"/bn/v1/blobs/{digest_bytes(data)}")).status_code == 404
+            missing = await asked(client, "blobs:missing", digest_bytes(data))
+            assert missing["missing"] == [digest_bytes(data)]
+
+
+async def test_what_is_bad_is_removed_with_all_that_names_it(store: Store) -> None:
+    for choose in (
+        lambda one: one.action,
+        lambda one: one.result.digest(),
+        lambda one: one.tree,
+        lambda one: digest_bytes(one.trees[1]),
+        lambda one: digest_bytes(one.files[0]),
+    ):
+        one, two = Sample("one"), Sample("two")
+        async with served(store) as client:
+            await stored(client, one, two)
+            await put(client, "realisations", one.realised("ci"), two.realised())
+            answer = await client.post("/bn/v1/taint", json={"digest": choose(one)})
+            removed = answer.json()["removed"]
+            assert {"kind": "action", "key": one.action, "digest": one.result.digest()} in removed
+            found = await asked(client, "actions:get", one.action, two.action)
+            assert set(found["actions"]) == {two.action}
+            found = await asked(client, "realisations:get", one.recipe, two.recipe)
+            assert set(found["realisations"]) == {two.recipe}
+
+
+async def test_only_good_requests_taint(store: Store) -> None:
+    async with served(store) as client:
+        bodies: list[Any] = [{}, {"digest": 1}, {"digest": "x"}, {"digest": ABSENT, "more": 1}, []]
+        for body in bodies:
+            assert (await client.post("/bn/v1/taint", json=body)).status_code == 400
+        assert (await client.post("/bn/v1/taint", json={"digest": ABSENT})).json() == {
+            "removed": []
+        }
+
+
+async def test_the_service_is_asked_only_for_what_is_in_a_name_space(store: Store) -> None:
+    service = Service(store)
+    try:
+        assert service.find("x", BLOB, ABSENT) is None
+    finally:
+        await service.aclose()
