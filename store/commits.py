@@ -255,8 +255,10 @@ class Committer:
         for tier in self._cas.tier_set.readable():
             if tier.durable and self._cas.tier_set.attempt(tier, tier.read_object, digest) == data:
                 found = tier.look(digest, Form.OBJECT)
-                if found is None:
+                if found is None or tier.table is None:
                     continue
+                if not self._entries.is_named(digest):
+                    tier.table.unsynced = True  # another process may have put it just now
                 if found.used < time.time() - TOUCH_SECONDS:
                     with self._cas.gate.passing():
                         return tier.touch(digest, Form.OBJECT)

@@ -16,7 +16,6 @@ again from the blobs: of a damaged environment every row is saved whose check is
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -170,10 +169,10 @@ class Entries:
         """Say whether the last row of a blob went and its bytes are still to go."""
         return self._environment.get(ORPHANS, bytes.fromhex(digest)) is not None
 
-    def orphans(self) -> list[Digest]:
-        """Return some of the blobs of which no row is left and whose bytes are still to go."""
-        found = itertools.islice(self._scan(ORPHANS, b""), PORTION)
-        return [Digest(digest.hex()) for digest, _ in found]
+    def orphans(self) -> Iterator[Digest]:
+        """Yield the blobs of which no row is left and whose bytes are still to go."""
+        for digest, _ in self._scan(ORPHANS, b""):
+            yield Digest(digest.hex())
 
     def used(self, rows: Iterable[Row]) -> None:
         """Note that rows are used now."""
@@ -203,16 +202,14 @@ class Entries:
             rows.clear()
             now = time.time()
             tables = Tables(self._environment, transaction, self._uses)
-            rows.extend(tables.put(one, now) for one in puts)
+            rows.extend(tables.put(one, now + at / 1e6) for at, one in enumerate(puts))
             missing = tables.missing(there) if there is not None else set()
             if missing:
                 raise Vanished(missing)
-            gone = tables.make_room(quotas or {}, {row.name for row in rows})
+            gone = tables.make_room(quotas or {})
             tables.finish()
 
         self._environment.change(change)
-        for row in rows:
-            self._note(row.name)
         return rows, gone
 
     def remove(self, rows: Iterable[Row]) -> Usage:
@@ -227,7 +224,7 @@ class Entries:
         def change(transaction: Any) -> None:
             nonlocal gone
             tables = Tables(self._environment, transaction, self._uses)
-            gone = tables.evict(name_space, size, set())
+            gone = tables.evict(name_space, size)
             tables.finish()
 
         self._environment.change(change)
@@ -245,25 +242,23 @@ class Entries:
 
     def reap(self, digests: Iterable[Digest], remove: Callable[[list[Digest]], set[Digest]]) -> int:
         """Let `remove` take away the bytes of orphans, of those among `digests` that are still
-        some; it returns which of them are settled. Return how many that were.
+        some; it returns which of them are settled. Return how many are not.
 
         No row comes to name one of them meanwhile.
         """
-        names, settled = list(digests), set[Digest]()
+        names, left = list(digests), 0
 
         def change(transaction: Any) -> None:
-            orphans = self._environment.handle(ORPHANS)
-            still = [
-                name
-                for name in names
-                if transaction.get(bytes.fromhex(name), db=orphans) is not None
-            ]
-            settled.update(remove(still))
-            for name in settled:
-                transaction.delete(bytes.fromhex(name), db=orphans)
+            nonlocal left
+            table = self._environment.handle(ORPHANS)
+            still = [d for d in names if transaction.get(bytes.fromhex(d), db=table) is not None]
+            settled = remove(still)
+            left = len(still) - len(settled)
+            for digest in settled:
+                transaction.delete(bytes.fromhex(digest), db=table)
 
         self._environment.change(change)
-        return len(settled)
+        return left
 
     def unnamed(
         self, digests: Iterable[Digest], remove: Callable[[list[Digest]], set[Digest]]

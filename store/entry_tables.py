@@ -47,6 +47,7 @@ class Tables:
         self._uses = uses
         self._usage: dict[bytes, tuple[int, int]] = {}
         self._fresh: set[Digest] = set()
+        self._newest: dict[bytes, int] = {}
 
     def row(self, name: bytes) -> Row | None:
         return row_of(name, self._transaction.get(name, db=self._rows))
@@ -61,6 +62,7 @@ class Tables:
         self._transaction.put(name, pack(row, put), db=self._rows)
         self._transaction.put(place(name, now), name, db=self._order)
         self._add(name, 1, put.size)
+        self._newest[name[: name.index(0)]] = put.size
         self._environment.looked()
         return row
 
@@ -76,17 +78,18 @@ class Tables:
             self._environment.looked()
         return row
 
-    def make_room(self, quotas: Mapping[str, int], spared: set[bytes]) -> Usage:
+    def make_room(self, quotas: Mapping[str, int]) -> Usage:
         """Bring every name space that was written to under its quota."""
         entries = size = 0
         for space in list(self._usage):
             quota = quotas.get(space.decode(), quotas.get("*"))
             if quota is not None and self._now(space)[1] > quota:
-                gone = self.evict(space.decode(), int(quota * LOW_WATER), spared)
+                most = max(int(quota * LOW_WATER), self._newest.get(space, 0))
+                gone = self.evict(space.decode(), most)
                 entries, size = entries + gone.entries, size + gone.bytes
         return Usage(entries, size)
 
-    def evict(self, name_space: str, most: int, spared: set[bytes]) -> Usage:
+    def evict(self, name_space: str, most: int) -> Usage:
         """Remove what was used longest ago until at most `most` bytes are left."""
         space, entries, size = name_space.encode(), 0, 0
         after = prefix = start(name_space)
@@ -102,7 +105,7 @@ class Tables:
                     self._transaction.delete(where, db=self._order)
                 elif used > row.used:
                     self._move(name, row, used)
-                elif name not in spared:
+                else:
                     self.remove(name)
                     entries, size = entries + 1, size + row.size
                     if self._now(space)[1] <= most:

@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -36,6 +37,10 @@ READERS: Final = 1024
 LOCK: Final = "lock.mdb"
 LOCK_BYTES: Final = 17 * 4096
 """Bytes of the lock file, with room for all readers. It is mapped, so the disk gives them first."""
+
+_GLANCES: Final = 12
+_GLANCE_SECONDS: Final = 0.003
+"""How often, and after how long, tables that are just written to are looked at again."""
 
 Value = TypeVar("Value")
 
@@ -74,7 +79,7 @@ class Environment:
         self._environment: Any = None
         self._size = MAP_SIZE
         self._looks = 0
-        if not at_rest(path):
+        if not _comes_to_rest(path):
             check(path, tables, what, hint)
         sizes = [max(MAP_LEAST, MAP_SIZE >> shift) for shift in range(0, 21, 4)]
         self._guarded(lambda: self._open(sizes), f"cannot open the {what}")
@@ -298,6 +303,19 @@ def at_rest(path: Path) -> bool:
     except OSError as error:
         return error.errno == errno.ENOENT
     return status.st_mtime_ns == EPOCH_NS[0]
+
+
+def _comes_to_rest(path: Path) -> bool:
+    """Say whether the tables in `path` are at rest, or are so in a moment: another process may be
+    writing just now."""
+    for _ in range(_GLANCES):
+        if at_rest(path):
+            return True
+        with contextlib.suppress(OSError):
+            if abs(time.time() - os.stat(path / DATA).st_mtime) > 1.0:
+                break
+        time.sleep(_GLANCE_SECONDS)
+    return at_rest(path)
 
 
 def check(path: Path, tables: Iterable[str], what: str, hint: str) -> None:

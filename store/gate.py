@@ -9,10 +9,13 @@ or after the removal, and then what is gone is seen to be gone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from store.errors import host_error
 
 
 class Gate:
@@ -56,7 +59,9 @@ class Gate:
     def _locked(self, how: int) -> Iterator[None]:
         try:
             handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise host_error(error, "cannot lock the store") from error
             yield
             return
         try:

@@ -19,7 +19,7 @@ import blake3
 
 from store.cas import Cas
 from store.digest import Digest
-from store.errors import host_error
+from store.errors import NoSpace, host_error
 from store.object_table import LARGEST
 from store.tiers import FILE_MODE, discard
 
@@ -125,7 +125,8 @@ class Incoming:
     def _failed(self, error: OSError) -> Exception:
         self.discard()
         failure = host_error(error, "cannot write to the store")
-        self._cas.reconsider(failure)
+        if isinstance(failure, NoSpace):
+            self._cas.reconsider(failure)  # the next goes to another tier, if there is one
         return failure
 
     def _close(self) -> None:

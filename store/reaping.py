@@ -7,7 +7,9 @@ store's own index names, and what running builds may use, is left to it.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import os
 import threading
 import time
 from collections.abc import Iterable
@@ -23,10 +25,13 @@ from store.keep import SLACK_SECONDS, alias, shown_trees
 from store.leases import holders
 from store.roots import roots
 from store.store import Store
-from store.tiers import FILES, Form, Tier
+from store.tiers import FILES, Form, Held, Tier, discard
 
-BATCH: Final = 128
+BATCH: Final = 64
 """Blobs that are removed at a time, while nobody can write rows."""
+
+LARGE: Final = 2**20
+"""Bytes of a file from which on unlink(2) takes long."""
 
 PATIENCE: Final = 10.0
 """Seconds until what running builds may use is looked at again."""
@@ -49,6 +54,7 @@ class Reaper:
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
         self._closed = False
+        self._aside: list[str] = []
 
     def wake(self) -> None:
         """Remove orphans soon."""
@@ -66,23 +72,18 @@ class Reaper:
 
     def reap(self) -> bool:
         """Remove the orphans there are; say whether some have to wait."""
-        waiting = set[Digest]()
-        while not self._closed:
-            found = [digest for digest in self._entries.orphans() if digest not in waiting]
-            if not found:
-                return bool(waiting)
+        orphans, waiting = self._entries.orphans(), False
+        while not self._closed and (some := list(itertools.islice(orphans, BATCH))):
             self._look()
-            for start in range(0, len(found), BATCH):
-                some = found[start : start + BATCH]
-                self._entries.reap(some, self._remove)
-            still = self._entries.orphans()
-            waiting.update(digest for digest in found if digest in set(still))
-        return True
+            waiting = self._entries.reap(some, self._remove) > 0 or waiting
+            self._discard()
+        return waiting
 
     def take_back(self, digests: Iterable[Digest]) -> None:
         """Remove blobs that were put there for rows that could not be written."""
         self._look()
         self._entries.unnamed(digests, self._remove)
+        self._discard()
 
     def _run(self) -> None:
         waiting = False
@@ -114,12 +115,48 @@ class Reaper:
             candidates = [digest for digest in digests if digest not in settled]
             for tier in cas.tiers:
                 if tier.readable:
-                    found = cas.tier_set.attempt(tier, _remove_from, tier, candidates, limit)
-                    kept, freed = found or (set(candidates), 0)
-                    self.freed += freed
-                    candidates = [one for one in candidates if one not in kept]
+                    kept = cas.tier_set.attempt(tier, self._remove_from, tier, candidates, limit)
+                    candidates = [one for one in candidates if kept is not None and one not in kept]
         settled.update(candidates)
         return settled
+
+    def _remove_from(self, tier: Tier, digests: list[Digest], limit: float) -> set[Digest]:
+        """Remove blobs from a tier unless they were used since `limit`; return those that stay."""
+        kept: set[Digest] = set()
+        objects: list[Digest] = []
+        for digest in digests:
+            found = [held for form in Form if (held := tier.look(digest, form)) is not None]
+            if any(held.used >= limit for held in found):
+                kept.add(digest)
+                continue
+            for held in found:
+                if held.form is Form.OBJECT:
+                    objects.append(digest)
+                else:
+                    self._unlink(tier, tier.path(digest, held.form), held)
+        if objects and tier.table is not None:
+            freed = sum(tier.table.remove(objects).values())
+            tier.added -= freed
+            self.freed += freed
+        return kept
+
+    def _unlink(self, tier: Tier, path: str, held: Held) -> None:
+        """Remove a file; a large one takes long, so it is only moved away for now."""
+        with contextlib.suppress(FileNotFoundError):
+            if held.size > LARGE:
+                aside = tier.temporary()
+                os.rename(path, aside)
+                self._aside.append(aside)
+            else:
+                os.unlink(path)
+            tier.added -= held.size
+            self.freed += held.size if held.links == 1 else 0
+
+    def _discard(self) -> None:
+        """Remove what was moved away."""
+        aside, self._aside = self._aside, []
+        for path in aside:
+            discard(path)
 
     def _limit(self) -> float:
         """Return the time of use from which on running builds may use a blob."""
@@ -127,17 +164,6 @@ class Reaper:
         if any(one.since > time.time() + SLACK_SECONDS for one in found):
             return -math.inf
         return min((one.since - TOUCH_SECONDS - SLACK_SECONDS for one in found), default=math.inf)
-
-
-def _remove_from(tier: Tier, digests: list[Digest], limit: float) -> tuple[set[Digest], int]:
-    """Remove blobs from a tier unless they were used since `limit`; return those that stay, and
-    the bytes of the others."""
-    kept: set[Digest] = set()
-    for digest in digests:
-        used = [held.used for form in Form if (held := tier.look(digest, form)) is not None]
-        if used and max(used) >= limit:
-            kept.add(digest)
-    return kept, tier.remove(*(digest for digest in digests if digest not in kept))
 
 
 def _needed(store: Store) -> set[Digest]:

@@ -396,7 +396,11 @@ class Tier:
         """Make what was put here durable. Raises OSError and HostError."""
         if self.unsynced:  # that covers the table, too
             self.unsynced = False
-            sync_file_system(self.root)
+            try:
+                sync_file_system(self.root)
+            except BaseException:
+                self.unsynced = True
+                raise
         elif self.table is not None and self.table.unsynced:
             self.table.sync()
         if self.table is not None:

@@ -16,6 +16,9 @@ from store.tiers import HDD, RAM, Incident, State, Tier, TierSpec, trouble
 LEAST_FREE: Final = 2**20
 """Bytes of room below which a tier counts as full when something failed there."""
 
+OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that are this process's, and say nothing about a disk."""
+
 P = ParamSpec("P")
 Value = TypeVar("Value")
 
@@ -162,6 +165,8 @@ class TierSet:
             except HostError as failure:
                 error = OSError(errno.EIO, failure.message, str(tier.root))
             except OSError as failure:
+                if failure.errno in OURS:
+                    raise host_error(failure, "cannot make the store durable") from failure
                 error = failure
             if not tier.durable:
                 continue

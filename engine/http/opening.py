@@ -60,6 +60,7 @@ class Opener:
 
     def open(self, row: Row) -> Stored | None:
         """Return a blob, from wherever it is; None where it is gone or damaged. It may block."""
+        self.forget_uses()
         if row.size <= LARGEST:
             data = self._cas.get_bytes(row.digest)
             if len(data) != row.size:
@@ -71,6 +72,11 @@ class Opener:
             self._cas.promote(row.digest, size=row.size)
             found = self._file(row, check=True)
         return found
+
+    def forget_uses(self) -> None:
+        """Keep what the CAS notes of uses, for builds, from growing for ever."""
+        if len(self._cas.uses) > CHECKED_KEPT:
+            self._cas.uses.clear()
 
     def size_of(self, digest: Digest) -> int | None:
         """Return how large a blob of a durable tier is, None where it is not there; no use of it

@@ -12,20 +12,26 @@ threads. A process has one service of its own, made after it was forked.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 from attrs import Factory, define, frozen
 
-from engine.http.message import DEFAULT_NAME_SPACE, Body, Failure, Stored
+from engine.http.checks import (
+    check_digests,
+    check_name,
+    check_room,
+    check_size,
+    failure,
+    read_all,
+)
+from engine.http.message import DEFAULT_NAME_SPACE, Body, Stored
 from engine.http.opening import Opener
 from store.commits import Arrival, Committer
 from store.digest import Digest, is_digest
 from store.entries import Entries, Row, Usage
-from store.entry_rows import name_of
-from store.errors import BnError, NoSpace
+from store.errors import BnError
 from store.incoming import Incoming
 from store.object_table import LARGEST
 from store.store import Store
@@ -41,8 +47,6 @@ THREADS: Final = 16
 
 MANY: Final = 256
 """Blobs from which on a thread looks whether they are there."""
-
-_FULL: Final = ("the disk of the cache is full", "try again later")
 
 Value = TypeVar("Value")
 Arguments = TypeVarTuple("Arguments")
@@ -221,9 +225,9 @@ class Service:
         """
         length = len(body) if isinstance(body, bytes) else body.length
         most = self._most(name_space, limit)
-        _check_size(length, most)
-        _check_name(name_space, kind, key)
-        self._check_room(length)
+        check_size(length, most)
+        check_name(name_space, kind, key)
+        check_room(self.store, length)
         incoming = Incoming(self.store.cas, sha256=sha256 is not None)
         try:
             try:
@@ -234,8 +238,8 @@ class Service:
                 if not incoming.is_small:
                     await self._threaded(incoming.finish)
             except BnError as error:
-                raise _failure(error) from error
-            _check_digests(incoming, blake3, sha256)
+                raise failure(error) from error
+            check_digests(incoming, blake3, sha256)
             arrival = Arrival(name_space, kind, key, incoming, meta or {})
         except BaseException:
             incoming.discard()
@@ -247,8 +251,8 @@ class Service:
         """Store short values together, all or none of them. Raises Failure as `put` does."""
         most = self._most(name_space, None)
         for one in items:
-            _check_size(len(one.data), most)
-            _check_name(name_space, one.kind, one.key)
+            check_size(len(one.data), most)
+            check_name(name_space, one.kind, one.key)
         arrivals: list[Arrival] = []
         try:
             for one in items:
@@ -259,12 +263,12 @@ class Service:
                     await self._threaded(incoming.finish)
                 else:
                     incoming.write(one.data)
-                _check_digests(incoming, one.blake3, one.sha256)
+                check_digests(incoming, one.blake3, one.sha256)
         except BaseException as error:
             for arrival in arrivals:
                 arrival.incoming.discard()
             if isinstance(error, BnError):
-                raise _failure(error) from error
+                raise failure(error) from error
             raise
         if arrivals:
             await self._commit(arrivals)
@@ -278,7 +282,7 @@ class Service:
         try:
             gone = await self._threaded(self.entries.remove, [row])
         except BnError as error:
-            raise _failure(error) from error
+            raise failure(error) from error
         self._committer.reaper.wake()
         return gone.entries > 0
 
@@ -309,7 +313,7 @@ class Service:
         if stored.data is not None:
             return stored.data
         try:
-            return await self._threaded(_read_all, stored.descriptor, stored.size)
+            return await self._threaded(read_all, stored.descriptor, stored.size)
         finally:
             stored.close()
 
@@ -320,7 +324,7 @@ class Service:
         async for part in body:
             waiting += len(part)
             if most is not None and incoming.size + waiting > most:
-                _check_size(incoming.size + waiting, most)
+                check_size(incoming.size + waiting, most)
             parts.append(part)
             if waiting >= CHUNK or (incoming.size == 0 and waiting > LARGEST):
                 await self._threaded(incoming.write, b"".join(parts))
@@ -338,14 +342,6 @@ class Service:
         quota = self.quotas.get(name_space, self.quotas.get("*"))
         return min((one for one in (limit, quota) if one is not None), default=None)
 
-    def _check_room(self, length: int | None) -> None:
-        """Refuse at once what the disk has no room for."""
-        if length is not None and length > CHUNK:
-            with contextlib.suppress(OSError):
-                status = os.statvfs(self.store.cas.root)
-                if length > status.f_bavail * status.f_frsize:
-                    raise Failure(507, *_FULL)
-
     async def _commit(self, arrivals: Sequence[Arrival]) -> None:
         """Wait until uploads are durable, or have failed."""
         finished = trio.Event()
@@ -359,11 +355,11 @@ class Service:
         except BnError as error:
             for one in arrivals:
                 one.incoming.discard()
-            raise _failure(error) from error
+            raise failure(error) from error
         await finished.wait()
         for one in arrivals:
             if one.error is not None:
-                raise _failure(one.error) from one.error
+                raise failure(one.error) from one.error
             if one.row is not None and one.incoming.size:
                 self.counts.stored += 1
                 self.counts.stored_bytes += one.incoming.size
@@ -372,41 +368,6 @@ class Service:
         return await trio.to_thread.run_sync(action, *args, limiter=self._limiter)
 
 
-def _check_size(size: int | None, most: int | None) -> None:
-    if size is not None and most is not None and size > most:
-        raise Failure(413, f"{size} bytes are more than the {most} that an entry may have here")
-
-
-def _check_name(name_space: str, kind: str, key: str) -> None:
-    try:
-        name_of(name_space, kind, key)
-    except ValueError as error:
-        raise Failure(400, str(error)) from None
-
-
-def _check_digests(incoming: Incoming, blake3: str | None, sha256: str | None) -> None:
-    if blake3 is not None and incoming.digest != blake3:
-        raise Failure(400, f"the BLAKE3 digest of what came is {incoming.digest}, not {blake3}")
-    if sha256 is not None and incoming.sha256 != sha256:
-        raise Failure(400, f"the SHA-256 digest of what came is {incoming.sha256}, not {sha256}")
-
-
 def _row(arrival: Arrival) -> Row:
     assert arrival.row is not None
     return arrival.row
-
-
-def _failure(error: BnError) -> Failure:
-    """Return what a client is told."""
-    if isinstance(error, NoSpace):
-        return Failure(507, *_FULL)
-    return Failure(503, "the cache cannot store anything now", headers={"retry-after": "10"})
-
-
-def _read_all(descriptor: int, size: int) -> bytes:
-    parts = []
-    at = 0
-    while at < size and (part := os.pread(descriptor, size - at, at)):
-        parts.append(part)
-        at += len(part)
-    return b"".join(parts)
