@@ -48,6 +48,8 @@ from store.store import Store
 if TYPE_CHECKING:
     import trio
 
+    from engine.remote.sharing import Sharing
+
 COMMIT_SECONDS = 0.5
 """How long a result may wait until it is made durable together with others."""
 
@@ -59,6 +61,8 @@ class Options:
     node: Node
     keep_going: bool = False
     keep_failed: bool = False
+    sharing: Sharing | None = None
+    """The part of remote caches, where there are any."""
 
 
 @frozen
@@ -83,7 +87,7 @@ def run(
     """Do as `run_build` does, in trio only where that is of use, and leave to the caller what is to
     be committed at the end."""
     loop = _Loop(build, graph, plan, store, executor, history, options, emit, options.node)
-    if is_chain(plan):
+    if options.sharing is None and is_chain(plan):
         from executors.waiting import run_alone
 
         return run_alone(loop.run(alone=True, commit=False))
@@ -235,35 +239,62 @@ class _Loop:
 
     async def _decide(self, before_wait: Callable[[], None] = lambda: None) -> None:
         """Start what may start and take in what ended, until nothing runs."""
+        sharing = self.options.sharing
         while True:
             while self.settled:
                 self._look_at(self.settled.popleft())
+            if sharing is not None:
+                sharing.ask(self.crew)
             if self.first_failure is None or self.options.keep_going:
                 self._place()
             self._report_tiers()
             if self.settled:
                 continue
-            if not self.running:
+            if not self.running and not (sharing is not None and sharing.is_asking):
                 return
             before_wait()
             for digest, outcome in await self._next_ended():
+                if sharing is not None and sharing.is_question(digest):
+                    self._answered(sharing, digest, outcome)
+                    continue
                 running = self.running.pop(digest)
                 self.node = release(self.node, running.placement)
                 if isinstance(outcome, Exception):
                     self.error = self.error or outcome
-                else:
+                elif outcome is not None:
                     self._take_in(running, outcome)
             if self.error:
                 return
 
+    def _answered(
+        self, sharing: Sharing, question: Digest, outcome: Outcome | Exception | None
+    ) -> None:
+        """Go on with steps for which remotes were asked."""
+        if isinstance(outcome, Exception):
+            self.error = self.error or outcome
+        for (label, _, step), found in sharing.answered(question):
+            if found is None:
+                self._make_ready(label, step)
+            else:
+                self._realised(label, found.action, found.outputs)
+                self._cached(label, found)
+
     async def _next_ended(self) -> list[Ending]:
         """Wait for executions to end. Those that end together come by label: trio shuffles them."""
-        return sorted(await self.crew.ended(), key=lambda one: self.running[one[0]].labels[0])
+
+        def first(one: Ending) -> str:
+            running = self.running.get(one[0])
+            return running.labels[0] if running else ""
+
+        return sorted(await self.crew.ended(), key=first)
 
     def _report_tiers(self) -> None:
         """Tell of the tiers that dropped out, and of what was promoted, since the last look."""
         for promoted in self.prefetch.take():
             self.emit(promoted)
+        if self.options.sharing is not None:
+            for event in self.options.sharing.take_events():
+                self.emit(event)
         for incident in self.store.cas.incidents():
             self.emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
 
@@ -309,7 +340,10 @@ class _Loop:
         )
         keep = self.options.keep_failed
         run = functools.partial(execute, self.store.cas, self.executor, recipe, resolved, keep)
-        self.crew.start(run)
+        sharing = self.options.sharing
+        self.crew.start(
+            run if sharing is None else functools.partial(sharing.staged, resolved, run)
+        )
         return True
 
     def _commit_if_due(self) -> None:
@@ -351,6 +385,9 @@ class _Loop:
         )
         self.store.actions.record(resolved.action, result, resolved.inputs)
         self.finished[bytes.fromhex(resolved.digest)] = running.labels[0]
+        if self.options.sharing is not None:
+            recipes = map(self.graph.digest_of, running.labels)
+            self.options.sharing.built(result, recipes)
         for number, label in enumerate(running.labels):
             self._realised(label, resolved.digest, outcome.outputs)
             ended = Built(outcome.outputs, resolved.digest, outcome.wall_seconds)
@@ -415,7 +452,11 @@ class _Loop:
         if isinstance(step, Cached):
             self._realised(label, step.action, step.outputs)
             self._cached(label, step)
-        else:
+        elif (
+            self.options.sharing is None
+            or step.input_root is None
+            or not self.options.sharing.later(label, resolved, step)
+        ):
             self._make_ready(label, step)
 
     def _make_ready(self, label: str, step: Run) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from engine.graph import Graph
 from engine.history import History, Past
@@ -26,8 +26,11 @@ def all_cached(
     store: Store,
     history: History,
     emit: Callable[[Event], None],
+    before: Iterable[Event] = (),
 ) -> Result:
     """Tell of a build all of whose steps are cached and return its result.
+
+    `before` is what happened when it was planned.
 
     What is to be noted is left for the caller to commit. Raises as `run_build` does.
     """
@@ -39,6 +42,8 @@ def all_cached(
             build=build, spec=spec, targets=plan.targets, steps=len(steps), cached=len(steps)
         )
     )
+    for event in before:
+        emit(event)
     ended: dict[str, Ended] = {}
     found = {label: step for label, step in steps.items() if isinstance(step, Cached)}
     news = history.news({label: step.action for label, step in found.items()})

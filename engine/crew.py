@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 LONGEST_CHAIN: Final = 16
 """Steps up to which a chain is run without trio: what it commits, it waits for."""
 
-Ending: TypeAlias = tuple[Digest, Outcome | Exception]
-"""The digest of an action that ended, and what came of it."""
+Ending: TypeAlias = tuple[Digest, Outcome | Exception | None]
+"""The digest of an action that ended, and what came of it; None where remotes were only asked."""
 
 Execution: TypeAlias = Callable[[], Coroutine[Any, Any, Ending]]
 

@@ -34,6 +34,7 @@ from store.trees import ConflictError, merge
 
 if TYPE_CHECKING:
     from engine.placement import Node
+    from engine.remote.sharing import Sharing
     from engine.spec.project import Unit
     from executors.sandbox import Sandbox
     from executors.wall import Wall
@@ -61,6 +62,10 @@ class Request:
     jobs: int | None = None
     keep_going: bool = False
     keep_failed: bool = False
+    remote: bool = True
+    """Whether remote caches may be used."""
+    download: str = "toplevel"
+    """What is fetched from them: `all`, `toplevel` or `minimal`."""
 
 
 @frozen(kw_only=True)
@@ -119,7 +124,12 @@ def planned(store: Store, request: Request) -> tuple[Evaluation, Plan]:
     evaluation = evaluated(store, request)
     labels = labels_of(evaluation.graph, targets_of(evaluation.graph, request))
     history = History(store, evaluation.graph.about.spec)
-    return evaluation, make_plan(evaluation.graph, labels, store, history, to_show=True)
+    sharing = _sharing(store, request)
+    if sharing is None:
+        return evaluation, make_plan(evaluation.graph, labels, store, history, to_show=True)
+    sharing.before_plan(evaluation.graph, labels)
+    plan = make_plan(evaluation.graph, labels, store, history)
+    return evaluation, sharing.after_plan(evaluation.graph, plan)
 
 
 def build(
@@ -147,6 +157,8 @@ def _build_at_last(
         except MissingBlob:
             if attempt == ATTEMPTS - 1:
                 raise
+            if store.cas.upstream is not None:
+                store.cas.upstream.doubt(altogether=attempt > 0)
         except HostError as error:
             replaced = store.cas.primary is not primary or store.cas.reconsider(error)
             if attempt == ATTEMPTS - 1 or not replaced:
@@ -164,10 +176,17 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         history = History(store, graph.about.spec)
         package = graph.about.package
         remembered = Remembered(store, package)
+        sharing = _sharing(store, request)
+        if sharing is not None:
+            with span("ask the remotes"):
+                sharing.before_plan(graph, labels, remembered)
         ahead = _sandbox_ahead(store, request, graph, labels[:MOST_ASKED])
         try:
             with span("plan", steps=len(graph.recipes)):
                 plan = make_plan(graph, labels, store, history, remembered)
+            if sharing is not None:
+                with span("ask the remotes"):
+                    plan = sharing.after_plan(graph, plan)
             executor = _executor_for(request, store, plan, ahead)
         except BaseException:
             if ahead is not None:
@@ -183,17 +202,25 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
 
     try:
         if executor is None:
-            result = all_cached(build_id, graph, plan, store, history, emit)
+            before = sharing.take_events() if sharing is not None else ()
+            result = all_cached(build_id, graph, plan, store, history, emit, before)
         else:
             with span("run"):
-                result = _run(build_id, graph, plan, store, history, request, executor, emit)
+                result = _run(
+                    build_id, graph, plan, store, history, request, executor, emit, sharing
+                )
+        try:
+            if sharing is not None:
+                with span("fetch"):
+                    sharing.deliver(graph, targets, result)
+                for event in sharing.take_events():
+                    emit(event)
+            trees = _trees(store, graph, targets, result)
+        except BaseException:
+            store.actions.commit()
+            raise
     finally:
         log.close()
-    try:
-        trees = _trees(store, graph, targets, result)
-    except BaseException:
-        store.actions.commit()
-        raise
     if len(plan.steps) > len(labels):
         remembered.keep(_outcomes(graph, result))
     with span("commit"):
@@ -235,6 +262,7 @@ def _run(
     request: Request,
     executor: Executor,
     emit: Callable[[Event], None],
+    sharing: Sharing | None,
 ) -> Result:
     """Run what the plan says has to run."""
     from engine.build import Options, run
@@ -244,8 +272,27 @@ def _run(
             node=local_node(request.jobs),
             keep_going=request.keep_going,
             keep_failed=request.keep_failed,
+            sharing=sharing,
         )
         return run(build, graph, plan, store, executor, history, options, emit)
+
+
+def _sharing(store: Store, request: Request) -> Sharing | None:
+    """Return the part of remote caches in a build, None where it has none: what ran without
+    isolation is nobody else's."""
+    if store.cas.upstream is None:
+        return None
+    from engine.remote.remotes import Remotes
+
+    if not request.remote or ISOLATION[request.executor] != HERMETIC:
+        store.cas.upstream.close()
+        store.cas.upstream = None
+    remotes = store.cas.upstream
+    if not isinstance(remotes, Remotes):
+        return None
+    from engine.remote.sharing import Sharing
+
+    return Sharing(store, remotes, request.download)
 
 
 def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:

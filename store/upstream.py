@@ -28,6 +28,11 @@ class Upstream(Protocol):
         """
         ...
 
+    def doubt(self, *, altogether: bool) -> None:
+        """Look again at what is said to be there, as something was not; or do without it
+        `altogether` from here on."""
+        ...
+
     def close(self) -> None:
         """End all that goes on."""
         ...

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from engine.remote.known import Known
 from engine.remote.settings import CacheSpec
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from engine.remote.wire import Candidate
 
 T = TypeVar("T")
+
+Needed: TypeAlias = Callable[[Iterable[Digest]], Set[Digest]]
+"""Tells which of the things that remotes have are needed; asked while the caller waits."""
 
 _EMPTY: Final = EMPTY_TREE.digest()
 _NOTHING: Final = digest_bytes(b"")
@@ -126,9 +129,9 @@ class Remotes:
             return any(spec.write for spec in self._cache.remotes)
         return bool(self._network.peers.writable())
 
-    def realise(self, recipes: Sequence[Digest]) -> dict[Digest, Found]:
-        """Ask what recipes came to, and keep that; return those that some remote knows."""
-        return self._kept(self._asked("realisations", recipes).result())
+    def realise(self, recipes: Sequence[Digest], needed: Needed = set) -> dict[Digest, Found]:
+        """Ask what recipes came to, and keep what is `needed` of that; return it."""
+        return self._kept(self._asked("realisations", recipes, needed).result())
 
     def results(self, actions: Sequence[Digest]) -> dict[Digest, Found]:
         """Ask for results of actions; return those that some remote has. They are not kept yet:
@@ -260,9 +263,11 @@ class Remotes:
             self._whole |= seen
         return list(found.values())
 
-    def _asked(self, kind: str, digests: Sequence[Digest]) -> Future[dict[Digest, Found]]:
+    def _asked(
+        self, kind: str, digests: Sequence[Digest], needed: Needed = set
+    ) -> Future[dict[Digest, Found]]:
         network = self._started()
-        return network.loop.submit(lambda: network.find(kind, digests))
+        return network.loop.submit(lambda: network.find(kind, digests, needed))
 
     def _kept(self, found: dict[Digest, Found]) -> dict[Digest, Found]:
         actions = self._store.actions
@@ -288,11 +293,12 @@ class _Network:
         from engine.remote.peers import Peer, Peers
         from engine.remote.trust import policy_of
         from engine.remote.uploads import Uploader
+        from store.refused import read_refused
 
         self.peers: Peers = Peers([Peer(spec) for spec in cache.remotes])
         self._cas = store.cas
         self._known = known
-        self._policy: Policy = policy_of(cache)
+        self._policy: Policy = policy_of(cache, read_refused(store.root))
         self.uploader: Uploader = Uploader(store.cas, self.peers, self._policy)
         self._fetcher: Fetcher = Fetcher(store.cas, self.peers)
         self._uploading = False
@@ -330,8 +336,11 @@ class _Network:
                     self.peers.give_up(peer, error)
         return found
 
-    async def find(self, kind: str, digests: Sequence[Digest]) -> dict[Digest, Found]:
-        """Ask the remotes in order; each only for what those before do not have."""
+    async def find(
+        self, kind: str, digests: Sequence[Digest], needed: Needed
+    ) -> dict[Digest, Found]:
+        """Ask the remotes in order; each only for what those before do not have, and take what is
+        `needed`."""
         from engine.remote.client import GivenUp
 
         found: dict[Digest, Found] = {}
@@ -340,14 +349,19 @@ class _Network:
             if not left:
                 break
             try:
-                found |= await self._find_at(peer, kind, left)
+                before = frozenset(found)
+
+                def wanted(new: Iterable[Digest], before: Set[Digest] = before) -> Set[Digest]:
+                    return needed({*before, *new})
+
+                found |= await self._find_at(peer, kind, left, wanted)
             except GivenUp as error:
                 self.peers.give_up(peer, error)
                 self._cas.forget_known()
         return found
 
     async def _find_at(
-        self, peer: Peer, kind: str, digests: Sequence[Digest]
+        self, peer: Peer, kind: str, digests: Sequence[Digest], needed: Needed
     ) -> dict[Digest, Found]:
         from engine.remote.trust import accepted
         from engine.remote.wire import below
@@ -361,6 +375,8 @@ class _Network:
             one = accepted(candidates, self._policy)
             if one is not None:
                 taken[digest] = one
+        wanted = needed(taken.keys())
+        taken = {digest: one for digest, one in taken.items() if digest in wanted}
         roots = {one.candidate.result.outputs for one in taken.values()} - {_EMPTY}
         trees = await client.closures(list(roots)) if roots else {}
         found = {}
