@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 NAMES: Final = (
     *("bn.Bn", "moon.Moon", "bazel.Bazel", "turbo.Turbo", "nx.Nx", "nix.Nix"),
-    *("generic.Generic", "webdav.WebDav"),
+    *("files.Ccache", "files.Sccache", "files.Gradle", "webdav.WebDav", "generic.Generic"),
 )
-"""Modules here with their classes; those that take any path come last."""
+"""Modules here with their classes, in the order in which a request is offered to them; those that
+take any path come last."""
 
 
 def speakers(
@@ -23,7 +24,12 @@ def speakers(
     """Return an adapter for each protocol; `started` in seconds since 1970."""
     from engine.http.adapters.operations import Operations
 
-    made: list[Adapter] = [Operations(observer, reserve, workers=workers, started=started)]
+    return [Operations(observer, reserve, workers=workers, started=started), *protocols()]
+
+
+def protocols() -> list[Adapter]:
+    """Return the adapters of protocols that clients of the cache speak."""
+    made = []
     for name in NAMES:
         module, _, kind = name.partition(".")
         made.append(getattr(import_module(f"{__name__}.{module}"), kind)())

@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from attrs import define
-
 from engine.http.message import MISS, Failure, Request, Response, Scope, Stored
 from engine.http.replies import names
 
@@ -24,17 +22,9 @@ METHODS: Final = (*READING, "PUT", "DELETE")
 TEXT: Final = {"content-type": "text/plain; charset=utf-8"}
 BYTES: Final = {"content-type": "application/octet-stream"}
 
-CCACHE: Final = re.compile(r"(?:/[^/]+)*?/(?:[0-9a-v]{2}/[0-9a-v]{31}|[0-9a-v]{33})")
-"""Layouts `subdirs` and `flat`: 20 bytes, two of them in base 16 and the others in base 32."""
-SCCACHE: Final = re.compile(
-    r"(?:/[^/]+)*?/(?:([0-9a-f])/([0-9a-f])/([0-9a-f])/\1\2\3[0-9a-f]{61}|\.sccache_check)"
-)
-GRADLE: Final = re.compile(r"(?:/[^/]+)*?/[0-9a-f]{32}")
 
-
-@define
 class Files:
-    """GET, HEAD, PUT and DELETE of whole files, by their path."""
+    """GET, HEAD, PUT and DELETE of whole files whose path looks like one client's."""
 
     name: str
     pattern: re.Pattern[str]
@@ -52,6 +42,29 @@ class Files:
         return await handle(request, service)
 
 
+class Ccache(Files):
+    """Layouts `subdirs` and `flat`: 20 bytes, two of them in base 16 and the others in base 32."""
+
+    name = "ccache"
+    pattern = re.compile(r"(?:/[^/]+)*?/(?:[0-9a-v]{2}/[0-9a-v]{31}|[0-9a-v]{33})")
+
+
+class Sccache(Files):
+    """Names of 64 digits under their first three, and the file by which it tries the server."""
+
+    name = "sccache"
+    pattern = re.compile(
+        r"(?:/[^/]+)*?/(?:([0-9a-f])/([0-9a-f])/([0-9a-f])/\1\2\3[0-9a-f]{61}|\.sccache_check)"
+    )
+
+
+class Gradle(Files):
+    """Names of 32 digits."""
+
+    name = "gradle"
+    pattern = re.compile(r"(?:/[^/]+)*?/[0-9a-f]{32}")
+
+
 def scope_of(request: Request, reading: tuple[str, ...] = READING) -> Scope:
     """Return READ for the methods that change nothing, else WRITE."""
     return Scope.READ if request.method in reading else Scope.WRITE
@@ -61,6 +74,8 @@ async def handle(request: Request, service: Service, kind: str = KIND) -> Respon
     """Answer GET, HEAD, PUT or DELETE of the file at the request's path."""
     key = key_of(request)
     if request.method in READING:
+        if key.endswith("/"):
+            return MISS  # a directory
         return answer(await service.get(request.name_space, kind, key))
     if request.method == "PUT":
         if key.endswith("/"):
@@ -69,6 +84,7 @@ async def handle(request: Request, service: Service, kind: str = KIND) -> Respon
         await service.put(request.name_space, kind, key, request.body)
         return stored()
     if request.method == "DELETE":
+        guard(request, service, kind, key)
         return removed(await service.remove(request.name_space, kind, key))
     raise Failure(405, f"{request.method} is not served there", headers=allow(*METHODS))
 
@@ -105,7 +121,7 @@ def allow(*methods: str) -> dict[str, str]:
 
 
 def guard(request: Request, service: Service, kind: str, key: str) -> None:
-    """Hold an upload to its conditions; raises Failure(412)."""
+    """Hold an upload, or a removal, to its conditions; raises Failure(412)."""
     wanted, unwanted = request.headers.get("if-match"), request.headers.get("if-none-match")
     if wanted is None and unwanted is None:
         return

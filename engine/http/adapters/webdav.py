@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from email.utils import formatdate
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -92,7 +93,7 @@ async def _list(request: Request, service: Service) -> Response:
         if row is not None:
             return Response(207, HEAD + _file(request, key, row) + TAIL, XML)
         key = f"{key}/"
-        if not await _is_directory(request, service, key):
+        if not _is_directory(request, service, key):
             return MISS
     listing = _listing(request, service, key, depth == "1")
     if depth == "1":
@@ -108,7 +109,10 @@ async def _listing(
     parts = [HEAD, _directory(request, key, mark.stored if mark else None)]
     last = ""
     if children:
-        async for path, row in service.each(request.name_space, KIND, key):
+        found = service.entries.each(request.name_space, KIND, key)
+        for number, (path, row) in enumerate(found):
+            if number % SOME == SOME - 1:
+                await trio.lowlevel.checkpoint()
             name, slash, _ = path[len(key) :].partition("/")
             if not name or name + slash == last:
                 continue
@@ -149,11 +153,9 @@ def _item(request: Request, key: str, properties: str, stored: float) -> bytes:
     ).encode()
 
 
-async def _is_directory(request: Request, service: Service, key: str) -> bool:
+def _is_directory(request: Request, service: Service, key: str) -> bool:
     """Say whether there is anything whose path begins with `key`."""
-    async for _ in service.each(request.name_space, KIND, key):
-        return True
-    return False
+    return bool(_some(request, service, key, 1))
 
 
 async def _make(request: Request, service: Service) -> Response:
@@ -162,7 +164,7 @@ async def _make(request: Request, service: Service) -> Response:
         raise Failure(415, "MKCOL takes no body")
     key = f"{key_of(request).rstrip('/')}/"
     there = service.find(request.name_space, KIND, key[:-1]) is not None
-    if there or key == "/" or await _is_directory(request, service, key):
+    if there or key == "/" or _is_directory(request, service, key):
         raise Failure(405, f"{request.path}: is there already", headers=allow(*ALL))
     await service.put(request.name_space, KIND, key, b"")
     return Response(201, b"", TEXT, "stored")
@@ -172,7 +174,7 @@ async def _remove(request: Request, service: Service) -> Response:
     """Answer DELETE of a directory, with all that is in it."""
     key = key_of(request)
     found = False
-    while paths := await _some(request, service, key):
+    while paths := _some(request, service, key):
         gone = [await service.remove(request.name_space, KIND, path) for path in paths]
         if not any(gone):
             break  # somebody else is at it
@@ -180,19 +182,16 @@ async def _remove(request: Request, service: Service) -> Response:
     return Response(204) if found else MISS
 
 
-async def _some(request: Request, service: Service, key: str) -> list[str]:
-    paths = []
-    async for path, _ in service.each(request.name_space, KIND, key):
-        paths.append(path)
-        if len(paths) == SOME:
-            break
-    return paths
+def _some(request: Request, service: Service, key: str, most: int = SOME) -> list[str]:
+    """Return some paths that begin with `key`."""
+    found = service.entries.each(request.name_space, KIND, key)
+    return [path for path, _ in islice(found, most)]
 
 
 async def _copy(request: Request, service: Service) -> Response:
     """Answer MOVE and COPY of a file."""
     source, target = key_of(request), _destination(request)
-    if source.endswith("/") or target.endswith("/"):
+    if source.endswith("/"):
         raise Failure(403, "only files can be moved and copied, one by one")
     if source == target:
         raise Failure(403, "a file cannot be moved or copied onto itself")
@@ -218,11 +217,13 @@ def _destination(request: Request) -> str:
     if target.netloc and target.netloc.lower() != request.headers.get("host", "").lower():
         raise Failure(502, "files can be moved and copied on this server only")
     path = unquote(target.path, errors="surrogateescape")
-    if not path.isprintable() or not path.startswith(f"{request.base}/"):
+    elsewhere = path.startswith("/ns/") and not request.base
+    if elsewhere or not path.isprintable() or not path.startswith(f"{request.base}/"):
         raise Failure(400, "the Destination header is to name a place in the same name space")
     path = path.removeprefix(request.base)
-    parts = path.split("/")[1:]
-    if any(part in ("", ".", "..") for part in parts):
+    if path.endswith("/"):
+        raise Failure(403, "only files can be moved and copied, one by one")
+    if any(part in ("", ".", "..") for part in path.split("/")[1:]):
         raise Failure(400, f"Destination {path}: has a part that is no name")
     return path
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine.http.adapters.foreign import foreign
+from engine.http.adapters import protocols
 from engine.http.server import Server
 from engine.http.service import Service
 from store.store import Store
@@ -27,7 +27,7 @@ async def service(store: Store) -> AsyncIterator[Service]:
 async def client(service: Service, nursery: trio.Nursery) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the server."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(foreign(), service)
+    server = Server(protocols(), service)
     nursery.start_soon(server.run, [listener])
     await trio.testing.wait_all_tasks_blocked()
     host, port = listener.getsockname()

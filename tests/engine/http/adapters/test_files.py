@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
@@ -42,7 +44,7 @@ async def test_an_empty_file_is_a_file(client: httpx.AsyncClient) -> None:
 
 
 async def test_chunked_and_large_uploads(client: httpx.AsyncClient) -> None:
-    async def parts():  # type: ignore[no-untyped-def]
+    async def parts() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield b"x" * 50_000
 

@@ -1,0 +1,136 @@
+"""WebDAV's own methods."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+
+from engine.http.adapters.files import KIND
+from engine.http.service import Item, Service
+
+D = "{DAV:}"
+
+
+async def propfind(
+    client: httpx.AsyncClient, path: str, depth: str | None = "1"
+) -> dict[str, tuple[bool, str | None]]:
+    """Return what a listing has: path → whether it is a directory, and its length."""
+    headers = {} if depth is None else {"depth": depth}
+    body = b'<?xml version="1.0"?><D:propfind xmlns:D="DAV:"><D:allprop/></D:propfind>'
+    answer = await client.request("PROPFIND", path, headers=headers, content=body)
+    assert answer.status_code == 207, answer.text
+    found = {}
+    for response in ElementTree.fromstring(answer.content).iter(f"{D}response"):
+        href = response.findtext(f"{D}href")
+        properties = response.find(f"{D}propstat/{D}prop")
+        assert href is not None
+        assert properties is not None
+        assert properties.findtext(f"{D}getlastmodified")
+        is_directory = properties.find(f"{D}resourcetype/{D}collection") is not None
+        found[href] = (is_directory, properties.findtext(f"{D}getcontentlength"))
+    return found
+
+
+async def test_options_say_what_there_is(client: httpx.AsyncClient) -> None:
+    got = await client.options("/")
+    assert got.status_code == 200
+    assert got.headers["dav"] == "1"
+    assert "PROPFIND" in got.headers["allow"]
+
+
+async def test_a_listing(client: httpx.AsyncClient) -> None:
+    for path in ("/d/b", "/d/a & b<c>", "/d/e/1", "/d/e/2", "/d/e.x", "/d2", "/other"):
+        await client.put(path, content=b"12345")
+    listed = {
+        "/d/": (True, None),
+        "/d/a%20%26%20b%3Cc%3E": (False, "5"),
+        "/d/b": (False, "5"),
+        "/d/e/": (True, None),
+        "/d/e.x": (False, "5"),
+    }
+    assert await propfind(client, "/d/") == listed
+    assert await propfind(client, "/d") == listed
+    assert await propfind(client, "/d/", None) == listed
+    assert await propfind(client, "/d/", "0") == {"/d/": (True, None)}
+    assert await propfind(client, "/d/b", "0") == {"/d/b": (False, "5")}
+    assert sorted(await propfind(client, "/")) == ["/", "/d/", "/d2", "/other"]
+
+
+async def test_a_listing_in_a_name_space(client: httpx.AsyncClient) -> None:
+    await client.put("/ns/team/d/a", content=b"")
+    assert await propfind(client, "/ns/team/d/") == {
+        "/ns/team/d/": (True, None),
+        "/ns/team/d/a": (False, "0"),
+    }
+    assert await propfind(client, "/d/") == {"/d/": (True, None)}
+
+
+async def test_a_long_listing(client: httpx.AsyncClient, service: Service) -> None:
+    await service.put_many("default", [Item(KIND, f"/d/{number}/x", b"") for number in range(300)])
+    assert len(await propfind(client, "/d/")) == 301
+    assert (await client.delete("/d/")).status_code == 204
+    assert await propfind(client, "/") == {"/": (True, None)}
+
+
+async def test_every_directory_is_there(client: httpx.AsyncClient) -> None:
+    assert await propfind(client, "/not/made/", "0") == {"/not/made/": (True, None)}
+    assert (await client.request("PROPFIND", "/nothing")).status_code == 404
+
+
+async def test_a_listing_of_everything_is_refused(client: httpx.AsyncClient) -> None:
+    refused = await client.request("PROPFIND", "/", headers={"depth": "infinity"})
+    assert refused.status_code == 403
+
+
+async def test_directories_are_made_and_removed(client: httpx.AsyncClient) -> None:
+    assert (await client.request("MKCOL", "/d/")).status_code == 201
+    assert (await client.request("MKCOL", "/d")).status_code == 405
+    assert (await client.request("MKCOL", "/d/e")).status_code == 201
+    assert (await client.request("MKCOL", "/x", content=b"<a/>")).status_code == 415
+    assert await propfind(client, "/d/") == {"/d/": (True, None), "/d/e/": (True, None)}
+    await client.put("/d/e/f", content=b"1")
+    assert (await client.request("MKCOL", "/d/e/f")).status_code == 405
+    assert (await client.get("/d/")).status_code == 404
+    assert (await client.delete("/d/")).status_code == 204
+    assert (await client.delete("/d/")).status_code == 404
+    assert (await client.get("/d/e/f")).status_code == 404
+
+
+@pytest.mark.parametrize("size", [5, 400_000])
+async def test_files_are_copied_and_moved(client: httpx.AsyncClient, size: int) -> None:
+    await client.put("/a", content=b"x" * size)
+    base = str(client.base_url).rstrip("/")
+    copied = await client.request("COPY", "/a", headers={"destination": f"{base}/b%20c"})
+    assert copied.status_code == 201
+    moved = await client.request("MOVE", "/a", headers={"destination": "/d/a"})
+    assert moved.status_code == 201
+    assert (await client.get("/a")).status_code == 404
+    assert (await client.get("/b%20c")).content == b"x" * size
+    assert (await client.get("/d/a")).content == b"x" * size
+    keep = {"destination": "/d/a", "overwrite": "F"}
+    assert (await client.request("MOVE", "/b%20c", headers=keep)).status_code == 412
+    over = {"destination": "/d/a", "overwrite": "T"}
+    assert (await client.request("MOVE", "/b%20c", headers=over)).status_code == 204
+    assert (await client.request("MOVE", "/b%20c", headers=over)).status_code == 404
+
+
+REFUSED = {
+    "": 400,
+    "http://elsewhere.example/a": 502,
+    "/x/../../y": 400,
+    "/x//y": 400,
+    "/x/%2e%2e/y": 400,
+    "/x/": 403,
+    "/a": 403,
+    "/ns/other/a": 400,
+}
+
+
+async def test_destinations_that_are_refused(client: httpx.AsyncClient) -> None:
+    await client.put("/a", content=b"1")
+    for target, status in REFUSED.items():
+        answer = await client.request("MOVE", "/a", headers={"destination": target})
+        assert answer.status_code == status, target
+        assert (await client.get("/a")).content == b"1"
