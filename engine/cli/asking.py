@@ -29,14 +29,20 @@ def split_spec(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
 
 
 def open_store(*, heal: bool = True) -> Store:
-    """Open the user's store, with the tiers and the policy that are configured.
+    """Open the user's store, with the tiers, the policy and the remotes that are configured.
 
     An index that is damaged or lost is made again, and that is said, unless not to `heal` it.
     """
     root, config = configured()
     if heal:
-        return open_healed(root, config, lambda text: note(f"store: {text}"))
-    return Store(root, config.tiers, config.policy)
+        store = open_healed(root, config, lambda text: note(f"store: {text}"))
+    else:
+        store = Store(root, config.tiers, config.policy)
+    if config.cache is not None and config.cache.remotes:
+        from engine.remote.remotes import Remotes
+
+        store.cas.upstream = Remotes(store, config.cache)
+    return store
 
 
 def configured() -> tuple[Path, Config]:

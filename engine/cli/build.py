@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from engine.cli.building import build_asked
-from engine.cli.options import request, spec_options
+from engine.cli.options import remote_options, request, spec_options
 
 
 @click.command()
 @spec_options
+@remote_options
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processors to use (default: all).")
 @click.option("-k", "--keep-going", is_flag=True, help="Go on with what a failure does not touch.")
 @click.option("--keep-failed", is_flag=True, help="Keep the sandbox of a failed action.")
@@ -39,6 +40,8 @@ def command(
     no_link: bool,
     dry_run: bool,
     trace: Path | None,
+    download: str,
+    no_remote: bool,
 ) -> int:
     """Build the targets of a spec (./spec.toml), its default ones if none is named.
 
@@ -52,5 +55,7 @@ def command(
         jobs=jobs,
         keep_going=keep_going,
         keep_failed=keep_failed,
+        download=download,
+        remote=not no_remote,
     )
     return build_asked(asked, as_json, target=target, no_link=no_link, dry_run=dry_run, trace=trace)

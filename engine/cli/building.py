@@ -29,7 +29,9 @@ from engine.units import show_duration
 from store import spans
 from store.digest import Digest
 from store.errors import ACTION_FAILED, INTERRUPTED, OK, InputError
+from store.objects import File
 from store.store import Store
+from store.trees import walk
 
 RESULT_LINK = "result"
 
@@ -61,10 +63,13 @@ def build_asked(
             return _dry_run(store, asked, as_json)
         with spans.span("build"):
             report = run(store, asked)
-        if report.result.status is not BuildStatus.OK:
-            return end_badly(report, as_json)
-        with spans.span("deliver"):
-            return _deliver(store, asked, report, target, no_link, as_json)
+        if report.result.status is BuildStatus.OK:
+            with spans.span("deliver"):
+                code = _deliver(store, asked, report, target, no_link, as_json)
+        else:
+            code = end_badly(report, as_json)
+        finish(store, report)
+    return code
 
 
 def run(store: Store, asked: Request) -> Report:
@@ -74,6 +79,15 @@ def run(store: Store, asked: Request) -> Report:
         return build(store, asked, [console])
     finally:
         console.close()
+
+
+def finish(store: Store, report: Report) -> None:
+    """Give uploads to remote caches some time, unless the user wants it to end."""
+    if store.cas.upstream is not None and report.result.status is not BuildStatus.INTERRUPTED:
+        from engine.cli.sharing import end_uploads
+
+        with spans.span("upload"):
+            end_uploads(store, report.result.build)
 
 
 def again(asked: Request) -> str:
@@ -113,6 +127,9 @@ def _deliver(
         where = str(target)
     elif no_link:
         where = str(store.cas.path(tree))
+    elif asked.download == "minimal" and not _is_here(store, tree):
+        _unlink(Path(RESULT_LINK))
+        where = "not fetched"
     else:
         link = Path(RESULT_LINK)
         links[str(link.absolute())] = str(link_result(store, tree, link))
@@ -125,6 +142,21 @@ def _deliver(
         with spans.span("record"):
             _record(store, report, links, tree, as_json, where)
     return OK
+
+
+def _is_here(store: Store, tree: Digest) -> bool:
+    """Say whether all files of a tree are in this store."""
+    return all(
+        store.cas.is_here(entry.digest, entry.size)
+        for _, entry in walk(store.cas, tree)
+        if isinstance(entry, File)
+    )
+
+
+def _unlink(link: Path) -> None:
+    """Remove the link to an earlier result: it would show what is no longer so."""
+    if link.is_symlink():
+        link.unlink()
 
 
 def _record(

@@ -13,6 +13,8 @@ from engine.timeline.events import (
     BuildFinished,
     BuildStarted,
     Event,
+    RemoteFound,
+    RemoteGivenUp,
     StepCached,
     StepFinished,
     StepsCached,
@@ -89,6 +91,11 @@ class Lines:
 
         elif isinstance(event, TierDropped):
             self.write(f"tier {event.tier} is {event.state}: {event.reason}; going on without it")
+        elif isinstance(event, RemoteFound):
+            number = len(event.labels)
+            self.write(f"fetched {number} result{'s' * (number > 1)} from {event.remote}")
+        elif isinstance(event, RemoteGivenUp):
+            self.write(given_up_line(event))
 
     def write(self, text: str) -> None:
         """Show text that stays."""
@@ -163,6 +170,12 @@ def finished_line(event: StepFinished, counts: Counts) -> str:
     if event.outputs is not None:
         return f"{place} {event.label}  {took}"
     return f"failed: {place} {event.label}  {took}: {event.reason}"
+
+
+def given_up_line(event: RemoteGivenUp) -> str:
+    """Return the line of a remote cache that is not used any more."""
+    doing = "nothing more is uploaded to it" if event.doing == "writing" else "going on without it"
+    return f"remote cache {event.remote}: {event.reason}; {doing}"
 
 
 def failure_text(event: StepFinished, cas: Cas, again: str) -> str:

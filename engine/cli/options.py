@@ -38,6 +38,23 @@ def spec_options(command: Command) -> Command:
     return command
 
 
+def remote_options(command: Command) -> Command:
+    """Add the options that say what remote caches are used for."""
+    for option in (
+        click.option(
+            "--download",
+            type=click.Choice(["all", "toplevel", "minimal"]),
+            default="toplevel",
+            show_default=True,
+            help="What is fetched of results that remote caches have: all, the targets, or nothing"
+            " but what has to be here.",
+        ),
+        click.option("--no-remote", is_flag=True, help="Do without remote caches."),
+    ):
+        command = option(command)
+    return command
+
+
 def json_option(command: Command) -> Command:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Machine-readable on stdout.")(

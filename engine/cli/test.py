@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import click
 
-from engine.cli.building import document, end_badly, run
-from engine.cli.options import note, open_store, print_json, request, spec_options
+from engine.cli.building import document, end_badly, finish, run
+from engine.cli.options import (
+    note,
+    open_store,
+    print_json,
+    remote_options,
+    request,
+    spec_options,
+)
 from engine.result import BuildStatus, Built, Failed
 from engine.units import show_duration
 from store.errors import OK
@@ -13,6 +20,7 @@ from store.errors import OK
 
 @click.command()
 @spec_options
+@remote_options
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processors to use (default: all).")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--keep-failed", is_flag=True, help="Keep the sandbox of a failed test.")
@@ -25,6 +33,8 @@ def command(
     jobs: int | None,
     fail_fast: bool,
     keep_failed: bool,
+    download: str,
+    no_remote: bool,
 ) -> int:
     """Run the tests of a spec, all of them if none is named.
 
@@ -39,9 +49,12 @@ def command(
         jobs=jobs,
         keep_going=not fail_fast,
         keep_failed=keep_failed,
+        download=download,
+        remote=not no_remote,
     )
     with open_store() as store:
         report = run(store, asked)
+        finish(store, report)
         graph = report.evaluation.graph
         steps = report.result.steps
         labels = [label for target in report.targets for label in graph.labels_of(target)]

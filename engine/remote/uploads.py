@@ -53,6 +53,7 @@ class Uploader:
         self._more = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
+        self._hurried = trio.Event()
         self.waiting = 0
         """Results that are not at every remote yet; any thread may look."""
         self.lost = 0
@@ -73,7 +74,8 @@ class Uploader:
         while True:
             await self._more.wait()
             self._more = trio.Event()
-            await trio.sleep(GATHER_SECONDS)
+            with trio.move_on_after(GATHER_SECONDS):
+                await self._hurried.wait()
             while self._line:
                 some = [self._line.popleft() for _ in range(min(ITEMS, len(self._line)))]
                 try:
@@ -85,7 +87,8 @@ class Uploader:
             self._idle.set()
 
     async def idle(self) -> None:
-        """Wait until nothing is left to upload."""
+        """Wait until nothing is left to upload; no more is gathered."""
+        self._hurried.set()
         await self._idle.wait()
 
     async def _everywhere(self, items: Sequence[Item]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ class TimelineLog:
     def close(self) -> None:
         """Close the file."""
         os.close(self._handle)
+
+
+def append(root: Path, build: str, events: Iterable[Event]) -> None:
+    """Append what happened after a build's end. It is left out where it cannot be written."""
+    lines = [json.dumps(to_document(event, time.time()), separators=(",", ":")) for event in events]
+    if lines:
+        with contextlib.suppress(OSError), open(root / "builds" / build / NAME, "ab") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def builds(root: Path) -> list[str]:
