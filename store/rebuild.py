@@ -27,6 +27,7 @@ from store.index import Index, Table, Write, to_json
 from store.leases import holders
 from store.objects import REALISATION, RESULT, Action, ActionResult, Realisation
 from store.packing import SourceFailed, opened
+from store.refused import read_refused
 from store.tiers import Form, Held, Tier
 from store.trees import walk
 
@@ -68,7 +69,8 @@ def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
     census = Census(cas)
     index = Index(root / "index")
     try:
-        found = list(_objects(cas, census))
+        refused = read_refused(root)
+        found = [one for one in _objects(cas, census) if one[1] not in refused]
         there = _Presence(cas, census)
         results = _newest(found, RESULT, ActionResult.decode, lambda one: one.action, there)
         realised = _newest(found, REALISATION, Realisation.decode, lambda one: one.recipe, there)
@@ -118,14 +120,14 @@ def _objects(cas: Cas, census: Census) -> Iterator[_Found]:
     wanted = tuple(HEAD + kind.encode() for kind in (RESULT, REALISATION))
     for digest, files in census.files.items():
         tier, held = files[0]
-        if held.size > LONGEST or not _head(tier, held).startswith(wanted):
+        if held.size > LONGEST or not head_of(tier, held).startswith(wanted):
             continue
         data = read(cas, digest)
         if data is not None:
             yield held.used, digest, data
 
 
-def _head(tier: Tier, held: Held) -> bytes:
+def head_of(tier: Tier, held: Held) -> bytes:
     try:
         if held.form is Form.OBJECT:
             return (tier.read_object(held.digest) or b"")[:32]
@@ -143,7 +145,7 @@ def _head(tier: Tier, held: Held) -> bytes:
 
 def kind_of(tier: Tier, held: Held) -> str:
     """Return what a blob looks like: tree, action, result, realisation, or blob."""
-    head = _head(tier, held)
+    head = head_of(tier, held)
     kind = head.removeprefix(HEAD).partition(b".")[0].decode(errors="replace")
     known = head.startswith(HEAD) and kind in ("tree", "action", "result", "realisation")
     return kind if known else "blob"

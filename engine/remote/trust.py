@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from engine.remote.settings import CacheSpec
 from engine.remote.wire import Candidate
@@ -16,6 +16,7 @@ from store.digest import Digest
 from store.errors import BnError, InputError
 from store.objects import REALISATION, RESULT, ActionResult
 from store.records import field, frozen
+from store.refused import pair
 from store.signatures import PublicKey, Signature, SigningKey
 
 _Said: TypeAlias = tuple[object, ...]
@@ -155,5 +156,5 @@ def _is_refused(candidate: Candidate, refused: frozenset[Digest]) -> bool:
     if not refused:
         return False
     made, result = candidate.realisation, candidate.result
-    named: list[Any] = [result.digest(), result.outputs, made.digest() if made else None]
-    return not refused.isdisjoint(named)
+    named = {result.digest(), result.outputs, pair(result.action, result.outputs)}
+    return not refused.isdisjoint(named | ({made.digest()} if made else set()))

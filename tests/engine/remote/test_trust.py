@@ -14,6 +14,7 @@ from engine.remote.wire import Candidate
 from store.digest import Digest, digest_bytes
 from store.errors import HostError, InputError
 from store.objects import REALISATION, RESULT, ActionResult, Realisation
+from store.refused import pair
 from store.signatures import SigningKey
 
 A, O1, O2, L1, L2, R = (digest_bytes(text.encode()) for text in ("a", "o1", "o2", "l1", "l2", "r"))
@@ -119,7 +120,7 @@ def test_a_realisation_is_signed_as_well() -> None:
 def test_what_is_refused_is_not_taken() -> None:
     one = made(O1, a, recipe=(a,))
     assert one.realisation
-    for digest in (one.result.digest(), O1, one.realisation.digest()):
+    for digest in (one.result.digest(), O1, one.realisation.digest(), pair(A, O1)):
         for keys in ((), (a,)):
             by = policy(*keys, refused=frozenset({digest}))
             assert taken([one], by) is None
