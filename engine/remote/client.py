@@ -30,6 +30,7 @@ from engine.remote.settings import TOKEN, RemoteSpec
 from engine.remote.wire import Candidate, Lie, closures, digests, parse, realisations, results
 from store.digest import Digest
 from store.objects import Tree
+from store.spans import span
 
 CONNECT_SECONDS: Final = 2.0
 FIRST_BYTE_SECONDS: Final = 8.0
@@ -53,6 +54,9 @@ WAIT_MOST: Final = 2.0
 """Seconds that a busy remote may ask to wait."""
 
 CHUNK: Final = 256 * 1024
+
+LANE: Final = "remote caches"
+"""What goes on here in a profile."""
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _BUSY: Final = (429, 503)
@@ -180,7 +184,10 @@ class Client:
     ) -> dict[Digest, Any]:
         found: dict[Digest, Any] = {}
         for some in _parts(wanted, ASKED_MOST):
-            found |= understood(await self._json(path, {"digests": some}), some)
+            with span(path, LANE, digests=len(some)):
+                answer = await self._json(path, {"digests": some})
+            with span("check", LANE):
+                found |= understood(answer, some)
         return found
 
     async def _json(self, path: str, question: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from store.objects import (
     Tree,
 )
 from store.records import frozen
+from store.spans import span
 from store.store import Store
 from store.upstream import UNKNOWN
 
@@ -220,7 +221,8 @@ class Remotes:
 
     def _started(self) -> _Network:
         if self._network is None:
-            self._network = _Network(self._store, self._cache, self._known)
+            with span("load the client"):
+                self._network = _Network(self._store, self._cache, self._known)
         return self._network
 
     def _is_readable(self, remote: str) -> bool:
@@ -270,6 +272,10 @@ class Remotes:
         return network.loop.submit(lambda: network.find(kind, digests, needed))
 
     def _kept(self, found: dict[Digest, Found]) -> dict[Digest, Found]:
+        with span("keep", results=len(found)):
+            return self._keep(found)
+
+    def _keep(self, found: dict[Digest, Found]) -> dict[Digest, Found]:
         actions = self._store.actions
         for one in found.values():
             made = one.realisation
