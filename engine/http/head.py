@@ -35,6 +35,7 @@ _HOST: Final = re.compile(
 )
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _MOST_NAMES: Final = 1024
+_LONGEST_KEPT: Final = 256
 
 
 class Head:
@@ -78,12 +79,14 @@ class _Lines:
 
 
 _names: dict[bytes, str] = {}
+_hosts: set[str] = set()
+"""What was found to be one; clients ask for few."""
 
 
 def read_head(data: bytes, most_headers: int) -> Head:
     """Return the head that `data`, which ends with an empty line, is. Raises Failure."""
-    if data.count(b"\n") != data.count(b"\r\n") or data.count(b"\r") != data.count(b"\n"):
-        raise Failure(400, "a line of the head does not end with CR LF")
+    if data.count(b" ", 0, data.find(b"\r")) != 2:
+        raise Failure(400, "the request's line is not a method, a target and a version")
     lines = _Lines()
     parser = httptools.HttpRequestParser(lines)
     try:
@@ -107,8 +110,8 @@ def read_head(data: bytes, most_headers: int) -> Head:
     if "host" not in headers:
         if modern:
             raise Failure(400, "the Host header is missing")
-    elif not _HOST.fullmatch(headers["host"]):
-        raise Failure(400, "the Host header is not a host")
+    elif headers["host"] not in _hosts:
+        _check_host(headers["host"])
     connection = headers.get("connection")
     if connection is None:
         keep = modern
@@ -118,13 +121,28 @@ def read_head(data: bytes, most_headers: int) -> Head:
     return Head(method, lines.target, headers, _length(headers, modern), modern, keep)
 
 
+def _check_host(host: str) -> None:
+    if not _HOST.fullmatch(host):
+        raise Failure(400, "the Host header is not a host")
+    if len(_hosts) < _MOST_NAMES and len(host) < _LONGEST_KEPT:
+        _hosts.add(host)
+
+
+def _check_lines(data: bytes) -> None:
+    """Raise Failure for what the parser would take: other ends of lines, other blanks."""
+    if data.count(b"\n") != data.count(b"\r\n") or data.count(b"\r") != data.count(b"\n"):
+        raise Failure(400, "a line of the head does not end with CR LF")
+    if data.count(b" ", 0, data.find(b"\r")) != 2:
+        raise Failure(400, "the first line is not a method, a target and a version")
+
+
 def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for raw, value in pairs:
         name = _names.get(raw)
         if name is None:
             name = raw.decode("latin-1").lower()
-            if len(_names) < _MOST_NAMES:
+            if len(_names) < _MOST_NAMES and len(name) < _LONGEST_KEPT:
                 _names[raw] = name
         text = value.decode("latin-1")
         if name in headers:

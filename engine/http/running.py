@@ -21,6 +21,7 @@ from engine.healing import open_healed
 from engine.http.access import TOKENS, Access, Rules, is_local
 from engine.http.access_log import AccessLog
 from engine.http.adapters import speakers
+from engine.http.adapters.operations import totals
 from engine.http.observing import Observer, keep_writing, make_run
 from engine.http.reserve import Reserve
 from engine.http.server import Server
@@ -123,7 +124,7 @@ def _keep_house(plan: Plan) -> None:
 
     settings, config = plan.settings, plan.config
     with open_healed(plan.root, config, _say) as store:
-        reserve = Reserve(plan.root, settings.reserve)
+        reserve = Reserve(store.cas.primary.root, settings.reserve)
         keep_house(store, settings.quotas, config.policy.keep_days, reserve, plan.run)
 
 
@@ -161,7 +162,8 @@ def work(index: int, plan: Plan) -> None:
             share_local=settings.share_local,
         )
         stack.callback(service.close)
-        reserve = Reserve(plan.root, settings.reserve)
+        observer.totals = lambda: totals(service)
+        reserve = Reserve(store.cas.primary.root, settings.reserve)
         adapters = speakers(observer, reserve, workers=settings.workers, started=plan.started)
         server = Server(
             adapters,
@@ -185,6 +187,8 @@ async def _serve(
         nursery.start_soon(keep_writing, observer, log)
         nursery.start_soon(plan.board.receive, index, server.take)
         nursery.start_soon(_wait_for_end, server, nursery.cancel_scope, os.getppid())
+        if log is not None:
+            nursery.start_soon(_reopen, log)
         await server.run(plan.listeners)
         nursery.cancel_scope.cancel()
 
@@ -207,6 +211,13 @@ async def _wait_for_end(server: Server, scope: trio.CancelScope, parent: int) ->
                     scope.cancel()
                     return
                 server.end()
+
+
+async def _reopen(log: AccessLog) -> None:
+    """Open the log's file anew at each SIGHUP."""
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            await trio.to_thread.run_sync(log.reopen)
 
 
 def _raise_descriptors() -> None:

@@ -2,7 +2,7 @@
 
 ::
 
-    parent ── binds, forks, restarts who dies, passes SIGTERM on
+    parent ── binds, forks, restarts who dies, passes SIGTERM and SIGHUP on
       ├── worker 0 … N-1   a loop, a store and a service each
       └── janitor          quotas, garbage
 
@@ -132,7 +132,8 @@ class Supervisor:
     """Keeps `workers` copies of `work` running, and `others` beside them, until a signal ends it.
 
     `work` is called in a process of its own with the worker's number; its signals are as they are
-    by default, and it is to end after SIGTERM.
+    by default, and it is to end after SIGTERM; SIGHUP, which is passed on, is ignored until it
+    wants it.
     """
 
     work: Callable[[int], None]
@@ -176,8 +177,9 @@ class Supervisor:
             return
         code = 1
         try:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             child.work()
             code = 0
@@ -202,6 +204,10 @@ class Supervisor:
             number = signal.sigwait(_WATCHED)
         if number in (signal.SIGTERM, signal.SIGINT):
             self._end()
+        elif number == signal.SIGHUP:
+            for child in self._children:
+                if child.pid:
+                    os.kill(child.pid, signal.SIGHUP)
         self._reap()
         now = time.monotonic()
         for child in self._children:
