@@ -44,7 +44,7 @@ class Table(StrEnum):
     HEAT = "heat"
     """Digest → how often the blob was used, and since when that is counted."""
     REMOTE = "remote"
-    """Digest → a remote cache that has the blob, the size in bytes, and since when that is known."""
+    """Digest → a remote cache that has the blob, its size in bytes, since when that is known."""
     ORIGINS = "origins"
     """Action digest → the remote cache that its result came from, and whose signature it has."""
     META = "meta"

@@ -24,6 +24,7 @@ from store.roots import root_of
 from store.shelf import clear_shelf
 from store.store import Store, remove_tree
 from store.tiers import Form, Held, Tier
+from store.upstream import place
 
 BATCH: Final = 256
 """Files that are removed while the gate is closed once: some milliseconds."""
@@ -72,6 +73,8 @@ class Sweep:
                 self._prune(Table.DERIVED, self._derived)
                 self._prune(Table.ALIASES, self._alias)
                 self._prune(Table.OBSERVED, self._observed)
+                self._prune(Table.REMOTE, partial(self._place, limit))
+                self._prune(Table.ORIGINS, self._origin)
                 self._cache_entries()
             return
 
@@ -165,6 +168,17 @@ class Sweep:
         if len(kept) == len(rows):
             return value if rows else None
         return to_json(kept) if kept else None
+
+    def _place(self, limit: float, key: str, value: bytes) -> bytes | None:
+        known = place(value)
+        kept = known is not None and (key in self._closure.live or known.since >= limit)
+        return value if kept else None
+
+    def _origin(self, _key: str, value: bytes) -> bytes | None:
+        row = _json(value)
+        result = row.get("result") if isinstance(row, dict) else None
+        kept = isinstance(result, str) and self._result("", result.encode()) is not None
+        return value if kept else None
 
     def _is_used(self, digest: Digest) -> bool:
         """Say whether a blob came, or was used, since the census."""

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 from store.digest import Digest
 from store.objects import Entry
+from store.records import frozen
 
-UNKNOWN = -1
+UNKNOWN: Final = -1
 """The size of a blob of which only the digest is known."""
+
+
+@frozen
+class Place:
+    """A remote, by its address, that has a blob; the size in bytes, or `UNKNOWN`; since when that
+    is known (seconds since 1970). The rows of `Table.REMOTE`."""
+
+    remote: str
+    size: int
+    since: int
+
+    def encode(self) -> bytes:
+        """Return the row."""
+        return b"%d %d %s" % (self.size, self.since, self.remote.encode())
+
+    def fits(self, size: int | None) -> bool:
+        """Say whether the blob may be one of `size` bytes."""
+        return size is None or self.size in (size, UNKNOWN)
+
+
+def place(value: bytes | None) -> Place | None:
+    """Return what a row says; None where there is none, or it is empty or damaged."""
+    try:
+        size, since, remote = (value or b"").decode().split(" ", 2)
+        return Place(remote, int(size), int(since))
+    except ValueError:
+        return None
 
 
 class Upstream(Protocol):

@@ -35,6 +35,7 @@ from store.packing import digest_of, opened
 from store.roots import root_of
 from store.store import Store, remove_tree
 from store.tiers import EPOCH_NS, EXECUTABLE_MODE, FILE_MODE, FILES, Form, Held, Tier, form_of
+from store.upstream import place
 
 _BAD: Final = "its bytes are not what its name says"
 
@@ -232,10 +233,16 @@ class _Checker:
     def _has(self, entry: Entry) -> bool:
         match entry:
             case File(digest, size):
-                return self._there(digest, size)
+                return self._there(digest, size) or self._is_upstream(digest, size)
             case Directory(digest):
                 return self._has_tree(digest)
         return True
+
+    def _is_upstream(self, digest: Digest, size: int | None = None) -> bool:
+        """Say whether the blob is known to be at a remote, where it is fetched when it is needed;
+        nobody is asked."""
+        known = place(self._store.index.get(Table.REMOTE, digest))
+        return known is not None and known.fits(size)
 
     # entries
 
@@ -275,7 +282,8 @@ class _Checker:
             result = ActionResult.decode(data)
         except BnError as error:
             return f"names what is no result: {error.message}"
-        if not self._has_tree(result.outputs) or not self._there(result.log):
+        has_log = self._there(result.log) or self._is_upstream(result.log)
+        if not self._has_tree(result.outputs) or not has_log:
             return "names a result whose outputs are not all there"
         return None
 

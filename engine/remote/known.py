@@ -7,17 +7,8 @@ from collections.abc import Iterable
 
 from store.digest import Digest
 from store.index import Table, Write
-from store.records import frozen
 from store.store import Store
-from store.upstream import UNKNOWN
-
-
-@frozen
-class Place:
-    """A remote, by its address, that has a blob; the size in bytes, or `UNKNOWN`."""
-
-    remote: str
-    size: int
+from store.upstream import UNKNOWN, Place, place
 
 
 class Known:
@@ -41,9 +32,8 @@ class Known:
         before = self.get(digest)
         if before is not None and before.remote == remote and size in (before.size, UNKNOWN):
             return
-        self._new[digest] = Place(remote, size)
-        now = int(time.time())
-        self._store.actions.also((Table.REMOTE, digest, b"%d %d %s" % (size, now, remote.encode())))
+        self._new[digest] = new = Place(remote, size, int(time.time()))
+        self._store.actions.also((Table.REMOTE, digest, new.encode()))
 
     def is_gone(self, digest: Digest) -> bool:
         """Say whether a blob turned out not to be where it was said to be."""
@@ -67,12 +57,3 @@ class Known:
             for digest, there in found.items()
             if there.remote in wanted and digest not in self._gone
         }
-
-
-def place(value: bytes | None) -> Place | None:
-    """Return what a row says; None where there is none, or it is empty or damaged."""
-    try:
-        size, _, remote = (value or b"").decode().split(" ", 2)
-        return Place(remote, int(size))
-    except ValueError:
-        return None

@@ -88,9 +88,7 @@ class Remotes:
         if self._off:
             return False
         there = self._known.get(digest)
-        if there is None or (size is not None and there.size not in (size, UNKNOWN)):
-            return False
-        return self._is_readable(there.remote)
+        return there is not None and there.fits(size) and self._is_readable(there.remote)
 
     def bring(self, entries: Iterable[Entry]) -> None:
         """Fetch what is missing here of the files in `entries` and below them."""
