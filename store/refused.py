@@ -27,29 +27,6 @@ def pair(action: Digest, outputs: Digest) -> Digest:
     return digest_bytes(f"{action} {outputs}".encode())
 
 
-class Refused:
-    """What is refused at `root`, read again when somebody added to it."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._path = f"{root}/{NAME}"
-        self._size = -1
-        self._digests: frozenset[Digest] = frozenset()
-
-    def now(self) -> frozenset[Digest]:
-        """Return what is refused; one stat(2) where nothing changed. Raises HostError."""
-        try:
-            size = os.stat(self._path).st_size
-        except FileNotFoundError:
-            size = 0
-        except OSError as error:
-            raise host_error(error, "cannot read what is refused") from error
-        if size != self._size:
-            self._digests = read_refused(self._root) if size else frozenset()
-            self._size = size
-        return self._digests
-
-
 def read_refused(root: Path) -> frozenset[Digest]:
     """Return the digests that the store at `root` refuses; raises HostError."""
     try:

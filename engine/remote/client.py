@@ -174,6 +174,16 @@ class Client:
             stored += number
         return stored
 
+    async def taint(self, bad: Sequence[Digest], seconds: float) -> int:
+        """Let it drop and refuse what is bad, and return how many entries went."""
+        body = json.dumps({"digests": list(bad)}).encode()
+        headers = {"content-type": "application/json"}
+        answer = parse(await self._stored("POST", "taint", body, headers, seconds))
+        removed = answer.get("removed")
+        if not isinstance(removed, list):
+            raise Lie("it does not say what it dropped")
+        return len(removed)
+
     # inside
 
     async def _each(
@@ -202,9 +212,10 @@ class Client:
         path: str,
         body: bytes | Callable[[], AsyncIterator[bytes]],
         headers: Mapping[str, str],
+        patience: float = STORE_SECONDS,
     ) -> bytes:
         with _told():
-            async with self._answer(method, path, body, headers, STORE_SECONDS) as parts:
+            async with self._answer(method, path, body, headers, patience) as parts:
                 return await _whole(parts)
 
     @contextlib.asynccontextmanager

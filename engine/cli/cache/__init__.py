@@ -10,6 +10,7 @@ from engine.cli.lazy import LazyGroup
 
 COMMANDS: Final = {
     "stat": "show hit rates and the time that they saved",
+    "taint": "list all that was built from a bad entry",
 }
 """Every sub-command with its one-line help; its module has its name."""
 

@@ -15,8 +15,9 @@ import trio
 from attrs import define, field, frozen
 
 from engine.http.bn.local import adopt
+from engine.http.bn.refusals import holds_refused, is_refused, refused_in
 from engine.http.bn.requests import JSON, MISS, answer, candidates_in, digests_in, json_in
-from engine.http.bn.rows import REALISATION, RESULT, portions, under
+from engine.http.bn.rows import REALISATION, RESULT, portions
 from engine.http.bn.walk import MISSING_MOST, Known, Walk, document
 from engine.http.candidates import (
     MOST,
@@ -149,18 +150,25 @@ class Results:
     ) -> dict[Digest, list[Found]]:
         """Return what is under keys, of results only those that are whole."""
         found: dict[Digest, list[Found]] = {}
+        bad = refused_in(service, name_space)
         for some in portions(keys):
             for key, rows in _rows(service, name_space, kind, some).items():
                 for each in list(rows.values())[:MOST]:
                     candidate = await self._document(service, kind, each[0])
-                    if candidate is not None and candidate.key == key:
+                    good = candidate is not None and not is_refused(candidate, bad)
+                    if candidate is not None and good and candidate.key == key:
                         found.setdefault(key, []).append(Found(candidate, each))
             await trio.lowlevel.checkpoint()
         if kind == RESULT and found:
             walk = Walk(service, name_space, self.known)
             await _add(walk, [one.candidate for each in found.values() for one in each])
             found = {
-                key: [one for one in each if not _missing(walk, one.candidate)]
+                key: [
+                    one
+                    for one in each
+                    if not _missing(walk, one.candidate)
+                    and not holds_refused(walk, one.candidate, bad)
+                ]
                 for key, each in found.items()
             }
         service.entries.used(row for each in found.values() for one in each for row in one.rows)
@@ -187,6 +195,7 @@ class Results:
         walk = Walk(service, name_space, self.known)
         await _add(walk, [result for one in candidates for result in _results_of(one)])
         refused, whole = [], list[Candidate]()
+        bad = refused_in(service, name_space)
         for one in candidates:
             missing = {
                 digest: None for result in _results_of(one) for digest in _missing(walk, result)
@@ -194,6 +203,8 @@ class Results:
             if missing:
                 some = list(missing)[:MISSING_MOST]
                 refused.append(Refused(one.key, "blobs that it names are not there", some))
+            elif any(holds_refused(walk, each, bad) for each in (one, *one.results)):
+                refused.append(Refused(one.key, "it was found to be bad", []))
             else:
                 whole.append(one)
         plan = _Plan(service, name_space)
@@ -220,8 +231,9 @@ class _Plan:
         """Add candidates of a kind; return those that would be one too many under their key."""
         keys = dict.fromkeys(one.key for one in candidates if (kind, one.key) not in self._under)
         self._under.update({(kind, key): set() for key in keys})
-        found = under(self._service, self._name_space, kind, keys)
-        for key, rows in found.items():
+        found = self._service.entries.find_under(self._name_space, kind, keys)
+        for key in keys:
+            rows = found.get(key, {})
             self._under[kind, key].update(row.digest for row in rows.values())
             self._keys.update((kind, name) for name in rows)
         return [one for one in candidates if not self._take(one)]
@@ -268,8 +280,8 @@ def _rows(
 ) -> dict[Digest, dict[Digest, list[Row]]]:
     """Return rows by key and the digest that they name, the oldest first."""
     found: dict[Digest, dict[Digest, list[Row]]] = {}
-    for key, rows in under(service, name_space, kind, keys).items():
-        by_digest = found.setdefault(key, {})
+    for key, rows in service.entries.find_under(name_space, kind, keys).items():
+        by_digest = found.setdefault(Digest(key), {})
         for row in sorted(rows.values(), key=lambda row: row.stored):
             by_digest.setdefault(row.digest, []).append(row)
     return found

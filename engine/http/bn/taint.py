@@ -1,16 +1,22 @@
-"""What is bad is removed: a blob, and every result and realisation that it is part of."""
+"""What is bad is removed, and refused from then on: a blob, and all results and realisations that
+it is part of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from engine.http.bn.requests import answer, digest_of, json_in
+import trio
+
+from engine.http.bn.refusals import holds_refused, refuse_in
+from engine.http.bn.requests import DIGESTS_MOST, answer, digest_of, json_in
 from engine.http.bn.rows import BLOB, REALISATION, RESULT
 from engine.http.bn.walk import Known, Walk, document
 from engine.http.candidates import Candidate, parsed
 from engine.http.message import Failure, Request, Response
 from store.digest import Digest
+from store.errors import BnError
+from store.refused import pair
 
 if TYPE_CHECKING:
     from engine.http.service import Service
@@ -19,20 +25,18 @@ if TYPE_CHECKING:
 _PORTION: Final = 200
 """Candidates that are looked through at a time."""
 
-_Keyed = tuple[str, str, "Row"]
+_FORM: Final = '{"digest": …} or {"digests": […]}'
+
+_Keyed = tuple[str, str, "Row", Candidate | None]
 
 
 async def taint(request: Request, service: Service, *, known: Known) -> Response:
-    """Remove what has the digest, is stored under it, or consists of it."""
-    value = await json_in(request, 4096)
-    match value:
-        case {"digest": str(text), **rest} if not rest:
-            bad = digest_of(text)
-        case _:
-            raise Failure(400, "the body has another form", '{"digest": …}')
+    """Remove what has one of the digests, is stored under it, or consists of it, and refuse it."""
+    bad = frozenset(_digests(await json_in(request, 4 * 2**20)))
     name_space = request.name_space
+    await _refuse(service, name_space, bad)
     found: list[_Keyed] = []
-    some: list[_Keyed] = []
+    some: list[tuple[str, str, Row]] = []
     for kind in (RESULT, REALISATION):
         for key, row in service.entries.each(name_space, kind):
             some.append((kind, key, row))
@@ -40,39 +44,57 @@ async def taint(request: Request, service: Service, *, known: Known) -> Response
                 found += await _naming(service, name_space, known, bad, some)
                 some = []
     found += await _naming(service, name_space, known, bad, some)
-    blob = service.entries.find(name_space, BLOB, bad)
-    if blob is not None:
-        found.append((BLOB, bad, blob))
-    for kind, key, _ in found:
+    candidates = [one for *_, one in found if one is not None]
+    more = {digest for one in candidates for digest in (one.digest, pair(one.action, one.outputs))}
+    await _refuse(service, name_space, more)
+    blobs = service.entries.find_many(name_space, BLOB, bad)
+    found += [(BLOB, digest, row, None) for digest, row in blobs.items()]
+    for kind, key, *_ in found:
         await service.remove(name_space, kind, key)
     removed = [
         {"kind": kind, "key": key.partition("/")[0], "digest": row.digest}
-        for kind, key, row in found
+        for kind, key, row, _ in found
     ]
     return answer({"removed": removed})
 
 
+def _digests(value: Any) -> Iterable[Digest]:
+    match value:
+        case {"digest": str(text), **rest} if not rest:
+            return [digest_of(text)]
+        case {"digests": list(texts), **rest} if not rest:
+            if len(texts) > DIGESTS_MOST:
+                raise Failure(413, f"{len(texts)} digests in a request", f"at most {DIGESTS_MOST}")
+            if all(isinstance(text, str) for text in texts):
+                return map(digest_of, texts)
+    raise Failure(400, "the body has another form", _FORM)
+
+
+async def _refuse(service: Service, name_space: str, digests: Iterable[Digest]) -> None:
+    try:
+        await trio.to_thread.run_sync(refuse_in, service, name_space, sorted(digests), "tainted")
+    except BnError as error:
+        raise Failure(507, error.message, error.hint) from error
+
+
 async def _naming(
-    service: Service, name_space: str, known: Known, bad: Digest, some: Sequence[_Keyed]
+    service: Service,
+    name_space: str,
+    known: Known,
+    bad: frozenset[Digest],
+    some: Sequence[tuple[str, str, Row]],
 ) -> list[_Keyed]:
     """Return those of some candidates that are bad, or name what is."""
     walk = Walk(service, name_space, known)
-    candidates: list[tuple[_Keyed, Candidate | None]] = []
-    for one in some:
-        kind, _, row = one
+    candidates: list[_Keyed] = []
+    for kind, key, row in some:
         data = await document(service, row)
-        candidates.append((one, None if data is None else parsed(data, kind)))
-    await walk.add(found.outputs for _, found in candidates if found is not None)
+        candidates.append((kind, key, row, None if data is None else parsed(data, kind)))
+    await walk.add(found.outputs for *_, found in candidates if found is not None)
     return [
-        one
-        for one, found in candidates
-        if bad in (one[1].partition("/")[0], one[2].digest)
-        or (found is not None and _names(walk, found, bad))
+        (kind, key, row, found)
+        for kind, key, row, found in candidates
+        if key.partition("/")[0] in bad
+        or row.digest in bad
+        or (found is not None and (found.action in bad or holds_refused(walk, found, bad)))
     ]
-
-
-def _names(walk: Walk, found: Candidate, bad: Digest) -> bool:
-    if bad in (found.action, found.outputs, found.log):
-        return True
-    below = (walk.below[tree] for tree in walk.all_below([found.outputs]))
-    return any(bad in one.trees or any(bad == blob for blob, _ in one.blobs) for one in below)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -421,30 +422,66 @@ async def test_what_others_have_in_the_store_is_not_shared(store: Store) -> None
             assert missing["missing"] == [digest_bytes(data)]
 
 
-async def test_what_is_bad_is_removed_with_all_that_names_it(store: Store) -> None:
-    for choose in (
-        lambda one: one.action,
-        lambda one: one.result.digest(),
-        lambda one: one.tree,
-        lambda one: digest_bytes(one.trees[1]),
-        lambda one: digest_bytes(one.files[0]),
-    ):
-        one, two = Sample("one"), Sample("two")
-        async with served(store) as client:
-            await stored(client, one, two)
-            await put(client, "realisations", one.realised("ci"), two.realised())
-            answer = await client.post("/bn/v1/taint", json={"digest": choose(one)})
-            removed = answer.json()["removed"]
-            assert {"kind": "action", "key": one.action, "digest": one.result.digest()} in removed
-            found = await asked(client, "actions:get", one.action, two.action)
-            assert set(found["actions"]) == {two.action}
-            found = await asked(client, "realisations:get", one.recipe, two.recipe)
-            assert set(found["realisations"]) == {two.recipe}
+BAD: dict[str, Callable[[Sample], Digest]] = {
+    "action": lambda one: one.action,
+    "result": lambda one: one.result.digest(),
+    "outputs": lambda one: one.tree,
+    "tree": lambda one: digest_bytes(one.trees[1]),
+    "blob": lambda one: digest_bytes(one.files[0]),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_what_is_bad_is_removed_with_all_that_names_it(store: Store, what: str) -> None:
+    one, two = Sample("one"), Sample("two")
+    bad = BAD[what](one)
+    async with served(store) as client:
+        await stored(client, one, two)
+        await put(client, "realisations", one.realised("ci"), two.realised())
+        answer = await client.post("/bn/v1/taint", json={"digest": bad})
+        removed = answer.json()["removed"]
+        assert {"kind": "action", "key": one.action, "digest": one.result.digest()} in removed
+        found = await asked(client, "actions:get", one.action, two.action)
+        assert set(found["actions"]) == {two.action}
+        found = await asked(client, "realisations:get", one.recipe, two.recipe)
+        assert set(found["realisations"]) == {two.recipe}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_what_is_bad_is_refused_from_then_on(store: Store, what: str) -> None:
+    one, two = Sample("one"), Sample("two")
+    async with served(store) as client:
+        await stored(client, one)
+        await client.post("/bn/v1/taint", json={"digests": [BAD[what](one)]})
+    async with served(store) as client:
+        await put_blobs(client, [*one.blobs, *two.blobs])
+        for name, candidate in (("actions", one.candidate()), ("realisations", one.realised())):
+            said = await put(client, name, candidate)
+            assert said["stored"] == 0
+            assert "bad" in said["refused"][0]["error"]
+        await put_blobs(client, [b"another log"])
+        document = {**one.result.document(), "log": digest_bytes(b"another log")}
+        said = await put(client, "actions", {"result": document, "signatures": []})
+        assert said["stored"] == 0
+        assert (await put(client, "actions", two.candidate()))["stored"] == 1
+        # elsewhere it may be what is wanted
+        await stored(client, one, base="/ns/other")
+        assert await asked(client, "actions:get", one.action) == {"actions": {}}
+
+
+async def test_what_this_store_built_and_is_bad_is_not_shared(store: Store) -> None:
+    result, realisation = built_here(store, "one")
+    async with served(store, share_local=True) as client:
+        await client.post("/bn/v1/taint", json={"digests": [digest_bytes(b"built one")]})
+        assert await asked(client, "actions:get", result.action) == {"actions": {}}
+        answer = await asked(client, "realisations:get", realisation.recipe)
+        assert answer == {"realisations": {}}
 
 
 async def test_only_good_requests_taint(store: Store) -> None:
     async with served(store) as client:
-        bodies: list[Any] = [{}, {"digest": 1}, {"digest": "x"}, {"digest": ABSENT, "more": 1}, []]
+        bodies: list[Any] = [{"digests": [1]}, {"digests": ["x"]}, {"digests": ABSENT}]
+        bodies += [{}, {"digest": 1}, {"digest": "x"}, {"digest": ABSENT, "more": 1}, []]
         for body in bodies:
             assert (await client.post("/bn/v1/taint", json=body)).status_code == 400
         assert (await client.post("/bn/v1/taint", json={"digest": ABSENT})).json() == {
