@@ -27,6 +27,9 @@ SMALL: Final = 128 * 1024
 CHECKED_KEPT: Final = 65536
 """Files of which it is remembered that they were checked."""
 
+SEEN_KEPT: Final = 200_000
+"""Objects of which it is remembered that they are there."""
+
 CHUNK: Final = 2**20
 
 
@@ -39,6 +42,7 @@ class Opener:
         self._most = hot_bytes
         self._cas = cas
         self._hot: OrderedDict[Digest, bytes] = OrderedDict()
+        self._seen: set[Digest] = set()
         self._checked: OrderedDict[tuple[int, int, int, int], None] = OrderedDict()
 
     def at_once(self, row: Row) -> Stored | None:
@@ -77,6 +81,27 @@ class Opener:
         """Keep what the CAS notes of uses, for builds, from growing for ever."""
         if len(self._cas.uses) > CHECKED_KEPT:
             self._cas.uses.clear()
+
+    def has(self, row: Row) -> bool:
+        """Say whether a row's bytes are there. The row was read just now: it goes before an object
+        does, so one that was there once need not be looked for again."""
+        digest = row.digest
+        if digest in self._seen or digest in self._hot:
+            return True
+        for tier in self._cas.tier_set.readable():
+            if not tier.durable or tier.table is None:
+                continue
+            found = self._cas.tier_set.attempt(tier, tier.table.look, digest, 0.0)
+            if found is not None and found.size == row.size:
+                if len(self._seen) >= SEEN_KEPT:
+                    self._seen.clear()
+                self._seen.add(digest)
+                return True
+        return self.size_of(digest) == row.size
+
+    def lost(self, digest: Digest) -> None:
+        """Look for an object again that was not to be had."""
+        self._seen.discard(digest)
 
     def size_of(self, digest: Digest) -> int | None:
         """Return how large a blob of a durable tier is, None where it is not there; no use of it

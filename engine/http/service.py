@@ -145,6 +145,7 @@ class Service:
             found = None
         if found is None:
             self.counts.misses += 1
+            self._opener.lost(row.digest)
             with contextlib.suppress(BnError):
                 self._committer.forget(row)
             return None
@@ -181,10 +182,9 @@ class Service:
             for key in wanted
         )
 
-    def size_of(self, digest: Digest) -> int | None:
-        """Return how large a blob of the store is, whoever has it; None where its bytes are not
-        there. No use is noted."""
-        return self._opener.size_of(digest)
+    def has(self, row: Row) -> bool:
+        """Say whether the bytes are in the store of a row that was read just now."""
+        return self._opener.has(row)
 
     async def each(
         self, name_space: str, kind: str, prefix: str = ""

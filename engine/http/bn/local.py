@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from engine.http.bn.rows import BLOB, REALISATION, RESULT, is_here
+from engine.http.bn.rows import BLOB, REALISATION, RESULT
 from engine.http.message import DEFAULT_NAME_SPACE
 from store.digest import Digest
 from store.entries import Put, Vanished
 from store.errors import BnError
 from store.index import Table
 from store.objects import ActionResult, Directory, File, Realisation
+from store.reaping import still_there
 
 if TYPE_CHECKING:
     from engine.http.service import Service
@@ -49,8 +50,9 @@ def _adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest])
                     puts.setdefault((one.kind, one.key), one)
                 if len(puts) > _MOST:
                     break
+            there = partial(still_there, store.cas)
             if puts:
-                service.entries.put([*puts.values()], service.quotas, partial(is_here, service))
+                service.entries.put([*puts.values()], service.quotas, there)
             return bool(puts)
     except (BnError, Vanished):
         return False

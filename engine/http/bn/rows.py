@@ -28,20 +28,4 @@ def held(service: Service, name_space: str, digests: Iterable[Digest]) -> dict[D
     """Return the rows of those blobs that are in a name space and whose bytes are in the store;
     this is a use of them."""
     rows = service.entries.find_many(name_space, BLOB, digests)
-    return {Digest(key): row for key, row in rows.items() if is_here(service, row.digest)}
-
-
-def is_here(service: Service, digest: Digest) -> bool:
-    """Say whether a blob's bytes are in the store, whoever has it."""
-    return service.size_of(digest) is not None
-
-
-def under(
-    service: Service, name_space: str, kind: str, keys: Iterable[Digest]
-) -> dict[Digest, dict[str, Row]]:
-    """Return rows of candidates by key, and by what each is called; nothing is noted."""
-    return {
-        key: rows
-        for key in keys
-        if (rows := dict(service.entries.each(name_space, kind, f"{key}/")))
-    }
+    return {Digest(key): row for key, row in rows.items() if service.has(row)}
