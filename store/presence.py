@@ -37,6 +37,14 @@ def blobs_under(cas: Cas, entry: Entry) -> list[Blob]:
     return list(found)
 
 
+def is_whole(cas: Cas, tree: Digest) -> bool:
+    """Say whether all of a tree is in the store's own tiers. Raises as reading the trees does."""
+    return all(
+        cas.is_here(digest, None if size < 0 else size)
+        for digest, size, _ in blobs_under(cas, Directory(tree))
+    )
+
+
 def present(cas: Cas, blobs: Iterable[Blob], known: Container[Digest] = ()) -> bool:
     """Say whether all of `blobs` are in a durable tier, untouched; being asked for is a use.
 

@@ -29,9 +29,8 @@ from engine.units import show_duration
 from store import spans
 from store.digest import Digest
 from store.errors import ACTION_FAILED, INTERRUPTED, OK, InputError
-from store.objects import File
+from store.presence import is_whole
 from store.store import Store
-from store.trees import walk
 
 RESULT_LINK = "result"
 
@@ -127,7 +126,7 @@ def _deliver(
         where = str(target)
     elif no_link:
         where = str(store.cas.path(tree))
-    elif asked.download == "minimal" and not _is_here(store, tree):
+    elif asked.download == "minimal" and not is_whole(store.cas, tree):
         _unlink(Path(RESULT_LINK))
         where = "not fetched"
     else:
@@ -142,15 +141,6 @@ def _deliver(
         with spans.span("record"):
             _record(store, report, links, tree, as_json, where)
     return OK
-
-
-def _is_here(store: Store, tree: Digest) -> bool:
-    """Say whether all files of a tree are in this store."""
-    return all(
-        store.cas.is_here(entry.digest, entry.size)
-        for _, entry in walk(store.cas, tree)
-        if isinstance(entry, File)
-    )
 
 
 def _unlink(link: Path) -> None:

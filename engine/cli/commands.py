@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "store": "look after what is kept",
     "serve": "share results over HTTP",
     "cache": "show what the caches are good for",
+    "push": "give results to remote caches",
+    "pull": "take results from remote caches",
     "mount": "show the store as a file system",
     "unmount": "end a mount of the store",
     "key": "make and show keys that sign what is built",

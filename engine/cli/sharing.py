@@ -7,8 +7,11 @@ from typing import Final
 from engine.cli.asking import note
 from engine.cli.console import given_up_line
 from engine.remote.remotes import Remotes
+from engine.session import ISOLATION, Request
 from engine.timeline.events import Event, RemoteGivenUp
 from engine.timeline.log import append
+from executors.base import HERMETIC
+from store.errors import InputError
 from store.store import Store
 
 QUIET_SECONDS: Final = 1.0
@@ -22,9 +25,8 @@ def end_uploads(store: Store, build: str) -> None:
     remotes = store.cas.upstream
     if not isinstance(remotes, Remotes):
         return
-    waiting, _, _ = remotes.given()
     try:
-        if waiting and not remotes.wait_for_uploads(QUIET_SECONDS):
+        if not remotes.wait_for_uploads(QUIET_SECONDS):
             waiting, _, _ = remotes.given()
             note(f"uploading {waiting} results")
             remotes.wait_for_uploads(LONGEST_SECONDS - QUIET_SECONDS)
@@ -34,6 +36,18 @@ def end_uploads(store: Store, build: str) -> None:
         if waiting + lost:
             total = waiting + taken + lost
             note(f"{waiting + lost} of {total} results were not uploaded; bn push tries again")
+
+
+def remotes_of(store: Store, asked: Request) -> Remotes:
+    """Return the remote caches of a store for a command about them; raises InputError."""
+    remotes = store.cas.upstream
+    if not isinstance(remotes, Remotes):
+        raise InputError(
+            "no remote cache is configured", "name one in bn.toml under [[cache.remotes]]: url"
+        )
+    if ISOLATION[asked.executor] != HERMETIC:
+        raise InputError("what ran without isolation is not shared")
+    return remotes
 
 
 def tell_events(remotes: Remotes) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -32,6 +33,11 @@ class Loop:
         except trio.RunFinishedError:
             future.cancel()
         return future
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call `function` in the loop, after what came before by this way or by `submit`."""
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(function)
 
     def is_mine(self) -> bool:
         """Say whether the caller runs in this loop: it must not wait for it."""

@@ -172,7 +172,7 @@ class Remotes:
     def give(self, items: Iterable[object]) -> None:
         """Upload results (`uploads.Item`) beside all else."""
         network = self._started()
-        network.loop.submit(functools.partial(network.add, list(items)))
+        network.loop.soon(functools.partial(network.add, list(items)))
 
     def given(self) -> tuple[int, int, int]:
         """Return how many results wait to be uploaded, were, and were refused by some remote."""
@@ -312,7 +312,7 @@ class _Network:
         """End the loop and all that goes on in it."""
         self.loop.close()
 
-    async def add(self, items: list[object]) -> None:
+    def add(self, items: list[object]) -> None:
         """Put results in line to be uploaded, which goes on by itself."""
         self.uploader.add(items)  # type: ignore[arg-type]
         if not self._uploading:
