@@ -16,12 +16,14 @@ again from the blobs: of a damaged environment every row is saved whose check is
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from store.ballast import Ballast
 from store.digest import Digest
 from store.entry_rows import (
     SLOTS,
@@ -36,10 +38,11 @@ from store.entry_rows import (
     usage_of,
 )
 from store.entry_tables import ORPHANS, PORTION, REFS, ROWS, TABLES, USAGE, Tables
-from store.environment import Environment, check
-from store.errors import IntegrityError
-from store.object_table import Uses
+from store.environment import Environment, check, error_number
+from store.errors import HostError, IntegrityError, NoSpace
+from store.object_table import LEAST_FREE, Uses
 from store.pages import DATA, found_values
+from store.room import free_bytes
 
 __all__ = ["Entries", "Put", "Row", "Usage", "Vanished", "mend"]
 
@@ -70,6 +73,9 @@ class Entries:
         self._environment = Environment(self.path, TABLES, WHAT, HINT, readonly=readonly)
         self._readonly = readonly
         self._uses = Uses(f"{self.path}/uses", SLOTS)
+        self._ballast = Ballast(self.path / "ballast")
+        if not readonly:
+            self._ballast.take_in()
 
     def check(self) -> None:
         """Read all of the tables; raises IntegrityError where they are damaged."""
@@ -209,7 +215,7 @@ class Entries:
             gone = tables.make_room(quotas or {})
             tables.finish()
 
-        self._environment.change(change)
+        self._change(change)
         return rows, gone
 
     def remove(self, rows: Iterable[Row]) -> Usage:
@@ -219,7 +225,8 @@ class Entries:
     def evict(self, name_space: str, size: int) -> Usage:
         """Remove what was used longest ago until a name space has at most `size` bytes, and return
         what that was."""
-        gone = Usage()
+        entries = freed = 0
+        gone = Usage(1)
 
         def change(transaction: Any) -> None:
             nonlocal gone
@@ -227,8 +234,10 @@ class Entries:
             gone = tables.evict(name_space, size)
             tables.finish()
 
-        self._environment.change(change)
-        return gone
+        while gone.entries and self.usage(name_space).bytes > size:
+            self._change(change, frees=True)
+            entries, freed = entries + gone.entries, freed + gone.bytes
+        return Usage(entries, freed)
 
     def expire(self, before: float) -> Usage:
         """Remove rows that were last used before a time (seconds since 1970)."""
@@ -257,7 +266,7 @@ class Entries:
             for digest in settled:
                 transaction.delete(bytes.fromhex(digest), db=table)
 
-        self._environment.change(change)
+        self._change(change, frees=True)
         return left
 
     def unnamed(
@@ -270,9 +279,28 @@ class Entries:
             refs = self._environment.handle(REFS)
             remove([d for d in names if transaction.get(bytes.fromhex(d), db=refs) is None])
 
-        self._environment.change(change)
+        self._change(change, frees=True)
 
     # inside
+
+    def _change(self, change: Callable[[Any], None], *, frees: bool = False) -> None:
+        """Change something in one transaction; what frees room in the end may use the ballast for
+        that. Raises NoSpace where the disk is full."""
+        try:
+            self._environment.change(change)
+            if frees:
+                self._ballast.take_in()
+        except HostError as error:
+            if not self._is_full(error):
+                raise
+            if not frees or not self._ballast.drop():
+                raise NoSpace(error.message, error.hint) from error
+            self._environment.change(change)
+
+    def _is_full(self, error: HostError) -> bool:
+        number = error_number(error.__cause__)
+        full = number == errno.EIO and free_bytes(self.path) < LEAST_FREE
+        return full or number in (errno.ENOSPC, errno.EDQUOT)
 
     def _note(self, name: bytes) -> None:
         if not self._readonly:
@@ -296,7 +324,7 @@ class Entries:
             gone = Usage(entries, size)
 
         if names:
-            self._environment.change(change)
+            self._change(change, frees=True)
         return gone
 
     def _scan(self, table: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -31,6 +32,9 @@ LOW_WATER: Final = 0.95
 
 PORTION: Final = 1024
 """Rows that are looked at, or removed, at a time."""
+
+LONGEST: Final = 4 * PORTION
+"""Rows that are evicted in one transaction, but for the rest of a portion."""
 
 _COUNT: Final = struct.Struct("<Q")
 
@@ -90,26 +94,29 @@ class Tables:
         return Usage(entries, size)
 
     def evict(self, name_space: str, most: int) -> Usage:
-        """Remove what was used longest ago until at most `most` bytes are left."""
+        """Remove what was used longest ago until at most `most` bytes are left, or `LONGEST` rows
+        went: others wait to write."""
         space, entries, size = name_space.encode(), 0, 0
         after = prefix = start(name_space)
-        while self._now(space)[1] > most:
+        while self._now(space)[1] > most and entries < LONGEST:
             portion = self._oldest(after, prefix)
             if not portion:
                 break
-            after = portion[-1][0] + b"\0"
-            for where, name in portion:
+            last = portion[-1][0]
+            after = last + b"\0"
+            while portion and self._now(space)[1] > most:
+                where, name = heapq.heappop(portion)
                 row = self.row(name)
                 used = self._uses.of(slot(name))
                 if row is None or place(name, row.used) != where:
                     self._transaction.delete(where, db=self._order)
                 elif used > row.used:
-                    self._move(name, row, used)
+                    moved = self._move(name, row, used)
+                    if moved <= last:
+                        heapq.heappush(portion, (moved, name))
                 else:
                     self.remove(name)
                     entries, size = entries + 1, size + row.size
-                    if self._now(space)[1] <= most:
-                        break
         return Usage(entries, size)
 
     def finish(self) -> None:
@@ -129,12 +136,14 @@ class Tables:
             found.append((bytes(where), bytes(name)))
         return found
 
-    def _move(self, name: bytes, row: Row, used: float) -> None:
-        """Give a row its last use, as others noted it."""
+    def _move(self, name: bytes, row: Row, used: float) -> bytes:
+        """Give a row its last use, as others noted it; return where it stands in the order now."""
         value = self._transaction.get(name, db=self._rows)
         self._transaction.delete(place(name, row.used), db=self._order)
-        self._transaction.put(place(name, used), name, db=self._order)
+        moved = place(name, used)
+        self._transaction.put(moved, name, db=self._order)
         self._transaction.put(name, with_use(name, value, used), db=self._rows)
+        return moved
 
     def _drop(self, name: bytes, row: Row) -> None:
         self._transaction.delete(place(name, row.used), db=self._order)
