@@ -12,7 +12,7 @@ threads. A process has one service of its own, made after it was forked.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
@@ -321,14 +321,18 @@ class Service:
         """Take a body as it comes; a large one is written by threads, in large parts."""
         parts: list[bytes] = []
         waiting = 0
-        async for part in body:
-            waiting += len(part)
-            if most is not None and incoming.size + waiting > most:
+        coming = aiter(body)
+        try:
+            async for part in coming:
+                waiting += len(part)
                 check_size(incoming.size + waiting, most)
-            parts.append(part)
-            if waiting >= CHUNK or (incoming.size == 0 and waiting > LARGEST):
-                await self._threaded(incoming.write, b"".join(parts))
-                parts, waiting = [], 0
+                parts.append(part)
+                if waiting >= CHUNK or (incoming.size == 0 and waiting > LARGEST):
+                    await self._threaded(incoming.write, b"".join(parts))
+                    parts, waiting = [], 0
+        finally:
+            if isinstance(coming, AsyncGenerator):
+                await coming.aclose()
         if not parts:
             return
         data = parts[0] if len(parts) == 1 else b"".join(parts)
