@@ -226,11 +226,11 @@ class Live:
         return found
 
     def memory(self) -> int:
-        """Return the bytes of memory that its processes have for themselves alone."""
+        """Return the bytes of memory that its processes have, without those of files."""
         whole = 0
         for pid in self.pids():
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith(("Private_Dirty:", "Private_Clean:")):
+                if line.startswith("Anonymous:"):
                     whole += int(line.split()[1]) * 1024
         return whole
 
