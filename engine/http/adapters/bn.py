@@ -34,7 +34,7 @@ class Bn:
 
     def __init__(self) -> None:
         results = Results()
-        self._plain: Mapping[str, Mapping[str, tuple[Scope, Plain]]] = {
+        self.plain: Mapping[str, Mapping[str, tuple[Scope, Plain]]] = {
             "blobs:missing": {"POST": (Scope.READ, missing_blobs)},
             "blobs:get": {"POST": (Scope.READ, get_blobs)},
             "blobs:put": {"POST": (Scope.WRITE, put_blobs)},
@@ -51,7 +51,7 @@ class Bn:
         find_result = partial(results.get, kind=RESULT)
         find_realisation = partial(results.get, kind=REALISATION)
         find_closure = partial(get_closure, known=results.known)
-        self._by_digest: Mapping[str, Mapping[str, tuple[Scope, ByDigest]]] = {
+        self.by_digest: Mapping[str, Mapping[str, tuple[Scope, ByDigest]]] = {
             "blobs": {**_reading(get_blob), "PUT": (Scope.WRITE, put_blob)},
             "actions": {
                 **_reading(find_result),
@@ -82,24 +82,26 @@ class Bn:
             )
         if request.method not in methods:
             allowed = ", ".join(sorted(methods))
+            if request.method == "OPTIONS":
+                return Response(204, headers={"allow": allowed})
             raise Failure(
                 405, f"{request.method} is not for {request.path}", allowed, {"allow": allowed}
             )
         name, _, digest = request.path.removeprefix(PREFIX).partition("/")
         if digest:
-            return await self._by_digest[name][request.method][1](
+            return await self.by_digest[name][request.method][1](
                 request, service, digest_of(digest)
             )
-        return await self._plain[name][request.method][1](request, service)
+        return await self.plain[name][request.method][1](request, service)
 
     def _methods(self, request: Request) -> Mapping[str, tuple[Scope, Plain | ByDigest]]:
         """Return what can be done with the request's path."""
         name, slash, digest = request.path.removeprefix(PREFIX).partition("/")
         found: Mapping[str, tuple[Scope, Plain | ByDigest]] | None
         if slash:
-            found = self._by_digest.get(name) if digest and "/" not in digest else None
+            found = self.by_digest.get(name) if digest and "/" not in digest else None
         else:
-            found = self._plain.get(name)
+            found = self.plain.get(name)
         return found or {}
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 KIND: Final = "webdav"
 READING: Final = ("GET", "HEAD")
 METHODS: Final = (*READING, "PUT", "DELETE")
+DAV_METHODS: Final = ("OPTIONS", *METHODS, "PROPFIND", "MKCOL", "MOVE", "COPY")
 TEXT: Final = {"content-type": "text/plain; charset=utf-8"}
 BYTES: Final = {"content-type": "application/octet-stream"}
 
@@ -79,14 +80,16 @@ async def handle(request: Request, service: Service, kind: str = KIND) -> Respon
         return answer(await service.get(request.name_space, kind, key))
     if request.method == "PUT":
         if key.endswith("/"):
-            raise Failure(405, f"{key}: a file's name does not end in /", headers=allow(*METHODS))
+            raise Failure(
+                405, f"{key}: a file's name does not end in /", headers=allow(*DAV_METHODS)
+            )
         guard(request, service, kind, key)
         await service.put(request.name_space, kind, key, request.body)
         return stored()
     if request.method == "DELETE":
         guard(request, service, kind, key)
         return removed(await service.remove(request.name_space, kind, key))
-    raise Failure(405, f"{request.method} is not served there", headers=allow(*METHODS))
+    raise Failure(405, f"{request.method} is not served there", headers=allow(*DAV_METHODS))
 
 
 def key_of(request: Request) -> str:

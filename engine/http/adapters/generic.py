@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.http.adapters.files import METHODS, handle, scope_of
+from engine.http.adapters.files import handle, scope_of
 from engine.http.message import Request, Response, Scope
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ class Generic:
     name = "generic"
 
     def matches(self, request: Request) -> bool:
-        """Take what is not the server's own."""
-        return request.method in METHODS and not request.path.startswith("/bn/")
+        """Take what is not the server's own, if only to say that the method is not served."""
+        return not request.path.startswith("/bn/")
 
     def scope(self, request: Request) -> Scope:
         """Return READ for GET and HEAD."""

@@ -11,7 +11,7 @@ import trio
 from attrs import frozen
 
 from engine import __version__
-from engine.http.message import Identity, Request, Response, Scope
+from engine.http.message import Failure, Identity, Request, Response, Scope
 from engine.http.metrics import CONTENT_TYPE, NameSpace, Now, TierNow, exposition
 from engine.http.observing import CountKey, Counts, Observer
 from engine.http.reserve import quota_of
@@ -66,7 +66,7 @@ class Operations:
 
     def matches(self, request: Request) -> bool:
         """Take the two paths, whatever name space is asked for."""
-        return request.path in (HEALTH, METRICS) and request.method in ("GET", "HEAD")
+        return request.path in (HEALTH, METRICS)
 
     def scope(self, request: Request) -> Scope:
         """Let anybody ask how the server is; numbers tell about name spaces."""
@@ -74,6 +74,9 @@ class Operations:
 
     async def handle(self, request: Request, service: Service) -> Response:
         """Answer."""
+        if request.method not in ("GET", "HEAD"):
+            message = f"{request.method} is not for {request.path}"
+            raise Failure(405, message, headers={"allow": "GET, HEAD"})
         if request.path == METRICS:
             self._observer.flush(now=True)
             text = await trio.to_thread.run_sync(self._metrics, service, request.identity)

@@ -1,7 +1,8 @@
 """WebDAV without locks (RFC 4918, class 1): what is not GET, HEAD, PUT or DELETE of a file.
 
-Directories are the parts of files' paths: every path that ends in `/` is one, there is nothing to
-make first. MKCOL leaves a mark, an entry that ends in `/`, so that an empty one shows in listings.
+Directories are the parts of files' paths, and need not be made first. MKCOL leaves a mark, an entry
+that ends in `/`, so that an empty one is there, too. Those of sccache's layout always are: it asks
+for each before it stores something.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from xml.sax.saxutils import escape
 
 import trio
 
-from engine.http.adapters.files import KIND, METHODS, TEXT, allow, guard, key_of
+from engine.http.adapters.files import DAV_METHODS, KIND, TEXT, allow, guard, key_of, removed
 from engine.http.message import MISS, Failure, Request, Response, Scope, Stored
 
 if TYPE_CHECKING:
     from engine.http.service import Service
     from store.entries import Row
 
-ALL: Final = ("OPTIONS", *METHODS, "PROPFIND", "MKCOL", "MOVE", "COPY")
-OWN: Final = ("OPTIONS", "PROPFIND", "MKCOL", "MOVE", "COPY")
+OWN: Final = ("OPTIONS", "DELETE", "PROPFIND", "MKCOL", "MOVE", "COPY")
 XML: Final = {"content-type": "application/xml; charset=utf-8"}
 MOST_XML: Final = 64 * 1024
 """Bytes of a request's XML, which is not looked at: all properties there are come each time."""
+
+SPREAD: Final = re.compile(r"^/$|/[0-9a-f]/([0-9a-f]/){0,2}$")
+"""The root, and directories of one digit each as sccache has them."""
 
 NOT_XML: Final = re.compile("[\ufffe\uffff]")
 """Characters that XML cannot have at all, of those that paths can."""
@@ -51,15 +54,13 @@ ITEM: Final = (
 
 
 class WebDav:
-    """Listings, directories, copies; removal of directories."""
+    """Listings, directories, copies; removal of files and directories."""
 
     name = "webdav"
 
     def matches(self, request: Request) -> bool:
-        """Take WebDAV's own methods on any path, and DELETE of a directory."""
-        if request.method == "DELETE":
-            return request.path.endswith("/")
-        return request.method in OWN
+        """Take WebDAV's own methods, and DELETE, on any path that is not the server's own."""
+        return request.method in OWN and not request.path.startswith("/bn/")
 
     def scope(self, request: Request) -> Scope:
         """Return READ for a listing, nothing for the question for what is possible."""
@@ -71,7 +72,9 @@ class WebDav:
         """Answer."""
         match request.method:
             case "OPTIONS":
-                return Response(200, b"", {**allow(*ALL), "dav": "1", "ms-author-via": "DAV"})
+                return Response(
+                    200, b"", {**allow(*DAV_METHODS), "dav": "1", "ms-author-via": "DAV"}
+                )
             case "PROPFIND":
                 return await _list(request, service)
             case "MKCOL":
@@ -93,8 +96,8 @@ async def _list(request: Request, service: Service) -> Response:
         if row is not None:
             return Response(207, HEAD + _file(request, key, row) + TAIL, XML)
         key = f"{key}/"
-        if not _is_directory(request, service, key):
-            return MISS
+    if not SPREAD.search(key) and not _is_directory(request, service, key):
+        return MISS
     listing = _listing(request, service, key, depth == "1")
     if depth == "1":
         return Response(207, listing, XML)
@@ -163,23 +166,40 @@ async def _make(request: Request, service: Service) -> Response:
     if await request.body.read(MOST_XML):
         raise Failure(415, "MKCOL takes no body")
     key = f"{key_of(request).rstrip('/')}/"
-    there = service.find(request.name_space, KIND, key[:-1]) is not None
-    if there or key == "/" or _is_directory(request, service, key):
-        raise Failure(405, f"{request.path}: is there already", headers=allow(*ALL))
+    if key == "/" or _is_there(request, service, key):
+        raise Failure(405, f"{request.path}: is there already", headers=allow(*DAV_METHODS))
     await service.put(request.name_space, KIND, key, b"")
     return Response(201, b"", TEXT, "stored")
 
 
 async def _remove(request: Request, service: Service) -> Response:
-    """Answer DELETE of a directory, with all that is in it."""
+    """Answer DELETE, of a directory with all that is in it."""
     key = key_of(request)
+    guard(request, service, KIND, key)
+    if not key.endswith("/") and await _remove_all(request, service, key):
+        return removed(True)
+    return removed(await _remove_all(request, service, f"{key.rstrip('/')}/"))
+
+
+async def _remove_all(request: Request, service: Service, key: str) -> bool:
+    """Remove a file, or all whose path begins with `key`; say whether there was something."""
+    if not key.endswith("/"):
+        return await service.remove(request.name_space, KIND, key)
     found = False
     while paths := _some(request, service, key):
         gone = [await service.remove(request.name_space, KIND, path) for path in paths]
         if not any(gone):
             break  # somebody else is at it
         found = True
-    return Response(204) if found else MISS
+    return found
+
+
+def _is_there(request: Request, service: Service, key: str) -> bool:
+    """Say whether there is a file or a directory at a path."""
+    path = key.rstrip("/")
+    return service.find(request.name_space, KIND, path) is not None or _is_directory(
+        request, service, f"{path}/"
+    )
 
 
 def _some(request: Request, service: Service, key: str, most: int = SOME) -> list[str]:
@@ -189,26 +209,39 @@ def _some(request: Request, service: Service, key: str, most: int = SOME) -> lis
 
 
 async def _copy(request: Request, service: Service) -> Response:
-    """Answer MOVE and COPY of a file."""
+    """Answer MOVE and COPY, of a directory with all that is in it."""
     source, target = key_of(request), _destination(request)
-    if source.endswith("/"):
-        raise Failure(403, "only files can be moved and copied, one by one")
-    if source == target:
-        raise Failure(403, "a file cannot be moved or copied onto itself")
-    replaced = service.find(request.name_space, KIND, target) is not None
+    if service.find(request.name_space, KIND, source) is None or source.endswith("/"):
+        source, target = f"{source.rstrip('/')}/", f"{target.rstrip('/')}/"
+        if not _is_directory(request, service, source):
+            return MISS
+    around = source.startswith(f"{target.rstrip('/')}/")
+    if around or source == target or (source.endswith("/") and target.startswith(source)):
+        raise Failure(403, "nothing can be moved or copied onto itself, or around, or into itself")
+    replaced = _is_there(request, service, target)
     if replaced and request.headers.get("overwrite", "").strip().upper() == "F":
         raise Failure(412, f"{target}: is there already, and Overwrite is F")
     guard(request, service, KIND, source)
+    if replaced:
+        await _remove_all(request, service, f"{target.rstrip('/')}/")
+    if not source.endswith("/"):
+        await _copy_file(request, service, source, target)
+    else:
+        for path, _ in service.entries.each(request.name_space, KIND, source):
+            await _copy_file(request, service, path, target + path[len(source) :])
+    if request.method == "MOVE":
+        await _remove_all(request, service, source)
+    return Response(204 if replaced else 201, b"", TEXT, "stored")
+
+
+async def _copy_file(request: Request, service: Service, source: str, target: str) -> None:
     found = await service.get(request.name_space, KIND, source)
     if found is None:
-        return MISS
+        raise Failure(404, f"{source}: is gone")
     try:
         await service.put(request.name_space, KIND, target, Again(found))
     finally:
         found.close()
-    if request.method == "MOVE":
-        await service.remove(request.name_space, KIND, source)
-    return Response(204 if replaced else 201, b"", TEXT, "stored")
 
 
 def _destination(request: Request) -> str:
@@ -221,9 +254,7 @@ def _destination(request: Request) -> str:
     if elsewhere or not path.isprintable() or not path.startswith(f"{request.base}/"):
         raise Failure(400, "the Destination header is to name a place in the same name space")
     path = path.removeprefix(request.base)
-    if path.endswith("/"):
-        raise Failure(403, "only files can be moved and copied, one by one")
-    if any(part in ("", ".", "..") for part in path.split("/")[1:]):
+    if any(part in ("", ".", "..") for part in path.rstrip("/").split("/")[1:]):
         raise Failure(400, f"Destination {path}: has a part that is no name")
     return path
 

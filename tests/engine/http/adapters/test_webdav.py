@@ -41,42 +41,57 @@ async def test_options_say_what_there_is(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_listing(client: httpx.AsyncClient) -> None:
-    for path in ("/d/b", "/d/a & b<c>", "/d/e/1", "/d/e/2", "/d/e.x", "/d2", "/other"):
+    for path in ("/dir/b", "/dir/a & b<c>", "/dir/e/1", "/dir/e/2", "/dir/e.x", "/d2", "/other"):
         await client.put(path, content=b"12345")
     listed = {
-        "/d/": (True, None),
-        "/d/a%20%26%20b%3Cc%3E": (False, "5"),
-        "/d/b": (False, "5"),
-        "/d/e/": (True, None),
-        "/d/e.x": (False, "5"),
+        "/dir/": (True, None),
+        "/dir/a%20%26%20b%3Cc%3E": (False, "5"),
+        "/dir/b": (False, "5"),
+        "/dir/e/": (True, None),
+        "/dir/e.x": (False, "5"),
     }
-    assert await propfind(client, "/d/") == listed
-    assert await propfind(client, "/d") == listed
-    assert await propfind(client, "/d/", None) == listed
-    assert await propfind(client, "/d/", "0") == {"/d/": (True, None)}
-    assert await propfind(client, "/d/b", "0") == {"/d/b": (False, "5")}
-    assert sorted(await propfind(client, "/")) == ["/", "/d/", "/d2", "/other"]
+    assert await propfind(client, "/dir/") == listed
+    assert await propfind(client, "/dir") == listed
+    assert await propfind(client, "/dir/", None) == listed
+    assert await propfind(client, "/dir/", "0") == {"/dir/": (True, None)}
+    assert await propfind(client, "/dir/b", "0") == {"/dir/b": (False, "5")}
+    assert sorted(await propfind(client, "/")) == ["/", "/d2", "/dir/", "/other"]
 
 
 async def test_a_listing_in_a_name_space(client: httpx.AsyncClient) -> None:
-    await client.put("/ns/team/d/a", content=b"")
-    assert await propfind(client, "/ns/team/d/") == {
-        "/ns/team/d/": (True, None),
-        "/ns/team/d/a": (False, "0"),
+    await client.put("/ns/team/dir/a", content=b"")
+    assert await propfind(client, "/ns/team/dir/") == {
+        "/ns/team/dir/": (True, None),
+        "/ns/team/dir/a": (False, "0"),
     }
-    assert await propfind(client, "/d/") == {"/d/": (True, None)}
+    assert (await client.request("PROPFIND", "/dir/")).status_code == 404
 
 
 async def test_a_long_listing(client: httpx.AsyncClient, service: Service) -> None:
-    await service.put_many("default", [Item(KIND, f"/d/{number}/x", b"") for number in range(300)])
-    assert len(await propfind(client, "/d/")) == 301
-    assert (await client.delete("/d/")).status_code == 204
+    await service.put_many(
+        "default", [Item(KIND, f"/dir/{number}/x", b"") for number in range(300)]
+    )
+    assert len(await propfind(client, "/dir/")) == 301
+    assert (await client.delete("/dir/")).status_code == 204
     assert await propfind(client, "/") == {"/": (True, None)}
 
 
-async def test_every_directory_is_there(client: httpx.AsyncClient) -> None:
-    assert await propfind(client, "/not/made/", "0") == {"/not/made/": (True, None)}
-    assert (await client.request("PROPFIND", "/nothing")).status_code == 404
+async def test_methods_that_are_not_served(client: httpx.AsyncClient) -> None:
+    await client.put("/a", content=b"1")
+    for method in ("PROPPATCH", "LOCK", "POST"):
+        answer = await client.request(method, "/a")
+        assert answer.status_code == 405, method
+        assert "PROPFIND" in answer.headers["allow"]
+
+
+async def test_directories_of_sccache_need_not_be_made(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/prefix/e/", "/prefix/e/2/", "/prefix/e/2/0/"):
+        assert await propfind(client, path, "0") == {path: (True, None)}
+
+
+async def test_what_is_not_there_is_not_listed(client: httpx.AsyncClient) -> None:
+    for path in ("/nothing", "/nothing/", "/a/b/c/dir/"):
+        assert (await client.request("PROPFIND", path)).status_code == 404
 
 
 async def test_a_listing_of_everything_is_refused(client: httpx.AsyncClient) -> None:
@@ -85,17 +100,17 @@ async def test_a_listing_of_everything_is_refused(client: httpx.AsyncClient) -> 
 
 
 async def test_directories_are_made_and_removed(client: httpx.AsyncClient) -> None:
-    assert (await client.request("MKCOL", "/d/")).status_code == 201
-    assert (await client.request("MKCOL", "/d")).status_code == 405
-    assert (await client.request("MKCOL", "/d/e")).status_code == 201
+    assert (await client.request("MKCOL", "/dir/")).status_code == 201
+    assert (await client.request("MKCOL", "/dir")).status_code == 405
+    assert (await client.request("MKCOL", "/dir/e")).status_code == 201
     assert (await client.request("MKCOL", "/x", content=b"<a/>")).status_code == 415
-    assert await propfind(client, "/d/") == {"/d/": (True, None), "/d/e/": (True, None)}
-    await client.put("/d/e/f", content=b"1")
-    assert (await client.request("MKCOL", "/d/e/f")).status_code == 405
-    assert (await client.get("/d/")).status_code == 404
-    assert (await client.delete("/d/")).status_code == 204
-    assert (await client.delete("/d/")).status_code == 404
-    assert (await client.get("/d/e/f")).status_code == 404
+    assert await propfind(client, "/dir/") == {"/dir/": (True, None), "/dir/e/": (True, None)}
+    await client.put("/dir/e/f", content=b"1")
+    assert (await client.request("MKCOL", "/dir/e/f")).status_code == 405
+    assert (await client.get("/dir/")).status_code == 404
+    assert (await client.delete("/dir/")).status_code == 204
+    assert (await client.delete("/dir/")).status_code == 404
+    assert (await client.get("/dir/e/f")).status_code == 404
 
 
 @pytest.mark.parametrize("size", [5, 400_000])
@@ -104,16 +119,40 @@ async def test_files_are_copied_and_moved(client: httpx.AsyncClient, size: int) 
     base = str(client.base_url).rstrip("/")
     copied = await client.request("COPY", "/a", headers={"destination": f"{base}/b%20c"})
     assert copied.status_code == 201
-    moved = await client.request("MOVE", "/a", headers={"destination": "/d/a"})
+    moved = await client.request("MOVE", "/a", headers={"destination": "/dir/a"})
     assert moved.status_code == 201
     assert (await client.get("/a")).status_code == 404
     assert (await client.get("/b%20c")).content == b"x" * size
-    assert (await client.get("/d/a")).content == b"x" * size
-    keep = {"destination": "/d/a", "overwrite": "F"}
+    assert (await client.get("/dir/a")).content == b"x" * size
+    keep = {"destination": "/dir/a", "overwrite": "F"}
     assert (await client.request("MOVE", "/b%20c", headers=keep)).status_code == 412
-    over = {"destination": "/d/a", "overwrite": "T"}
+    over = {"destination": "/dir/a", "overwrite": "T"}
     assert (await client.request("MOVE", "/b%20c", headers=over)).status_code == 204
     assert (await client.request("MOVE", "/b%20c", headers=over)).status_code == 404
+
+
+async def test_directories_are_copied_and_moved(client: httpx.AsyncClient) -> None:
+    await client.request("MKCOL", "/dir/empty")
+    for path in ("/dir/a", "/dir/e/b", "/old/x"):
+        await client.put(path, content=path.encode())
+    copied = await client.request("COPY", "/dir", headers={"destination": "/d2"})
+    assert copied.status_code == 201
+    moved = await client.request("MOVE", "/dir/", headers={"destination": "/old/"})
+    assert moved.status_code == 204
+    for base in ("/d2", "/old"):
+        assert sorted(await propfind(client, f"{base}/")) == [
+            f"{base}/",
+            *(f"{base}/a", f"{base}/e/", f"{base}/empty/"),
+        ]
+        assert (await client.get(f"{base}/e/b")).content == b"/dir/e/b"
+    assert (await client.request("PROPFIND", "/dir/")).status_code == 404
+    for target in ("/d2/e/x", "/d2", "/"):
+        into = await client.request("MOVE", "/d2/", headers={"destination": target})
+        assert into.status_code == 403
+    around = await client.request("MOVE", "/d2/e/b", headers={"destination": "/d2"})
+    assert around.status_code == 403
+    assert (await client.delete("/d2")).status_code == 204
+    assert (await client.delete("/d2")).status_code == 404
 
 
 REFUSED = {
@@ -122,7 +161,6 @@ REFUSED = {
     "/x/../../y": 400,
     "/x//y": 400,
     "/x/%2e%2e/y": 400,
-    "/x/": 403,
     "/a": 403,
     "/ns/other/a": 400,
 }
