@@ -19,7 +19,9 @@ METHODS: Final = frozenset(
         *("PROPFIND", "PROPPATCH", "MKCOL", "MOVE", "COPY", "LOCK", "UNLOCK"),
     ]
 )
-"""Methods that some adapter might know; others are answered 501."""
+"""Methods that some adapter might know; others of HTTP are answered 405, and what is none 501."""
+
+_ALLOW: Final = {"allow": "GET, HEAD, PUT, POST, DELETE, OPTIONS, PROPFIND, MKCOL"}
 
 CHUNKED: Final = -1
 """The length of a body that is sent in chunks."""
@@ -102,7 +104,7 @@ def read_head(data: bytes, most_headers: int) -> Head:
         raise Failure(505, "the version is neither HTTP/1.1 nor HTTP/1.0")
     method = parser.get_method().decode("ascii")
     if method not in METHODS:
-        raise Failure(501, f"{method}: the method is not known")
+        raise Failure(405, f"{method} is for nothing here", headers=_ALLOW)
     if len(lines.headers) > most_headers:
         raise Failure(431, f"the head has more than {most_headers} headers")
     headers = _headers(lines.headers)
