@@ -156,7 +156,7 @@ def keep_house(
         signal.signal(number, lambda *_: ended.set())
     parent = os.getppid()
     observer = Observer(run)
-    entries = Entries(store.root)
+    entries = store.entries()
     reaper = Reaper(store, entries)
     janitor = Janitor(store, entries, quotas, keep_days, reserve, observer, reaper)
     lock = -1

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections import OrderedDict
+from enum import Enum
 from typing import Final
 
 import blake3
@@ -33,6 +35,13 @@ SEEN_KEPT: Final = 200_000
 CHUNK: Final = 2**20
 
 
+class _Look(Enum):
+    RIGHT = 1
+    OTHER = 2
+    """Not known yet, or of another size than was said."""
+    DAMAGED = 3
+
+
 class Opener:
     """Opens blobs of the CAS. `hot_bytes` is the most that is kept in memory."""
 
@@ -44,6 +53,7 @@ class Opener:
         self._hot: OrderedDict[Digest, bytes] = OrderedDict()
         self._seen: set[Digest] = set()
         self._checked: OrderedDict[tuple[int, int, int, int], None] = OrderedDict()
+        self._locks = [threading.Lock() for _ in range(64)]
 
     def at_once(self, row: Row) -> Stored | None:
         """Return a blob that can be had without waiting for a slow disk or a long check."""
@@ -69,7 +79,6 @@ class Opener:
             data = self._cas.get_bytes(row.digest)
             if len(data) != row.size:
                 return None
-            self._keep(row.digest, data)
             return Stored(row.digest, row.size, data, meta=row.meta)
         found = self._file(row, check=True)
         if found is None:
@@ -121,31 +130,45 @@ class Opener:
                     handle = os.open(tier.path(row.digest, form), os.O_RDONLY | os.O_CLOEXEC)
                 except OSError:
                     continue
-                if self._is_right(handle, row, check=check):
+                found = self._look(handle, row, tier, check=check)
+                if found is _Look.RIGHT:
                     return Stored(row.digest, row.size, None, handle, row.meta)
                 os.close(handle)
-                if check:
+                if found is _Look.DAMAGED:
                     self.damaged += 1
                     self._cas.tier_set.attempt(tier, tier.quarantine, row.digest, form)
         return None
 
-    def _is_right(self, handle: int, row: Row, *, check: bool) -> bool:
+    def _look(self, handle: int, row: Row, tier: Tier, *, check: bool) -> _Look:
+        """Say what a file is; without `check` only if that is known."""
         status = os.fstat(handle)
-        if status.st_size != row.size or status.st_mtime_ns != EPOCH_NS[0]:
-            return False
         old = status.st_ctime < time.time() - TOUCH_SECONDS
-        if _mark(status) in self._checked and not (check and old):
-            return not old
-        if not check or _digest(handle) != row.digest:
-            return False
-        if old:  # what is used does not get cold
+        if status.st_mtime_ns == EPOCH_NS[0]:
+            if _mark(status) in self._checked and not old:
+                return _Look.RIGHT if status.st_size == row.size else _Look.OTHER
+            if not check:
+                return _Look.OTHER
+            with self._locks[int(row.digest[:2], 16) % len(self._locks)]:  # many want the same
+                known = _mark(status) in self._checked
+                if known or _digest(handle) == row.digest:
+                    self._note(handle, status, tier, old=old)
+                    return _Look.RIGHT if status.st_size == row.size else _Look.OTHER
+        return _Look.DAMAGED if check else _Look.OTHER
+
+    def _note(self, handle: int, status: os.stat_result, tier: Tier, *, old: bool) -> None:
+        """Note that a file was checked; what is used does not get cold."""
+        if old and tier.writable:
             with self._cas.gate.passing(), contextlib.suppress(OSError):
                 os.utime(handle, ns=EPOCH_NS)
                 status = os.fstat(handle)
         self._checked[_mark(status)] = None
         while len(self._checked) > CHECKED_KEPT:
             self._checked.popitem(last=False)
-        return True
+
+    def keep(self, found: Stored) -> None:
+        """Keep what `open` returned in memory, if it is small. Not for threads."""
+        if found.data is not None:
+            self._keep(Digest(found.digest), found.data)
 
     def _keep(self, digest: Digest, data: bytes) -> None:
         if len(data) > SMALL or len(data) > self._most or digest in self._hot:

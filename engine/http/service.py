@@ -141,6 +141,8 @@ class Service:
             found = self._opener.at_once(row)
             if found is None:
                 found = await self._threaded(self._opener.open, row)
+                if found is not None:
+                    self._opener.keep(found)
         except (BnError, OSError):
             found = None
         if found is None:
