@@ -53,6 +53,10 @@ class State(IntEnum):
     CLOSED = 5
 
 
+_HANDSHAKE, _IDLE, _SERVING, _SENDING, _LINGER, _CLOSED = State
+# the members by short names: to look one up in an enumeration takes as long as a method call
+
+
 class Waits(IntEnum):
     """What is waited for, to tell who is too slow."""
 
@@ -62,6 +66,9 @@ class Waits(IntEnum):
     BODY = 3
     SPACE = 4
     END = 5
+
+
+_NOTHING, _REQUEST, _HEAD, _BODY, _SPACE, _AT_END = Waits
 
 
 class Connection:
@@ -80,7 +87,7 @@ class Connection:
         self.peer = peer
         self.certificate: Certificate | None = None
         self.secure = isinstance(sock, ssl.SSLSocket)
-        self.state = State.HANDSHAKE if self.secure else State.IDLE
+        self.state = _HANDSHAKE if self.secure else _IDLE
         self.out = Outgoing(sock)
         self.exchange: Exchange | None = None
         self.keep = True
@@ -95,7 +102,7 @@ class Connection:
         """Bytes of a body that nobody read, to be dropped before the next request."""
         self._turns = 0
         self._waiter: trio.lowlevel.Task | None = None
-        self.waits = Waits.HEAD if self.secure else Waits.REQUEST
+        self.waits = _HEAD if self.secure else _REQUEST
         self.since = monotonic()
         self._waited = 0.0
         self._moved = 0
@@ -110,17 +117,17 @@ class Connection:
         if self._waiter is not None:
             waiter, self._waiter = self._waiter, None
             trio.lowlevel.reschedule(waiter)
-        return self.state is not State.SERVING
+        return self.state is not _SERVING
 
     def advance(self) -> Coroutine[Any, Any, None] | None:
         """Do all that needs no waiting; return a request's coroutine where there is one."""
         try:
             while True:
-                if self.state is State.SENDING:
+                if self.state is _SENDING:
                     if not self._flush():
                         return None
                     self.answered()
-                elif self.state is State.IDLE:
+                elif self.state is _IDLE:
                     if self._turns >= _PIPELINED:
                         self._turns = 0
                         self.server.later(self)
@@ -129,13 +136,13 @@ class Connection:
                     if head is None:
                         return None
                     self._turns += 1
-                    self.state = State.SERVING
-                    self.waits = Waits.NOTHING
+                    self.state = _SERVING
+                    self.waits = _NOTHING
                     return serve(self, head)
-                elif self.state is State.LINGER:
+                elif self.state is _LINGER:
                     self._discard()
                     return None
-                elif self.state is State.HANDSHAKE:
+                elif self.state is _HANDSHAKE:
                     if not self._shake_hands():
                         return None
                 else:
@@ -152,20 +159,20 @@ class Connection:
         limits = self.server.limits
         waited = now - self.since
         waits = self.waits
-        if waits is Waits.REQUEST:
+        if waits is _REQUEST:
             if waited > limits.idle_seconds or self.server.ending:
                 self.close()
-        elif waits is Waits.HEAD:
+        elif waits is _HEAD:
             if waited > limits.head_seconds:
-                if self.state is State.IDLE:
+                if self.state is _IDLE:
                     refuse(self, Failure(408, "the request took too long to come"))
                     self.advance()
                 else:
                     self.close()
-        elif waits is Waits.END:
+        elif waits is _AT_END:
             if waited > limits.linger_seconds:
                 self.close()
-        elif waits is not Waits.NOTHING and self._waited + waited > limits.stall_seconds:
+        elif waits is not _NOTHING and self._waited + waited > limits.stall_seconds:
             if self._moved < limits.least_rate * limits.stall_seconds:
                 self._stalled(waits)
             else:
@@ -173,10 +180,10 @@ class Connection:
 
     def close(self, why: str = "", *, abort: bool = False) -> None:
         """Close the socket; with `abort` the client sees that the answer is not whole."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return
-        self.state = State.CLOSED
-        self.waits = Waits.NOTHING
+        self.state = _CLOSED
+        self.waits = _NOTHING
         if self.out:
             abort = True
             self.out.close()
@@ -198,14 +205,14 @@ class Connection:
         if self.exchange is not None:
             self.server.ended(self)
         if self.keep and not self.server.ending:
-            self.state = State.IDLE
-            self.waits = Waits.REQUEST
+            self.state = _IDLE
+            self.waits = _REQUEST
             self.since = self.server.now
         elif self.lingers and not self.ended and not self.secure:
             with contextlib.suppress(OSError):
                 self.sock.shutdown(socket.SHUT_WR)
-            self.state = State.LINGER
-            self._wait_for(Waits.END)
+            self.state = _LINGER
+            self._wait_for(_AT_END)
         else:
             self.close()
 
@@ -243,7 +250,7 @@ class Connection:
                 self._moved += len(data)
                 return data
             self._acknowledge()
-            await self._wait(Waits.BODY)
+            await self._wait(_BODY)
 
     async def send_now(self, data: bytes) -> None:
         """Send bytes before anything else that may come. Raises Broken."""
@@ -257,8 +264,8 @@ class Connection:
             if not self.out.send():
                 self.writable = False
                 self._moved += self.out.sent - before
-                await self._wait(Waits.SPACE)
-                if self.state is State.CLOSED:
+                await self._wait(_SPACE)
+                if self.state is _CLOSED:
                     raise Broken("the connection ended")
             elif self.out:
                 await trio.lowlevel.checkpoint()
@@ -276,15 +283,22 @@ class Connection:
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
-            self.waits = Waits.NOTHING
+            self.waits = _NOTHING
             self._waited += monotonic() - self.since
+
+    def send_small(self, data: bytes) -> None:
+        """Send an answer in one piece; what the socket does not take is queued."""
+        if not self.out.send_first(data):
+            self.writable = False
 
     def served(self) -> None:
         """Send what is queued, once the request's coroutine is at its end."""
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             self.out.close()
+        elif self.out:
+            self.state = _SENDING
         else:
-            self.state = State.SENDING
+            self.answered()
 
     # inside
 
@@ -295,7 +309,7 @@ class Connection:
             self._waited, self._moved = 0.0, 0
 
     def _stalled(self, waits: Waits) -> None:
-        if waits is Waits.BODY and self._waiter is not None:
+        if waits is _BODY and self._waiter is not None:
             waiter, self._waiter = self._waiter, None
             self.keep = False
             failure = Failure(408, "the body comes too slowly")
@@ -309,7 +323,7 @@ class Connection:
         took = self.out.send()
         if not self.out:
             return True
-        self._wait_for(Waits.SPACE)
+        self._wait_for(_SPACE)
         self._moved += self.out.sent - before
         if took:
             self.server.later(self)
@@ -343,7 +357,7 @@ class Connection:
                 if data is None:
                     if buffer or self._skip:
                         self._acknowledge()
-                        self._wait_for(Waits.HEAD)
+                        self._wait_for(_HEAD)
                     return None
                 if buffer:
                     raise Failure(400, "the client stopped before the end of the head")
@@ -414,7 +428,7 @@ class Connection:
             raise Broken(str(error)) from None
         self.certificate = self.sock.getpeercert() or None
         self.readable = True
-        self.state = State.IDLE
-        self.waits = Waits.REQUEST
+        self.state = _IDLE
+        self.waits = _REQUEST
         self.since = self.server.now
         return True

@@ -58,6 +58,24 @@ class Outgoing:
         if data:
             self._pieces.append(memoryview(data))
 
+    def send_first(self, data: bytes) -> bool:
+        """Send bytes before anything is queued, and queue the rest; return whether that is none.
+        Raises Broken."""
+        if self._pieces or self._secure:
+            self.add(data)
+            return False
+        try:
+            taken = self._socket.send(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            raise Broken(error.strerror or str(error)) from None
+        self.sent += taken
+        if taken == len(data):
+            return True
+        self._pieces.append(memoryview(data)[taken:])
+        return False
+
     def add_file(self, file: File) -> None:
         """Queue a part of a file."""
         if file.left:

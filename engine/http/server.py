@@ -34,6 +34,7 @@ from engine.http.hooks import Counter, Gate, Log, Open, Uncounted
 from engine.http.limits import Limits
 from engine.http.replies import Clock
 from engine.http.router import Adapter
+from engine.http.targets import Target
 
 if TYPE_CHECKING:
     from engine.http.service import Service
@@ -48,6 +49,8 @@ _RESTING: Final = 64
 _ACCEPTED: Final = 64
 """Connections that are taken before the others have their turn."""
 
+_MOST_KNOWN: Final = 4096
+_LONGEST_KNOWN: Final = 256
 _SWEEP_SECONDS: Final = 0.5
 _IN: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _OUT: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -92,6 +95,8 @@ class Server:
         self.now = monotonic()
         self.ending = False
         self.requests = 0
+        self.known: dict[tuple[str, bytes], tuple[Target, Adapter]] = {}
+        """Targets that were asked for lately, and who answers them."""
         self.room = room
         self._secure = secure
         self._share = share
@@ -160,6 +165,13 @@ class Server:
         if self._connections.pop(connection.fd, None) is not None:
             self._changed()
         self._settle()
+
+    def remember(self, method: str, target: bytes, read: Target, adapter: Adapter) -> None:
+        """Keep what a target came to, where that depends on nothing else."""
+        if len(target) <= _LONGEST_KNOWN and target[:1] == b"/":
+            if len(self.known) >= _MOST_KNOWN:
+                self.known.clear()
+            self.known[method, target] = (read, adapter)
 
     def begun(self, exchange: Exchange) -> None:
         """Count a request that begins."""

@@ -76,8 +76,11 @@ def refuse(connection: Connection, failure: Failure) -> None:
     connection.exchange = exchange
     connection.server.begun(exchange)
     exchange.why = failure.message
-    _queue(connection, None, _EMPTY, told(failure))
-    connection.served()
+    try:
+        _queue(connection, None, _EMPTY, told(failure))
+        connection.served()
+    except Broken as error:
+        connection.close(why=str(error))
 
 
 def _admit(
@@ -90,7 +93,11 @@ def _admit(
         raise Failure(414, "the request's line is too long")
     if head.target == b"*" and head.method == "OPTIONS":
         raise Failure(405, "ask for the options of a path", headers=_ALLOW)
-    target = read_target(head.target, headers.get("host", ""))
+    known = server.known.get((head.method, head.target))
+    if known is not None:
+        target = known[0]
+    else:
+        target = read_target(head.target, headers.get("host", ""))
     exchange.path = target.base + target.path
     identity = server.gate.identify(headers, connection.certificate)
     exchange.identity = identity.name
@@ -109,7 +116,11 @@ def _admit(
         connection.peer,
         target.base,
     )
-    adapter = route(server.adapters, request)
+    if known is not None:
+        adapter = known[1]
+    else:
+        adapter = route(server.adapters, request)
+        server.remember(head.method, head.target, target, adapter)
     exchange.adapter = adapter.name
     exchange.name_space = name_space
     need = adapter.scope(request)
@@ -247,7 +258,7 @@ _NO_HEADERS: Final[dict[str, str]] = {}
 def _send(connection: Connection, first: bytes, content: bytes) -> None:
     """Send what is small at once, and queue what the socket does not take."""
     if len(content) <= _JOINED:
-        connection.out.add(first + content if content else first)
+        connection.send_small(first + content if content else first)
     else:
         connection.out.add(first)
         connection.out.add(content)
