@@ -17,6 +17,9 @@ CANDIDATES_MOST: Final = 10_000
 _DIGESTS_BYTES: Final = 4 * 2**20
 _JSON_BYTES: Final = 16 * 2**20
 
+_VALUES_MOST: Final = 1_000_000
+"""Values in a request's JSON: each takes much more memory than on the wire."""
+
 JSON: Final = {"content-type": "application/json"}
 
 MISS: Final = Response(404, b'{"error":"not found","hint":""}\n', JSON, "miss")
@@ -52,6 +55,9 @@ async def candidates_in(request: Request, name: str) -> list[Any]:
 async def json_in(request: Request, limit: int = _JSON_BYTES) -> Any:
     """Return the JSON in a request's body of at most `limit` bytes. Raises Failure(400, 413)."""
     data = await request.body.read(limit)
+    values = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if values > _VALUES_MOST:
+        raise Failure(413, f"about {values} values in a request", "send several requests")
     try:
         return json.loads(data)
     except RecursionError:
