@@ -7,7 +7,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from engine.cached import all_cached
 from engine.graph import Graph
@@ -35,6 +35,7 @@ from store.trees import ConflictError, merge
 if TYPE_CHECKING:
     from engine.placement import Node
     from engine.remote.sharing import Sharing
+    from engine.remote.verify import Verified
     from engine.spec.project import Unit
     from executors.sandbox import Sandbox
     from executors.wall import Wall
@@ -66,6 +67,8 @@ class Request:
     """Whether remote caches may be used."""
     download: str = "toplevel"
     """What is fetched from them: `all`, `toplevel` or `minimal`."""
+    verify: int | Literal["all"] | None = None
+    """How many of the results that they give are built again here and compared."""
 
 
 @frozen(kw_only=True)
@@ -76,6 +79,7 @@ class Report:
     evaluation: Evaluation
     targets: tuple[str, ...]
     trees: Mapping[str, Digest]
+    verified: Verified | None = None
 
     @property
     def up_to_date(self) -> bool:
@@ -200,6 +204,7 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         for watcher in watchers:
             watcher(event)
 
+    verified = None
     try:
         if executor is None:
             before = sharing.take_events() if sharing is not None else ()
@@ -215,6 +220,7 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
                     sharing.deliver(graph, targets, result)
                 for event in sharing.take_events():
                     emit(event)
+                verified = _verified(build_id, graph, store, history, request, sharing, result)
             trees = _trees(store, graph, targets, result)
         except BaseException:
             store.actions.commit()
@@ -226,7 +232,9 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
     with span("commit"):
         roots = (artifact_root(package, name, tree) for name, tree in trees.items())
         store.actions.commit_with(roots)
-    return Report(result=result, evaluation=evaluation, targets=targets, trees=trees)
+    return Report(
+        result=result, evaluation=evaluation, targets=targets, trees=trees, verified=verified
+    )
 
 
 def _trees(store: Store, graph: Graph, targets: Sequence[str], result: Result) -> dict[str, Digest]:
@@ -292,7 +300,47 @@ def _sharing(store: Store, request: Request) -> Sharing | None:
         return None
     from engine.remote.sharing import Sharing
 
-    return Sharing(store, remotes, request.download)
+    return Sharing(store, remotes, request.download, verifying=request.verify is not None)
+
+
+def _verified(
+    build: str,
+    graph: Graph,
+    store: Store,
+    history: History,
+    request: Request,
+    sharing: Sharing,
+    result: Result,
+) -> Verified | None:
+    """Where that is asked for, build a sample of what remotes gave again, and compare. Raises
+    RemoteDiffers."""
+    if request.verify is None or result.status is BuildStatus.INTERRUPTED:
+        return None
+    from engine.remote.verify import verify
+
+    def silent(_: Event) -> None:
+        pass
+
+    def build_here(labels: Sequence[str]) -> Result:
+        plan = make_plan(graph, tuple(labels), store, history)
+        executor = _executor_for(request, store, plan, None)
+        if executor is None:
+            return all_cached(build, graph, plan, store, history, silent)
+        return _run(build, graph, plan, store, history, request, executor, silent, sharing)
+
+    with span("verify"):
+        found = verify(
+            build,
+            graph,
+            store,
+            sharing.taken,
+            request.verify,
+            build_here,
+            lambda: make_executor(request.executor, store),
+            local_node(request.jobs).cpus,
+        )
+    sharing.believe()
+    return found
 
 
 def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:

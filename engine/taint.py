@@ -37,8 +37,8 @@ class Spoilt:
 
 @frozen(kw_only=True)
 class Tainted:
-    """All that was built from an entry; `kind` is what it was: an action, a result, an artifact, a
-    tree, a blob.
+    """All that was built from an entry; `kind` is what it was: an action, a result, a realisation,
+    an artifact, a step, a tree, a blob.
 
     `strangers` are results of which nobody here knows what they were made of, as they came from a
     remote with their recipe; `unknown` are trees whose contents nobody here knows.
@@ -60,7 +60,7 @@ class Tainted:
 
 def tainted(store: Store, name: str) -> Tainted:
     """Return what was built from an entry: the digest of an action, a result, a realisation, a tree
-    or a blob, or the name of an artifact. Raises InputError where there is no such thing."""
+    or a blob, the name of an artifact, or of a step. Raises InputError where there is none."""
     lineage = Lineage(store.cas, store.index)
     entry, kind, results, contents = _entry(store, lineage, name)
     found = lineage.descent(results, contents)
@@ -86,22 +86,35 @@ def tainted(store: Store, name: str) -> Tainted:
 
 
 def drop(store: Store, bad: Tainted) -> int:
-    """Forget the results and realisations, so that they are built again, and refuse them from now
+    """Forget all of it, so that it is built again, and refuse it from now on; return how many
+    entries went. Raises HostError."""
+    why = f"made of {bad.kind} {bad.entry}"
+    return forget(store, bad.results, bad.realisations, bad.pairs, why)
+
+
+def forget(
+    store: Store,
+    results: Iterable[Digest],
+    realisations: Iterable[Digest],
+    pairs: Iterable[Digest],
+    why: str,
+) -> int:
+    """Forget results and realisations, and refuse them and `pairs` (see `store.refused`) from now
     on; return how many entries went. Raises HostError."""
-    results, realisations = set(bad.results), set(bad.realisations)
-    refused = [*bad.results, *bad.realisations, *bad.pairs]
-    refuse(store.root, refused, f"made of {bad.kind} {bad.entry}")
-    went = _forget(store, Table.ACTION_CACHE, results)
-    went += _forget(store, Table.REALISATIONS, realisations)
+    bad = set(results)
+    gone = set(realisations)
+    refuse(store.root, [*sorted(bad), *sorted(gone), *pairs], why)
+    went = _forget(store, Table.ACTION_CACHE, bad)
+    went += _forget(store, Table.REALISATIONS, gone)
 
     def without(_: str, value: bytes) -> bytes | None:
-        left = [row for row in path_sets(value) if row[0] not in results]
+        left = [row for row in path_sets(value) if row[0] not in bad]
         return to_json(left) if left else None
 
     observed = [
         key
         for key, value in store.index.items(Table.OBSERVED)
-        if any(result in results for result, _ in path_sets(value))
+        if any(result in bad for result, _ in path_sets(value))
     ]
     store.index.edit(Table.OBSERVED, observed, without)
     _forget_answers(store.root)
@@ -125,7 +138,11 @@ def _entry(
     it."""
     if not is_digest(name):
         tree = _artifact(store, name)
-        return tree, "artifact", lineage.makers(tree), [tree]
+        if tree is not None:
+            return tree, "artifact", lineage.makers(tree), [tree]
+        actions = _last_actions(store, name)
+        made = {result for action in actions for result in lineage.gave(action)}
+        return actions[0], "step", made, []
     digest = Digest(name)
     if digest in lineage.results:
         return digest, "result", {digest}, []
@@ -145,14 +162,26 @@ def _entry(
     return digest, "blob", givers, [digest]
 
 
-def _artifact(store: Store, name: str) -> Digest:
-    from engine.spec.faults import nearest
-
+def _artifact(store: Store, name: str) -> Digest | None:
+    """Return the tree of what a build left under that name."""
     known = {root.name: root.tree for root in roots(store.index) if root.key.startswith(ARTIFACT)}
-    if name not in known:
-        hint = nearest(name, known, "artifacts") if known else "give a digest"
-        raise InputError(f"{name!r} is no digest, and no artifact of that name was built", hint)
-    return known[name]
+    return known.get(name)
+
+
+def _last_actions(store: Store, label: str) -> list[Digest]:
+    """Return the actions that a step was in the last build that had it. Raises InputError."""
+    for build in builds(store.root):
+        found = {
+            Digest(event["action"]): None
+            for event in read_timeline(store.root, build)
+            if event.get("label") == label and is_digest(str(event.get("action")))
+        }
+        if found:
+            return list(found)
+    hint = (
+        "give the digest of an action, a result, a tree or a blob; bn store roots lists artifacts"
+    )
+    raise InputError(f"{label!r} is no digest, no artifact and no step that was built", hint)
 
 
 def _holding(named: Iterable[Root], found: Descent, *, artifacts: bool) -> tuple[str, ...]:

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
 from engine.cli.building import build_asked
 from engine.cli.options import remote_options, request, spec_options
+
+
+class Verify(click.ParamType[Any]):
+    """How many results, or all."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | Literal["all"]:
+        """Return the number."""
+        if value == "all":
+            return "all"
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r}: write a number, or all", param, ctx)
+        return int(value)
 
 
 @click.command()
@@ -26,6 +41,12 @@ from engine.cli.options import remote_options, request, spec_options
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write where bn's own time went to this file (Chrome trace).",
 )
+@click.option(
+    "--verify-remote",
+    "verify",
+    type=Verify(),
+    help="Build so many results of remote caches again, and compare; `all` for all of them.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Say which actions would run, and why.")
 def command(
     names: tuple[str, ...],
@@ -42,6 +63,7 @@ def command(
     trace: Path | None,
     download: str,
     no_remote: bool,
+    verify: int | Literal["all"] | None,
 ) -> int:
     """Build the targets of a spec (./spec.toml), its default ones if none is named.
 
@@ -57,5 +79,8 @@ def command(
         keep_failed=keep_failed,
         download=download,
         remote=not no_remote,
+        verify=verify,
     )
+    if verify is not None and no_remote:
+        raise click.UsageError("--verify-remote and --no-remote exclude each other")
     return build_asked(asked, as_json, target=target, no_link=no_link, dry_run=dry_run, trace=trace)

@@ -60,8 +60,14 @@ def build_asked(
     with open_store() as store:
         if dry_run:
             return _dry_run(store, asked, as_json)
+        if asked.verify is not None and store.cas.upstream is None:
+            raise InputError(
+                "no remote cache is configured, so there is nothing to verify",
+                "name one in bn.toml under [[cache.remotes]]: url",
+            )
         with spans.span("build"):
             report = run(store, asked)
+        tell_verified(report)
         if report.result.status is BuildStatus.OK:
             with spans.span("deliver"):
                 code = _deliver(store, asked, report, target, no_link, as_json)
@@ -78,6 +84,17 @@ def run(store: Store, asked: Request) -> Report:
         return build(store, asked, [console])
     finally:
         console.close()
+
+
+def tell_verified(report: Report) -> None:
+    """Say how much of what remotes gave was built again."""
+    verified = report.verified
+    if verified is None:
+        return
+    if not verified.of:
+        note("nothing was taken from remote caches, so there was nothing to verify")
+    else:
+        note(f"verified {len(verified.labels)} of {verified.of} results of remote caches")
 
 
 def finish(store: Store, report: Report) -> None:
@@ -195,10 +212,13 @@ def _targets(report: Report) -> str:
 def document(report: Report, tree: Digest | None) -> dict[str, Any]:
     """Return the JSON form of a report."""
     result = report.result
+    verified = report.verified
+    more = {"verified": {"labels": list(verified.labels), "of": verified.of}} if verified else {}
     return {
         "build": result.build,
         "status": str(result.status),
         "up_to_date": report.up_to_date,
+        **more,
         "seconds": round(result.seconds, 3),
         "result": tree,
         "targets": dict(report.trees),

@@ -18,7 +18,7 @@ from engine.remote import lookup
 from engine.remote.remotes import Found, Remotes
 from engine.resolve import Resolved
 from engine.result import BuildStatus, Built, Result
-from engine.timeline.events import Event
+from engine.timeline.events import Event, RemoteFound
 from store.cas import MissingBlob
 from store.digest import Digest
 from store.errors import BnError
@@ -44,8 +44,15 @@ _GONE: Final = "is neither here nor, any more, at a remote"
 class Sharing:
     """The part that remotes have in one build."""
 
-    def __init__(self, store: Store, remotes: Remotes, download: str) -> None:
+    def __init__(
+        self, store: Store, remotes: Remotes, download: str, *, verifying: bool = False
+    ) -> None:
+        """While `verifying`, nothing is uploaded before `believe` is called."""
         self.remotes = remotes
+        self.taken: dict[str, str] = {}
+        """The steps whose results came from remotes, and from which."""
+        self._verifying = verifying
+        self._held: list[tuple[ActionResult, list[Digest]]] = []
         self._store = store
         self._download = Download(download)
         self._events: deque[Event] = deque()
@@ -58,7 +65,7 @@ class Sharing:
     ) -> None:
         """Ask for what recipes came to that are not known here."""
         if self.remotes.readable:
-            everything = self._download is Download.ALL
+            everything = self._verifying or self._download is Download.ALL
             self._events += lookup.realise(
                 self.remotes, graph, labels, self._store, remembered, everything=everything
             )
@@ -73,7 +80,10 @@ class Sharing:
     def take_events(self) -> Iterator[Event]:
         """Yield what happened since the last call."""
         while self._events:
-            yield self._events.popleft()
+            event = self._events.popleft()
+            if isinstance(event, RemoteFound):
+                self.taken |= dict.fromkeys(event.labels, event.remote)
+            yield event
         yield from self.remotes.take_events()
 
     # while it runs
@@ -134,8 +144,17 @@ class Sharing:
 
     def built(self, result: ActionResult, recipes: Iterable[Digest]) -> None:
         """Let others have what was built here."""
-        if self.remotes.writable:
+        if self._verifying:
+            self._held.append((result, list(recipes)))
+        elif self.remotes.writable:
             self.remotes.built(result, recipes)
+
+    def believe(self) -> None:
+        """Let others have what was built here, now that what it rests on was verified."""
+        self._verifying = False
+        held, self._held = self._held, []
+        for one in held:
+            self.built(*one)
 
     # at its end
 

@@ -29,7 +29,7 @@ from store.errors import OK, HostError
 @json_option
 def command(entry: str, dropping: bool, remote: bool, as_json: bool) -> int:
     """List everything that was built from ENTRY: the digest of an action, a result, a tree or a
-    blob, or the name of an artifact.
+    blob, or the name of an artifact or of a step.
 
     What has the same bytes is taken for the same, so the list is rather too long than too short.
     """
