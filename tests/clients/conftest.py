@@ -66,7 +66,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def program(name: str, *places: Path) -> str:
     """Return the path of a client's program; where there is none, skip the test."""
-    found = shutil.which(name) or next((str(one) for one in places if one.exists()), None)
+    found = next((str(one) for one in places if one.exists()), None) or shutil.which(name)
     if found is None:
         if name not in INSTALLED:
             pytest.skip(f"{name} is not here, and ./check does not install it")

@@ -1,4 +1,8 @@
-"""A Nix binary cache: `nix-cache-info`, `*.narinfo`, `nar/*` and what goes with them, by path."""
+"""A Nix binary cache: `nix-cache-info`, `*.narinfo`, `nar/*` and what goes with them, by path.
+
+These are files of the tree that other clients see, too, so that a cache can be synchronised by
+WebDAV; but whoever stores one of them is held to what it has to be.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from engine.http.adapters.files import (
     BYTES,
+    KIND,
     METHODS,
     READING,
     answer,
@@ -21,7 +26,6 @@ from engine.http.message import MISS, Failure, Request, Response, Scope
 if TYPE_CHECKING:
     from engine.http.service import Service
 
-KIND: Final = "nix"
 PATH: Final = re.compile(
     r"(?P<prefix>(?:/.*)?/)(?:"
     r"(?P<info>nix-cache-info)"

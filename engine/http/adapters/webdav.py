@@ -21,6 +21,7 @@ from xml.sax.saxutils import escape
 import trio
 
 from engine.http.adapters.files import DAV_METHODS, KIND, TEXT, allow, guard, key_of, removed
+from engine.http.adapters.nix import PATH
 from engine.http.message import MISS, Failure, Request, Response, Scope, Stored
 
 if TYPE_CHECKING:
@@ -235,6 +236,8 @@ async def _copy(request: Request, service: Service) -> Response:
 
 
 async def _copy_file(request: Request, service: Service, source: str, target: str) -> None:
+    if PATH.fullmatch(target):
+        raise Failure(403, f"{target}: what Nix reads is checked when it is stored; store it there")
     found = await service.get(request.name_space, KIND, source)
     if found is None:
         raise Failure(404, f"{source}: is gone")

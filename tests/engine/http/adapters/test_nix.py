@@ -99,6 +99,22 @@ async def test_a_narinfo_that_is_too_long(client: httpx.AsyncClient) -> None:
     assert (await client.put(f"/{HASH}.narinfo", content=text)).status_code == 413
 
 
+async def test_an_archive_does_not_come_by_another_way(client: httpx.AsyncClient) -> None:
+    for source in ("/x", "/dir/" + NAR_URL.removeprefix("nar/")):
+        await client.put(source, content=b"something else")
+    for method in ("MOVE", "COPY"):
+        for source, target in (("/x", f"/{NAR_URL}"), ("/dir", "/nar")):
+            answer = await client.request(method, source, headers={"destination": target})
+            assert answer.status_code == 403
+    assert (await client.get(f"/{NAR_URL}")).status_code == 404
+
+
+async def test_a_cache_is_listed(client: httpx.AsyncClient) -> None:
+    await client.put(f"/nix/{NAR_URL}", content=NAR)
+    listed = await client.request("PROPFIND", "/nix/nar/", headers={"depth": "1"})
+    assert NAR_URL in listed.text
+
+
 async def test_each_prefix_has_one_store_directory(client: httpx.AsyncClient) -> None:
     other = "StoreDir: /other/store\n"
     assert (await client.put("/nix-cache-info", content=INFO)).status_code == 200
