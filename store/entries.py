@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,12 +40,11 @@ from store.entry_rows import (
 )
 from store.entry_tables import ORPHANS, PORTION, REFS, ROWS, TABLES, USAGE, Tables
 from store.environment import Environment, check, error_number
-from store.errors import HostError, IntegrityError, NoSpace
+from store.errors import HostError, NoSpace, host_error
 from store.object_table import LEAST_FREE, Uses
-from store.pages import DATA, found_values
 from store.room import free_bytes
 
-__all__ = ["Entries", "Put", "Row", "Usage", "Vanished", "mend"]
+__all__ = ["Entries", "Put", "Row", "Usage", "Vanished"]
 
 DIRECTORY: Final = "entries"
 WHAT: Final = "table of cache entries"
@@ -67,11 +67,18 @@ class Entries:
 
     def __init__(self, root: Path, *, readonly: bool = False) -> None:
         self.path = root / DIRECTORY
-        if not readonly:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.path)
-        self._environment = Environment(self.path, TABLES, WHAT, HINT, readonly=readonly)
         self._readonly = readonly
+        self._lock = -1
+        if not readonly:
+            self._lock = lock(root, fcntl.LOCK_SH)
+        try:
+            if not readonly:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.path)
+            self._environment = Environment(self.path, TABLES, WHAT, HINT, readonly=readonly)
+        except BaseException:
+            self._unlock()
+            raise
         self._uses = Uses(f"{self.path}/uses", SLOTS)
         self._ballast = Ballast(self.path / "ballast")
         if not readonly:
@@ -85,6 +92,7 @@ class Entries:
         """Close the tables."""
         self._environment.close()
         self._uses.close()
+        self._unlock()
 
     # reading
 
@@ -297,6 +305,11 @@ class Entries:
                 raise NoSpace(error.message, error.hint) from error
             self._environment.change(change)
 
+    def _unlock(self) -> None:
+        handle, self._lock = self._lock, -1
+        if handle >= 0:
+            os.close(handle)
+
     def _is_full(self, error: HostError) -> bool:
         number = error_number(error.__cause__)
         full = number == errno.EIO and free_bytes(self.path) < LEAST_FREE
@@ -350,35 +363,18 @@ class Entries:
             after = found[-1][0] + b"\0"
 
 
-def mend(root: Path) -> int | None:
-    """Where the entries of the store at `root` are damaged, set their tables aside and make others
-    of every row that is good; return how many that are, None where nothing is wrong.
+def lock(root: Path, how: int) -> int:
+    """Return the descriptor of a lock (flock(2)) that all share who have the entries open.
 
-    Nobody else may use them. A row that was removed, or changed, lately may come back.
+    Raises HostError where it cannot be had, BlockingIOError where `how` does not wait for it.
     """
-    path = root / DIRECTORY
-    if not (path / DATA).exists():
-        return None
     try:
-        check(path, TABLES, WHAT, HINT)
-        return None
-    except IntegrityError:
-        aside = root / "quarantine" / f"{DIRECTORY}.{time.time_ns()}"
-    aside.parent.mkdir(exist_ok=True)
-    os.rename(path, aside)
-    newest: dict[bytes, tuple[Row, bytes]] = {}
-    for name, value in found_values(f"{aside}/{DATA}"):
-        row = row_of(name, value)
-        if row is not None and (name not in newest or newest[name][0].stored < row.stored):
-            newest[name] = (row, value)
-    entries = Entries(root)
+        handle = os.open(root / f"{DIRECTORY}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise host_error(error, f"cannot open the {WHAT}") from error
     try:
-        puts = [
-            Put(*parts_of(name, value), row.digest, row.size, row.meta)
-            for name, (row, value) in newest.items()
-        ]
-        for start in range(0, len(puts), PORTION):
-            entries.put(puts[start : start + PORTION])
-    finally:
-        entries.close()
-    return len(newest)
+        fcntl.flock(handle, how)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle

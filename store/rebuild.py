@@ -21,7 +21,7 @@ from store.census import Census
 from store.closure import Kind, Needed, names_of, parse, read
 from store.digest import Digest
 from store.encoding import HEAD
-from store.entries import mend
+from store.entry_mending import mend
 from store.errors import BnError, HostError, host_error
 from store.index import Index, Table, Write, to_json
 from store.leases import holders

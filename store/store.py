@@ -97,14 +97,17 @@ class Store:
         return path
 
     def entries(self) -> Entries:
-        """Return what clients of the cache server stored; opened when it is first asked for.
-
-        Raises IntegrityError where its tables are damaged.
-        """
+        """Return what clients of the cache server stored; opened, and mended where its tables are
+        damaged, when it is first asked for. Raises HostError."""
         if self._entries is None:
-            from store.entries import Entries
+            if self.read_only:
+                from store.entries import Entries
 
-            self._entries = Entries(self.root, readonly=self.read_only)
+                self._entries = Entries(self.root, readonly=True)
+            else:
+                from store.entry_mending import opened
+
+                self._entries = opened(self.root)
         return self._entries
 
     def has_entries(self) -> bool:

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.digest import Digest, digest_bytes
-from store.entries import Entries, Put, Row, Usage, Vanished, mend
+from store.entries import Entries, Put, Row, Usage, Vanished
+from store.entry_mending import mend, opened
 from store.entry_rows import KEY_KEPT, LONGEST_KEY
-from store.errors import IntegrityError
+from store.errors import HostError, IntegrityError
 
 
 def digest(text: str) -> Digest:
@@ -219,14 +220,28 @@ def test_good_rows_of_damaged_tables_are_saved(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(IntegrityError, match="cache entries"):
         Entries(tmp_path)
-    assert mend(tmp_path) == 200
-    again = Entries(tmp_path)
+    again = opened(tmp_path)
     assert len(keys(again, "a")) == 200
     assert again.usage("a") == Usage(200, 1001)
     found = again.find("a", "generic", "k7")
     assert found is not None
     assert (found.digest, found.meta) == (digest("newer"), {})
     again.close()
+    assert mend(tmp_path / "nothing") is None
+
+
+def test_tables_that_others_use_are_not_mended(
+    tmp_path: Path, entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise IntegrityError("damaged")
+
+    monkeypatch.setattr("store.entry_mending.check", fail)
+    monkeypatch.setattr("store.entry_mending.PATIENCE", 0.1)
+    with pytest.raises(HostError, match="another process uses it"):
+        mend(tmp_path)
+    entries.close()
+    assert mend(tmp_path) == 0
     assert mend(tmp_path / "nothing") is None
 
 
