@@ -231,6 +231,11 @@ class Connection:
         """Put bytes before those that are here."""
         self._buffer = data + self._buffer
 
+    @property
+    def here(self) -> int:
+        """Bytes that are here and not taken."""
+        return len(self._buffer)
+
     def skip(self, size: int) -> None:
         """Drop so many bytes before the next request."""
         self._skip = size
@@ -358,6 +363,8 @@ class Connection:
                     if buffer or self._skip:
                         self._acknowledge()
                         self._wait_for(_HEAD)
+                    elif self.waits is _HEAD:  # the rest of a body has come
+                        self._wait_for(_REQUEST)
                     return None
                 if buffer:
                     raise Failure(400, "the client stopped before the end of the head")

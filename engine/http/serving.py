@@ -222,7 +222,7 @@ def _queue(
         silent = method == "HEAD"
         keep = keep and head.keep
         if not body.done:
-            keep = _keep_after(connection, body) and keep
+            keep = _keep_after(connection, body, response.status) and keep
     reply = reply_to(method, headers, response)
     if keep and reply.length < 0 and not modern and not silent:
         keep = False
@@ -264,10 +264,13 @@ def _send(connection: Connection, first: bytes, content: bytes) -> None:
         connection.out.add(content)
 
 
-def _keep_after(connection: Connection, body: Incoming | Empty) -> bool:
-    """Say whether the connection is of use after a body that was not read to its end."""
-    if body.left != CHUNKED and body.left <= _SKIPPED and not body.expecting:
-        connection.skip(body.left)
-        return True
+def _keep_after(connection: Connection, body: Incoming | Empty, status: int) -> bool:
+    """Say whether the connection is of use after a body that was not read to its end: where it is
+    all here, or short and was not refused."""
+    left = body.left
+    if left != CHUNKED and not body.expecting:
+        if left <= connection.here or (left <= _SKIPPED and status < 400):
+            connection.skip(left)
+            return True
     connection.lingers = True
     return False
