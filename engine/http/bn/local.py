@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from engine.http.bn.rows import BLOB, REALISATION, RESULT
+from engine.http.bn.rows import BLOB, REALISATION, RESULT, portions
 from engine.http.message import DEFAULT_NAME_SPACE
 from store.digest import Digest
 from store.entries import Put, Vanished
@@ -36,7 +36,10 @@ async def adopt(service: Service, name_space: str, kind: str, keys: Sequence[Dig
     if name_space != DEFAULT_NAME_SPACE or not service.share_local:
         return False
     index, table = service.store.index, _TABLES[kind]
-    known = [key for key in keys if index.get(table, key) is not None]
+    known: list[Digest] = []
+    for some in portions(keys):
+        known += [key for key in some if index.get(table, key) is not None]
+        await trio.lowlevel.checkpoint()
     return bool(known) and await trio.to_thread.run_sync(_adopt, service, name_space, kind, known)
 
 

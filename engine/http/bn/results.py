@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from engine.http.bn.local import adopt
 from engine.http.bn.refusals import holds_refused, is_refused, refused_in
 from engine.http.bn.requests import JSON, MISS, answer, candidates_in, digests_in, json_in
-from engine.http.bn.rows import REALISATION, RESULT, portions
+from engine.http.bn.rows import PORTION, REALISATION, RESULT, portions
 from engine.http.bn.walk import MISSING_MOST, Known, Walk, document
 from engine.http.candidates import (
     MOST,
@@ -162,15 +162,15 @@ class Results:
         if kind == RESULT and found:
             walk = Walk(service, name_space, self.known)
             await _add(walk, [one.candidate for each in found.values() for one in each])
-            found = {
-                key: [
-                    one
-                    for one in each
-                    if not _missing(walk, one.candidate)
-                    and not holds_refused(walk, one.candidate, bad)
-                ]
-                for key, each in found.items()
-            }
+            for some in portions(list(found)):
+                for key in some:
+                    found[key] = [
+                        one
+                        for one in found[key]
+                        if not _missing(walk, one.candidate)
+                        and not holds_refused(walk, one.candidate, bad)
+                    ]
+                await trio.lowlevel.checkpoint()
         service.entries.used(row for each in found.values() for one in each for row in one.rows)
         return {key: each for key, each in found.items() if each}
 
@@ -196,7 +196,9 @@ class Results:
         await _add(walk, [result for one in candidates for result in _results_of(one)])
         refused, whole = [], list[Candidate]()
         bad = refused_in(service, name_space)
-        for one in candidates:
+        for number, one in enumerate(candidates, 1):
+            if number % PORTION == 0:
+                await trio.lowlevel.checkpoint()
             missing = {
                 digest: None for result in _results_of(one) for digest in _missing(walk, result)
             }

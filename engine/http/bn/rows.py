@@ -16,12 +16,13 @@ RESULT: Final = "action"
 REALISATION: Final = "realisation"
 """Kinds of rows."""
 
-_PORTION: Final = 1_000
+PORTION: Final = 250
+"""Rows that are looked at before others get their turn: a few milliseconds."""
 
 
 def portions(digests: Sequence[Digest]) -> list[Sequence[Digest]]:
-    """Return digests some at a time: after each, others get their turn."""
-    return [digests[at : at + _PORTION] for at in range(0, len(digests), _PORTION)]
+    """Return digests some at a time."""
+    return [digests[at : at + PORTION] for at in range(0, len(digests), PORTION)]
 
 
 def held(service: Service, name_space: str, digests: Iterable[Digest]) -> dict[Digest, Row]:

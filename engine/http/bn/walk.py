@@ -29,7 +29,7 @@ ENTRIES_MOST: Final = 250_000
 """Entries of trees that one request may be about."""
 
 LEVELS_MOST: Final = 1_000
-TREE_MOST: Final = 64 * 2**20
+TREE_MOST: Final = 32 * 2**20
 """Bytes of a tree's document."""
 
 MISSING_MOST: Final = 1_000
