@@ -1,0 +1,436 @@
+"""Trust in remote caches: who may read and write, what is taken, and what is done about lies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+
+from store.digest import digest_bytes
+from store.signatures import SigningKey
+from tests.e2e.caches import CacheServer, Lie, builder, cache_server, lie, recipe_of, remote
+from tests.e2e.conftest import Bn
+
+SPEC = """
+    [actions.first]
+    tools = ["sh"]
+    script = "echo first > $out/first"
+    outputs = ["first"]
+    [actions.second]
+    tools = ["sh"]
+    inputs = ["first"]
+    script = "cat first/first first/first > $out/second"
+    outputs = ["second"]
+    """
+RIGHT = "first\nfirst\n"
+EVIL = "evil\n"
+
+
+@pytest.fixture
+def project(bn: Bn) -> Bn:
+    """Two actions, and nothing built."""
+    bn.spec(SPEC, default="second")
+    return bn
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[CacheServer]:
+    with cache_server(tmp_path / "server") as running:
+        yield running
+
+
+def steps(bn: Bn, *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = bn.json("build", *arguments)["steps"]
+    return found
+
+
+def truth(project: Bn) -> tuple[dict[str, Any], Lie]:
+    """Return how the steps end when nobody lies, and a lie about the first."""
+    honest = builder(project, "honest")
+    ended = steps(honest)
+    false = lie(ended["first"], recipe_of(honest, ended["first"]["action"]), "first", EVIL)
+    return ended, false
+
+
+def lies(project: Bn) -> tuple[dict[str, Any], Lie, Lie]:
+    """Return the same, and a lie about the last step, too."""
+    ended, false = truth(project)
+    honest = builder(project, "also-honest")
+    steps(honest)
+    last = recipe_of(honest, ended["second"]["action"])
+    return ended, false, lie(ended["second"], last, "second", EVIL)
+
+
+def get(server: CacheServer, path: str, token: str = "") -> int:
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return httpx.get(f"{server.url}/bn/v1/{path}", headers=headers, trust_env=False).status_code
+
+
+# who may
+
+
+def test_only_ci_may_write(project: Bn, server: CacheServer) -> None:
+    ended, _ = truth(project)
+    (project.directory / "ci.token").write_text(server.token("ci", "write"))
+    (project.directory / "dev.token").write_text(server.token("dev", "read"))
+    dev = builder(project, "dev", remote(server.url, token_file="dev.token"))
+    said = dev("build")
+    assert "403" in said.stderr
+    assert dev.result("second") == RIGHT
+    action = ended["first"]["action"]
+    ci = builder(project, "ci", remote(server.url, token_file="ci.token"))
+    assert get(server, f"actions/{action}", (project.directory / "ci.token").read_text()) == 404
+    assert ci.ran() == {"first", "second"}
+    assert get(server, f"actions/{action}", (project.directory / "ci.token").read_text()) == 200
+    other = builder(project, "other", remote(server.url, token_file="dev.token"))
+    assert other.ran() == set()
+    assert other.result("second") == RIGHT
+
+
+def test_who_has_no_token_builds_for_himself(project: Bn, server: CacheServer) -> None:
+    server.token("ci", "write")
+    nobody = builder(project, "nobody", remote(server.url))
+    said = nobody("build").stderr
+    assert said.count("401") == 1, "one warning"
+    assert nobody.result("second") == RIGHT
+
+
+def test_a_revoked_token_lets_nobody_in(project: Bn, server: CacheServer) -> None:
+    token = server.token("dev", "write")
+    (project.directory / "token").write_text(token)
+    assert builder(project, "one", remote(server.url, token_file="token")).ran()
+    assert get(server, f"blobs/{'0' * 64}", token) == 404
+    server.bn("token", "remove", "dev")
+    assert get(server, f"blobs/{'0' * 64}", token) == 401
+    two = builder(project, "two", remote(server.url, token_file="token"))
+    said = two("build")
+    assert said.stderr.count("401") == 1
+    assert two.result("second") == RIGHT
+
+
+def test_an_expired_token_lets_nobody_in(server: CacheServer) -> None:
+    token = server.token("short", "read", "--expires", "0s")
+    assert get(server, f"blobs/{'0' * 64}", token) == 401
+
+
+def test_a_token_ends_at_its_name_space(server: CacheServer) -> None:
+    token = server.token("team", "write", "--name-space", "team")
+    assert get(server, f"blobs/{'0' * 64}", token) == 404, "the only one that it is for"
+    for path, status in (("team", 404), ("other", 403), ("default", 403)):
+        url = f"{server.url}/ns/{path}/bn/v1/blobs/{'0' * 64}"
+        answer = httpx.get(url, headers={"authorization": token}, trust_env=False)
+        assert answer.status_code == status
+
+
+def test_certificates_say_who_may(project: Bn, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    home = tmp_path / "pki"
+    home.mkdir()
+    ca.cert_pem.write_to_path(str(home / "ca.pem"))
+    for name in ("server", "ci", "dev", "stranger"):
+        made = ca.issue_cert("127.0.0.1", common_name=name)
+        made.private_key_pem.write_to_path(str(home / f"{name}.key"))
+        made.cert_chain_pems[0].write_to_path(str(home / f"{name}.pem"))
+    config = f"""
+[serve.tls]
+certificate = "{home}/server.pem"
+key = "{home}/server.key"
+client_ca = "{home}/ca.pem"
+require_client = true
+[[serve.tls.clients]]
+name = "ci"
+match = ["CN:ci"]
+scope = "write"
+[[serve.tls.clients]]
+name = "dev"
+match = ["CN:dev"]
+"""
+    with cache_server(tmp_path / "server", config) as server:
+
+        def by(name: str, directory: str = "") -> Bn:
+            mine = {"certificate": home / f"{name}.pem", "key": home / f"{name}.key"}
+            return builder(
+                project, directory or name, remote(server.url, ca=home / "ca.pem", **mine)
+            )
+
+        assert server.url.startswith("https:")
+        stranger = by("stranger")
+        assert "401" in stranger("build").stderr
+        assert "403" in by("dev")("build").stderr
+        assert by("ci").ran() == {"first", "second"}
+        assert by("dev", "dev-later").ran() == set()
+        without = builder(project, "without", remote(server.url, ca=home / "ca.pem"))
+        assert without.ran() == {"first", "second"}
+        mistrusting = builder(project, "mistrusting", remote(server.url))
+        assert mistrusting.ran() == {"first", "second"}
+
+
+# what is taken
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> SigningKey:
+    made = SigningKey.generate("ci")
+    made.write(tmp_path / "ci.key")
+    return made
+
+
+def trusting(url: str, *keys: SigningKey, required: int = 1) -> str:
+    """Return a configuration that trusts only these keys."""
+    trusted = json.dumps([str(one.public()) for one in keys])
+    return f"[cache]\ntrusted_keys = {trusted}\nrequired_signatures = {required}\n{remote(url)}"
+
+
+def test_without_keys_whoever_writes_first_is_believed(project: Bn, server: CacheServer) -> None:
+    """What signatures are for: without them this is so, as everywhere."""
+    _, false = truth(project)
+    false.upload(server.url)
+    victim = builder(project, "victim", remote(server.url))
+    assert victim.ran() == {"second"}
+    assert victim.result("second") == EVIL + EVIL
+
+
+def test_what_nobody_signed_is_built_here(
+    project: Bn, server: CacheServer, key: SigningKey
+) -> None:
+    _, first, second = lies(project)
+    first.upload(server.url)
+    second.upload(server.url)
+    careful = builder(project, "careful", trusting(server.url, key))
+    assert careful.ran() == {"first", "second"}
+    assert careful.result("second") == RIGHT
+
+
+def test_what_another_key_signed_is_built_here(
+    project: Bn, server: CacheServer, key: SigningKey
+) -> None:
+    _, first, second = lies(project)
+    first.upload(server.url, by=SigningKey.generate("other"))
+    second.upload(server.url, by=SigningKey.generate("ci"))  # of the same name
+    careful = builder(project, "careful", trusting(server.url, key))
+    assert careful.ran() == {"first", "second"}
+    assert careful.result("second") == RIGHT
+
+
+def test_what_a_trusted_key_signed_is_taken_among_lies(
+    project: Bn, server: CacheServer, key: SigningKey, tmp_path: Path
+) -> None:
+    ended, first, second = lies(project)
+    first.upload(server.url)
+    signing = f'[cache]\nsigning_key = "{tmp_path / "ci.key"}"\n'
+    ci = builder(project, "ci", f"{signing}{remote(server.url, read=False)}")
+    assert ci.ran() == {"first", "second"}
+    for name in ("first", "second"):
+        action = ended[name]["action"]
+        answer = httpx.get(f"{server.url}/bn/v1/actions/{action}", trust_env=False)
+        signed = [one["signatures"] for one in answer.json()["results"] if one["signatures"]]
+        assert [one[0]["key"] for one in signed] == ["ci"]
+    # the signatures of the truth, put under a lie
+    recipe = second.realisation.recipe
+    answer = httpx.get(f"{server.url}/bn/v1/realisations/{recipe}", trust_env=False)
+    real = answer.json()["realisations"][0]
+    copied = {
+        "result": real["results"][0]["signatures"],
+        "realisation": real["signatures"],
+    }
+    second.upload(server.url, signed=copied)
+    careful = builder(project, "careful", trusting(server.url, key))
+    assert careful.ran() == set()
+    assert careful.result("second") == RIGHT
+    two = builder(project, "two", trusting(server.url, key, SigningKey.generate("b"), required=2))
+    assert two.ran() == {"first", "second"}
+
+
+# what is done about it
+
+
+def test_a_lie_is_found_by_building_again(project: Bn, server: CacheServer) -> None:
+    ended, false = truth(project)
+    false.upload(server.url)
+    victim = builder(project, "victim", remote(server.url))
+    said = victim("build", "--verify-remote", "all", code=6).stderr
+    for text in (
+        "1 result from remote caches came out otherwise here",
+        f"first: action {ended['first']['action']}",
+        server.url,
+        "not signed",
+        f"remote: {digest_bytes(EVIL.encode())}",
+        f"here:   {digest_bytes(b'first' + bytes([10]))}",
+        "the same here twice",
+        str(false.result.digest()),
+    ):
+        assert text in said, said
+    assert not (victim.directory / "result").exists()
+    # nothing of it is kept, nor taken again, nor what was made of it
+    assert victim.ran() == {"first", "second"}
+    assert victim.result("second") == RIGHT
+
+
+def test_what_was_made_of_a_lie_is_not_given_to_others(project: Bn, server: CacheServer) -> None:
+    ended, false = truth(project)
+    false.upload(server.url)
+    victim = builder(project, "victim", remote(server.url))
+    victim("build", "--verify-remote", "1", code=6)
+    made = get(server, f"realisations/{recipe_of(builder_of(project), ended['second']['action'])}")
+    assert made == 404
+
+
+def builder_of(project: Bn) -> Bn:
+    """Return a builder that was made before."""
+    directory = project.directory.parent / "honest" / "project"
+    return Bn(directory, directory.parent / "store", project.env)
+
+
+def test_a_lie_in_json(project: Bn, server: CacheServer) -> None:
+    _, first, second = lies(project)
+    first.upload(server.url)
+    second.upload(server.url)
+    victim = builder(project, "victim", remote(server.url))
+    error = victim.json("build", "--verify-remote", "all", code=6)["error"]
+    assert error["exit_code"] == 6
+    by_label = {fault["label"]: fault for fault in error["faults"]}
+    assert by_label.keys() == {"first", "second"}
+    assert by_label["first"]["remote"] == server.url
+    assert by_label["first"]["outputs"] == first.result.outputs
+    assert by_label["first"]["differences"][0]["path"] == "first"
+    assert victim.ran() == {"first", "second"}
+    assert victim.result("second") == RIGHT
+
+
+def test_what_a_lie_rests_on_need_not_be_there(project: Bn, server: CacheServer) -> None:
+    """A liar cannot get by by keeping back what the lie would be checked with."""
+    _, _, second = lies(project)
+    second.upload(server.url)
+    victim = builder(project, "victim", remote(server.url))
+    said = victim("build", "--verify-remote", "all", code=6).stderr
+    assert "second: action" in said
+    assert victim.ran() == {"second"}
+    assert victim.result("second") == RIGHT
+
+
+def test_the_truth_passes(project: Bn, server: CacheServer) -> None:
+    assert builder(project, "one", remote(server.url)).ran() == {"first", "second"}
+    two = builder(project, "two", remote(server.url))
+    done = two.json("build", "--verify-remote", "all")
+    assert done["verified"] == {"labels": ["first", "second"], "of": 2}
+    three = builder(project, "three", remote(server.url))
+    said = three("build", "--verify-remote", "1").stderr
+    assert "verified 1 of 2 results" in said
+    four = builder(project, "four", remote(server.url))
+    four("build", "--download", "all")
+    assert "nothing to verify" in four("build", "--verify-remote", "1", "--no-link").stderr
+    alone = builder(project, "alone")
+    assert "no remote cache" in alone("build", "--verify-remote", "1", code=3).stderr
+    for wrong in ("0", "x", "-1"):
+        alone("build", "--verify-remote", wrong, code=2)
+
+
+def test_an_action_that_is_not_reproducible_is_said_to_be(bn: Bn, server: CacheServer) -> None:
+    bn.spec(
+        """
+        [actions.dice]
+        tools = ["sh"]
+        script = "cat /proc/sys/kernel/random/uuid > $out/dice; echo x > $out/same"
+        outputs = ["dice", "same"]
+        """,
+        default="dice",
+    )
+    assert builder(bn, "one", remote(server.url)).ran() == {"dice"}
+    two = builder(bn, "two", remote(server.url))
+    said = two("build", "--verify-remote", "all", code=6).stderr
+    assert "not reproducible" in said
+    assert "    same\n" not in said
+
+
+# taint
+
+
+def test_all_that_was_built_from_something_bad(project: Bn) -> None:
+    project.spec(
+        SPEC
+        + """
+    [actions.third]
+    tools = ["sh"]
+    inputs = ["second"]
+    script = "true"
+    outputs = []
+    [actions.other]
+    tools = ["sh"]
+    script = "echo other > $out/other"
+    outputs = ["other"]
+    """,
+        default="third other",
+    )
+    report = project.json("build")
+    actions = {label: step["action"] for label, step in report["steps"].items()}
+    wanted = {"first", "second", "third"}
+    bad: dict[str, Any] = {}
+    for entry in ("first", actions["first"]):
+        bad = project.json("cache", "taint", entry)
+        assert {one["labels"][0] for one in bad["actions"]} == wanted
+        assert bad["builds"] == [report["build"]]
+        assert bad["artifacts"] == ["test.third"] or bad["artifacts"] == []
+    second = project.json("cache", "taint", "second")
+    assert {one["labels"][0] for one in second["actions"]} == {"second", "third"}
+    blob = digest_bytes(b"first\n")
+    found = project.json("cache", "taint", blob)
+    assert found["kind"] == "blob"
+    assert {one["labels"][0] for one in found["actions"]} == wanted
+    why = {one["labels"][0]: one["because"] for one in bad["actions"]}
+    assert why["first"] is None
+    assert why["second"]["where"] == "inputs"
+    assert why["second"]["path"].startswith("first")
+    assert why["second"]["action"] == actions["first"]
+    text = project("cache", "taint", "first")
+    assert "because of first" in text.stdout
+    assert "3 actions, 3 results, 3 realisations, 1 builds" in text.stderr
+    assert "no artifact" in project("cache", "taint", "nothing", code=3).stderr
+    project("cache", "taint", "0" * 64, code=3)
+
+
+def test_what_is_dropped_is_built_again_and_nothing_else(project: Bn) -> None:
+    project("build")
+    assert project.ran() == set()
+    project("cache", "taint", "second", "--drop")
+    assert "up to date" not in project("build", "--dry-run").stderr
+    assert project.ran() == {"second"}
+    project("cache", "taint", "first", "--drop")
+    assert project.ran() == {"first", "second"}
+    assert project.ran() == set()
+    project("cache", "taint", "first", "--drop")
+    project("store", "rebuild-index")
+    assert project.ran() == {"first", "second"}
+
+
+def test_a_toolchain_that_is_bad_spoils_all_that_used_it(project: Bn) -> None:
+    report = project.json("build")
+    document = project.json("show", report["steps"]["first"]["action"])["object"]
+    bad = project.json("cache", "taint", document["toolchains"][0])
+    found = {one["labels"][0]: one["because"] for one in bad["actions"] if one["labels"]}
+    assert {"first", "second"} <= found.keys()
+    assert found["first"]["where"] == "toolchain"
+
+
+def test_servers_drop_and_refuse_what_is_bad(project: Bn, server: CacheServer) -> None:
+    (project.directory / "write").write_text(server.token("ci", "write"))
+    (project.directory / "admin").write_text(server.token("boss", "admin"))
+    ci = builder(project, "ci", remote(server.url, token_file="write"))
+    ended = steps(ci)
+    action = ended["first"]["action"]
+    token = (project.directory / "write").read_text()
+    assert get(server, f"actions/{action}", token) == 200
+    assert "403" in ci("cache", "taint", "first", "--remote", code=4).stderr
+    ci.put("bn.toml", remote(server.url, token_file=ci.directory / "admin"))
+    said = ci.json("cache", "taint", "first", "--remote", "--drop")
+    assert said["remotes"][server.url] >= 4
+    for name in ("first", "second"):
+        assert get(server, f"actions/{ended[name]['action']}", token) == 404
+    # the same from elsewhere is not taken in either
+    other = builder(project, "other", remote(server.url, token_file="write"))
+    assert other.ran() == {"first", "second"}
+    assert get(server, f"actions/{action}", token) == 404
