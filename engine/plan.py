@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from engine.graph import Graph
@@ -66,7 +66,7 @@ def make_plan(
     holds nothing of the actions.
     """
     realised: dict[str, Cached] = {}
-    looked: dict[str, Cached | None] = {}
+    fresh: set[str] = set()
     wanted: dict[str, None] = {}
     stack = list(reversed(targets))
     while stack:
@@ -74,20 +74,20 @@ def make_plan(
         if label in wanted:
             continue
         wanted[label] = None
-        found = looked.get(label)
-        if found is None:
+        if label not in realised and label not in fresh:
             digest = graph.digest_of(label)
             known = store.actions.realisation(digest)
             found = Cached(known.outputs, known.action) if known else None
-            if found is None and remembered and label not in looked:
+            if found is None and remembered:
                 found = remembered.find(digest)
-        if found:
-            realised[label] = found
-        else:
+            if found:
+                realised[label] = found
+        if label not in realised:
             needs = [need.recipe for need in graph.recipes[label].needs]
             stack += needs
-            if remembered:
-                looked.update(_remembered(graph, remembered, set(needs).difference(looked)))
+            some = [need for need in dict.fromkeys(needs) if need not in wanted]
+            _look(graph, store, remembered, some, realised, fresh)
+    history.look(label for label in wanted if label not in realised)
     steps: dict[str, Step] = {}
     for label in _order(graph, wanted, realised):
         step = realised.get(label) or _step(graph, label, steps, store, history)
@@ -95,14 +95,27 @@ def make_plan(
     return Plan(targets, steps)
 
 
-def _remembered(
-    graph: Graph, remembered: Remembered, labels: Collection[str]
-) -> Iterator[tuple[str, Cached | None]]:
-    """Yield what is remembered of some steps, many of which are asked for at once."""
-    pending = iter(labels)
+def _look(
+    graph: Graph,
+    store: Store,
+    remembered: Remembered | None,
+    labels: Iterable[str],
+    realised: dict[str, Cached],
+    fresh: set[str],
+) -> None:
+    """Look for many steps at once: note those that are remembered in `realised`, and in `fresh`
+    those that came to nothing yet. Of the others nothing is known then."""
+    pending = (label for label in labels if label not in realised and label not in fresh)
     while some := list(itertools.islice(pending, TOGETHER)):
         digests = [graph.digest_of(label) for label in some]
-        yield from zip(some, remembered.find_all(digests), strict=True)
+        found = remembered.find_all(digests) if remembered else [None] * len(some)
+        missing = [one for one, known in zip(digests, found, strict=True) if known is None]
+        noted = store.actions.noted(missing) if missing else set[Digest]()
+        for label, digest, known in zip(some, digests, found, strict=True):
+            if known is not None:
+                realised[label] = known
+            elif digest not in noted:
+                fresh.add(label)
 
 
 def _order(graph: Graph, wanted: Iterable[str], realised: Container[str]) -> Iterator[str]:

@@ -57,8 +57,8 @@ class ActionCache:
 
     def record(self, action: Action, result: ActionResult, inputs: Inputs) -> None:
         """Keep `result`; the blobs that it names must be in the CAS."""
-        self._cas.put_object(action.encode())
-        reference = self._cas.put_object(result.encode()).encode()
+        self._cas.put_object(action.encode(), new=True)
+        reference = self._cas.put_object(result.encode(), new=True).encode()
         self._put(Table.ACTION_CACHE, action.digest(), reference)
         if result.observed is None:
             return
@@ -84,9 +84,18 @@ class ActionCache:
         found = None if reference is None else self._realisation_at(reference)
         return found if found and found.recipe == recipe else None
 
+    def noted(self, recipes: Iterable[Digest]) -> set[Digest]:
+        """Return those of `recipes` that came to something before, whether it is all there or
+        not; looked for in one transaction."""
+        wanted = list(recipes)
+        found = {*map(Digest, self._index.get_many(Table.REALISATIONS, wanted))}
+        for recent in (self._pending, self._in_flight):
+            found.update(one for one in wanted if (Table.REALISATIONS, one) in recent)
+        return found
+
     def record_realisation(self, realisation: Realisation) -> None:
         """Keep a realisation."""
-        reference = self._cas.put_object(realisation.encode()).encode()
+        reference = self._cas.put_object(realisation.encode(), new=True).encode()
         self._put(Table.REALISATIONS, realisation.recipe, reference)
 
     def result_of(self, action: Digest) -> ActionResult | None:

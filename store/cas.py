@@ -252,11 +252,14 @@ class Cas(BlobFiles):
 
     # writing
 
-    def put_object(self, data: bytes) -> Digest:
+    def put_object(self, data: bytes, *, new: bool = False) -> Digest:
         """Store the bytes of an object, or of a log, and return their digest. Short ones go to the
-        table of objects, when they are committed. Raises HostError where no tier can take it."""
+        table of objects, when they are committed. Raises HostError where no tier can take it.
+
+        One that is `new`, which this is not the place to find out, is not looked for before.
+        """
         digest = digest_bytes(data)
-        return digest if self._objects.put(digest, data) else self.put_bytes(data)
+        return digest if self._objects.put(digest, data, new=new) else self.put_bytes(data)
 
     def put_tree(self, tree: Tree) -> Digest:
         """Store `tree` (its blobs must be there) and return its digest."""

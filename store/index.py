@@ -76,6 +76,10 @@ class Index:
         """Return a number that is another one after every change, also by others."""
         return self._environment.version()
 
+    def count(self, table: Table) -> int:
+        """Return how many entries a table has."""
+        return self._environment.count(table)
+
     def get(self, table: Table, key: str) -> bytes | None:
         """Return what stands under `key`, or None."""
         self._settle(table)
@@ -84,7 +88,8 @@ class Index:
     def get_many(self, table: Table, keys: Iterable[str]) -> dict[str, bytes]:
         """Return what stands under those of `keys` that are there, all as of one moment."""
         self._settle(table)
-        wanted, empty = list(keys), dict[str, bytes]()
+        # neighbours in a table lie on the same pages
+        wanted, empty = sorted(keys), dict[str, bytes]()
 
         def read(transaction: Any) -> dict[str, bytes]:
             found = {}

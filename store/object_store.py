@@ -85,15 +85,16 @@ class Objects:
         found = self._tiers.attempt(self._tiers.primary, table.recent, digests, self.touch_before)
         return found or set()
 
-    def put(self, digest: Digest, data: bytes) -> bool:
+    def put(self, digest: Digest, data: bytes, *, new: bool = False) -> bool:
         """Keep an object, for the next commit unless it is in the table already; False where it
-        has to become a file."""
+        has to become a file. One that is `new` is not looked for: in a large table that takes
+        longer than all else, and to write it again does no harm."""
         if digest in self._committed or self.waiting(digest) is not None:
             return True
         tier = self._tiers.primary
         if len(data) > LARGEST or tier.table is None:
             return False
-        if self._is_in(tier, digest, len(data)):
+        if not new and self._is_in(tier, digest, len(data)):
             self._committed.add(digest)
             return True
         with self._lock:
