@@ -44,6 +44,11 @@ MOST: Final = 512
 """Uploads that are committed together."""
 
 
+MOST_FOLLOWED: Final = 1000
+"""Entries of the store's own index up to which a committer's process frees what was evicted: to
+follow more keeps it from answering. Of more, a process beside it does that, or the collector."""
+
+
 @define(eq=False)
 class Arrival:
     """An upload that came whole, and under what it is to be found. In the end `row` or `error` is
@@ -79,7 +84,7 @@ class Committer:
     def __init__(self, store: Store, entries: Entries, quotas: Mapping[str, int]) -> None:
         self.quotas = quotas
         self.evicted = Usage()
-        self.reaper = Reaper(store, entries)
+        self.reaper = Reaper(store, entries, most=MOST_FOLLOWED)
         self._store = store
         self._cas = store.cas
         self._entries = entries

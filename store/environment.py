@@ -148,6 +148,14 @@ class Environment:
         with self._reading:
             return int(self._environment.info()["last_txnid"])
 
+    def count(self, table: str) -> int:
+        """Return how many entries a table has."""
+
+        def read(transaction: Any) -> int:
+            return int(transaction.stat(self._tables[table])["entries"])
+
+        return self.read(table, read, 0)
+
     def looked(self) -> None:
         """Count a look into a table, of those in a long transaction, too: now and then what is
         mapped of it is given back."""

@@ -37,12 +37,24 @@ PATIENCE: Final = 10.0
 """Seconds until what running builds may use is looked at again."""
 
 _SERVE: Final = "serve"
+_NAMING: Final = (
+    Table.ACTION_CACHE,
+    Table.REALISATIONS,
+    Table.DERIVED,
+    Table.ALIASES,
+    Table.ROOTS,
+)
 
 
 class Reaper:
-    """Removes orphans of a store's entries, in a thread of its own once it is woken."""
+    """Removes orphans of a store's entries, in a thread of its own once it is woken.
 
-    def __init__(self, store: Store, entries: Entries) -> None:
+    `most` is how many entries the store's own index may have: to follow more takes long, and is
+    for another process.
+    """
+
+    def __init__(self, store: Store, entries: Entries, most: float = math.inf) -> None:
+        self._most = most
         self.freed = 0
         """Bytes that were removed by this process."""
         self._store = store
@@ -73,6 +85,8 @@ class Reaper:
     def reap(self) -> bool:
         """Remove the orphans there are; say whether some have to wait."""
         orphans, waiting = self._entries.orphans(), False
+        if not self._is_mine():
+            return False
         while not self._closed and (some := list(itertools.islice(orphans, BATCH))):
             self._look()
             waiting = self._entries.reap(some, self._remove) > 0 or waiting
@@ -81,9 +95,10 @@ class Reaper:
 
     def take_back(self, digests: Iterable[Digest]) -> None:
         """Remove blobs that were put there for rows that could not be written."""
-        self._look()
-        self._entries.unnamed(digests, self._remove)
-        self._discard()
+        if self._is_mine():
+            self._look()
+            self._entries.unnamed(digests, self._remove)
+            self._discard()
 
     def _run(self) -> None:
         waiting = False
@@ -92,6 +107,9 @@ class Reaper:
             self._wanted.clear()
             with contextlib.suppress(BnError, OSError):
                 waiting = self.reap()
+
+    def _is_mine(self) -> bool:
+        return sum(map(self._store.index.count, _NAMING)) <= self._most
 
     def _look(self) -> None:
         """Find out what the store's own index needs, where it changed since the last time."""

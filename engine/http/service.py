@@ -34,6 +34,7 @@ from store.entries import Entries, Row, Usage
 from store.errors import BnError
 from store.incoming import Incoming
 from store.object_table import LARGEST
+from store.reaping import still_there
 from store.store import Store
 
 HOT_BYTES: Final = 64 * 2**20
@@ -115,7 +116,7 @@ class Service:
         """Return what stands under a key, and note that it is used."""
         try:
             row = self.entries.find(name_space, kind, key)
-        except ValueError:
+        except (ValueError, BnError):
             return None
         if row is None and self._shares(name_space, kind):
             row = self._local(kind, key)
@@ -126,7 +127,7 @@ class Service:
         wanted = list(keys)
         try:
             found = self.entries.find_many(name_space, kind, wanted)
-        except ValueError:
+        except (ValueError, BnError):
             return {}
         if self._shares(name_space, kind):
             for key in wanted:
@@ -301,12 +302,16 @@ class Service:
         return None if size is None else Row(Digest(key), size)
 
     def _missing(self, name_space: str, digests: list[str]) -> list[Digest]:
-        found = self.find_many(name_space, "blob", digests)
-        return [
-            Digest(digest)
-            for digest in digests
-            if digest not in found or self._opener.size_of(Digest(digest)) is None
-        ]
+        missing: list[Digest] = []
+        for start in range(0, len(digests), MANY):  # others read meanwhile
+            some = digests[start : start + MANY]
+            found = self.find_many(name_space, "blob", some)
+            missing += [
+                Digest(digest)
+                for digest in some
+                if digest not in found or self._opener.size_of(Digest(digest)) is None
+            ]
+        return missing
 
     async def _bytes(self, row: Row) -> bytes | None:
         stored = await self.open(row)
@@ -348,8 +353,25 @@ class Service:
         quota = self.quotas.get(name_space, self.quotas.get("*"))
         return min((one for one in (limit, quota) if one is not None), default=None)
 
-    async def _commit(self, arrivals: Sequence[Arrival]) -> None:
+    def _is_known(self, arrival: Arrival) -> bool:
+        """Say whether the same is stored there already; clients often upload everything again."""
+        one = arrival.put()
+        row = self.entries.find(one.name_space, one.kind, one.key)
+        if row is None or (row.digest, row.meta) != (one.digest, one.meta):
+            return False
+        arrival.row = row
+        return still_there(self.store.cas, row.digest)
+
+    async def _commit(self, whole: Sequence[Arrival]) -> None:
         """Wait until uploads are durable, or have failed."""
+        arrivals = []
+        for one in whole:
+            if self._is_known(one):
+                one.incoming.discard()
+            else:
+                arrivals.append(one)
+        if not arrivals:
+            return
         finished = trio.Event()
         token = trio.lowlevel.current_trio_token()
 

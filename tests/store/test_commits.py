@@ -424,3 +424,20 @@ def test_stale_row_is_forgotten(uploads: Uploads, store: Store) -> None:
     uploads.committer.forget(row)
     uploads.put(more=b"x")
     assert uploads.entries.find("team", "generic", "name") is None
+
+
+def test_large_index_is_followed_by_another_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(store, "made")
+    store.actions.commit()
+    monkeypatch.setattr("store.commits.MOST_FOLLOWED", 1)
+    uploads = Uploads(store)
+    (arrival,) = uploads.put(name=os.urandom(BIG))
+    assert arrival.row is not None
+    uploads.entries.remove([arrival.row])
+    assert not uploads.committer.reaper.reap()
+    assert still_there(store.cas, arrival.row.digest)
+    assert uploads.reaped()
+    assert not still_there(store.cas, arrival.row.digest)
+    uploads.committer.close()

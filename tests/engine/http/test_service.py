@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import trio
 from engine.http.message import Failure, Stored
 from engine.http.opening import SMALL
 from engine.http.service import Item, Service
+from store.commits import Arrival, Committer
 from store.digest import digest_bytes
 from store.entries import Entries, Usage
 from store.errors import NoSpace
@@ -322,3 +323,27 @@ async def test_closed_service_refuses(store: Store) -> None:
         await service.put("team", "generic", "l", b"y")
     assert caught.value.status == 503
     assert bytes_of(await service.get("team", "generic", "k")) == b"x"
+
+
+async def test_same_again_is_not_committed_again(
+    service: Service, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(BIG)
+    row = await service.put("team", "generic", "k", data, meta={"a": "b"})
+    commits = []
+    together = Committer._together
+
+    def counted(self: Committer, arrivals: Sequence[Arrival]) -> None:
+        commits.append(len(arrivals))
+        together(self, arrivals)
+
+    monkeypatch.setattr(Committer, "_together", counted)
+    assert await service.put("team", "generic", "k", data, meta={"a": "b"}) == row
+    assert commits == []
+    assert store.cas.unfinished() == []
+    await service.put("team", "generic", "k", data)
+    await service.put("team", "generic", "k", b"other")
+    os.unlink(store.cas.path((await service.put("team", "generic", "l", data)).digest))
+    await service.put("team", "generic", "l", data)
+    assert commits == [1, 1, 1, 1]
+    assert bytes_of(await service.get("team", "generic", "l")) == data
