@@ -28,8 +28,11 @@ DOCUMENT: dict[str, Any] = json.loads(description())
 EXAMPLES = 25
 """Requests to each operation, besides those at the edges of what is allowed."""
 
-CHOOSY = ("putBlob", "putBlobs", "putAction", "putRealisation", "putActions", "putRealisations")
-"""Operations whose bodies have to fit digests: no description can say so."""
+CHOOSY = (
+    *("putBlob", "putBlobs", "putAction", "putRealisation", "putActions", "putRealisations"),
+    "getBlob",
+)
+"""Operations whose bodies have to fit digests, and ranges a blob: no description can say so."""
 
 
 @pytest.fixture(scope="module")
