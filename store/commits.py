@@ -73,6 +73,11 @@ class Arrival:
             self.meta,
         )
 
+    def stored(self) -> Row:
+        """Return the row of one that was committed."""
+        assert self.row is not None
+        return self.row
+
 
 _Job = tuple[Sequence[Arrival], Callable[[], object]]
 

@@ -248,7 +248,7 @@ class Service:
             incoming.discard()
             raise
         await self._commit([arrival])
-        return _row(arrival)
+        return arrival.stored()
 
     async def put_many(self, name_space: str, items: Sequence[Item]) -> list[Row]:
         """Store short values together, all or none of them. Raises Failure as `put` does."""
@@ -275,7 +275,7 @@ class Service:
             raise
         if arrivals:
             await self._commit(arrivals)
-        return [_row(arrival) for arrival in arrivals]
+        return [arrival.stored() for arrival in arrivals]
 
     async def remove(self, name_space: str, kind: str, key: str) -> bool:
         """Remove what stands under a key; say whether there was something."""
@@ -394,8 +394,3 @@ class Service:
 
     async def _threaded(self, action: Callable[[*Arguments], Value], *args: *Arguments) -> Value:
         return await trio.to_thread.run_sync(action, *args, limiter=self._limiter)
-
-
-def _row(arrival: Arrival) -> Row:
-    assert arrival.row is not None
-    return arrival.row
