@@ -1,8 +1,9 @@
 """WebDAV without locks (RFC 4918, class 1): what is not GET, HEAD, PUT or DELETE of a file.
 
 Directories are the parts of files' paths, and need not be made first. MKCOL leaves a mark, an entry
-that ends in `/`, so that an empty one is there, too. Those of sccache's layout always are: it asks
-for each before it stores something.
+that ends in `/`, so that an empty one is listed, too. One in the root, or in one that is not there,
+counts as there, so that a client can begin with any address; so do those of sccache's layout, which
+asks for each before it stores something.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ XML: Final = {"content-type": "application/xml; charset=utf-8"}
 MOST_XML: Final = 64 * 1024
 """Bytes of a request's XML, which is not looked at: all properties there are come each time."""
 
-SPREAD: Final = re.compile(r"^/$|/[0-9a-f]/([0-9a-f]/){0,2}$")
-"""The root, and directories of one digit each as sccache has them."""
+SPREAD: Final = re.compile(r"/[0-9a-f]/([0-9a-f]/){0,2}$")
+"""Directories of one digit each, as sccache has them."""
 
 NOT_XML: Final = re.compile("[\ufffe\uffff]")
 """Characters that XML cannot have at all, of those that paths can."""
@@ -97,7 +98,9 @@ async def _list(request: Request, service: Service) -> Response:
         if row is not None:
             return Response(207, HEAD + _file(request, key, row) + TAIL, XML)
         key = f"{key}/"
-    if not SPREAD.search(key) and not _is_directory(request, service, key):
+        if not _is_directory(request, service, key):
+            return MISS
+    elif not _counts_as_directory(request, service, key):
         return MISS
     listing = _listing(request, service, key, depth == "1")
     if depth == "1":
@@ -160,6 +163,17 @@ def _item(request: Request, key: str, properties: str, stored: float) -> bytes:
 def _is_directory(request: Request, service: Service, key: str) -> bool:
     """Say whether there is anything whose path begins with `key`."""
     return bool(_some(request, service, key, 1))
+
+
+def _counts_as_directory(request: Request, service: Service, key: str) -> bool:
+    """Say whether a path that ends in `/` is a directory's, though there may be nothing in it."""
+    if _is_directory(request, service, key):
+        return True
+    path = key.rstrip("/")
+    if service.find(request.name_space, KIND, path) is not None:
+        return False
+    above = f"{path.rpartition('/')[0]}/"
+    return above == "/" or bool(SPREAD.search(key)) or not _is_directory(request, service, above)
 
 
 async def _make(request: Request, service: Service) -> Response:

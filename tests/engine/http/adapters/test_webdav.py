@@ -64,7 +64,7 @@ async def test_a_listing_in_a_name_space(client: httpx.AsyncClient) -> None:
         "/ns/team/dir/": (True, None),
         "/ns/team/dir/a": (False, "0"),
     }
-    assert (await client.request("PROPFIND", "/dir/")).status_code == 404
+    assert (await client.request("PROPFIND", "/dir")).status_code == 404
 
 
 async def test_a_long_listing(client: httpx.AsyncClient, service: Service) -> None:
@@ -89,8 +89,15 @@ async def test_directories_of_sccache_need_not_be_made(client: httpx.AsyncClient
         assert await propfind(client, path, "0") == {path: (True, None)}
 
 
+async def test_a_client_can_begin_with_any_address(client: httpx.AsyncClient) -> None:
+    for path in ("/new/", "/some/new/place/"):
+        assert await propfind(client, path) == {path: (True, None)}
+
+
 async def test_what_is_not_there_is_not_listed(client: httpx.AsyncClient) -> None:
-    for path in ("/nothing", "/nothing/", "/a/b/c/dir/"):
+    await client.put("/dir/file", content=b"1")
+    await client.put("/file", content=b"1")
+    for path in ("/nothing", "/dir/nothing/", "/dir/nothing", "/dir/file/", "/file/"):
         assert (await client.request("PROPFIND", path)).status_code == 404
 
 
@@ -145,7 +152,7 @@ async def test_directories_are_copied_and_moved(client: httpx.AsyncClient) -> No
             *(f"{base}/a", f"{base}/e/", f"{base}/empty/"),
         ]
         assert (await client.get(f"{base}/e/b")).content == b"/dir/e/b"
-    assert (await client.request("PROPFIND", "/dir/")).status_code == 404
+    assert (await client.request("PROPFIND", "/dir")).status_code == 404
     for target in ("/d2/e/x", "/d2", "/"):
         into = await client.request("MOVE", "/d2/", headers={"destination": target})
         assert into.status_code == 403
