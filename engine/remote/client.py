@@ -118,7 +118,8 @@ class Client:
         found: set[Digest] = set()
         for some in _parts(wanted, ASKED_MOST):
             answer = await self._json("blobs:missing", {"digests": some})
-            found |= digests(answer, "missing").intersection(some)
+            with _told():
+                found |= digests(answer, "missing").intersection(some)
         return found
 
     async def blobs(self, wanted: Sequence[Digest]) -> AsyncGenerator[Piece, None]:
@@ -167,10 +168,11 @@ class Client:
         for some in _parts(candidates, ASKED_MOST):
             body = json.dumps({name: some}).encode()
             headers = {"content-type": "application/json"}
-            answer = parse(await self._stored("POST", f"{name}:put", body, headers))
-            number = answer.get("stored")
-            if not isinstance(number, int) or not 0 <= number <= len(some):
-                raise Lie("it does not say how many it stored")
+            answer = await self._stored("POST", f"{name}:put", body, headers)
+            with _told():
+                number = parse(answer).get("stored")
+                if not isinstance(number, int) or not 0 <= number <= len(some):
+                    raise Lie("it does not say how many it stored")
             stored += number
         return stored
 
@@ -196,7 +198,7 @@ class Client:
         for some in _parts(wanted, ASKED_MOST):
             with span(path, LANE, digests=len(some)):
                 answer = await self._json(path, {"digests": some})
-            with span("check", LANE):
+            with span("check", LANE), _told():
                 found |= understood(answer, some)
         return found
 
@@ -212,10 +214,11 @@ class Client:
         path: str,
         body: bytes | Callable[[], AsyncIterator[bytes]],
         headers: Mapping[str, str],
-        patience: float = STORE_SECONDS,
+        patience: float | None = None,
     ) -> bytes:
+        seconds = STORE_SECONDS if patience is None else patience
         with _told():
-            async with self._answer(method, path, body, headers, patience) as parts:
+            async with self._answer(method, path, body, headers, seconds) as parts:
                 return await _whole(parts)
 
     @contextlib.asynccontextmanager
@@ -225,10 +228,12 @@ class Client:
         path: str,
         body: bytes | Callable[[], AsyncIterator[bytes]] = b"",
         headers: Mapping[str, str] | None = None,
-        patience: float = FIRST_BYTE_SECONDS,
+        patience: float | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the body of a 200 as it comes; asked again where a connection was closed just then
         or the remote is busy for a moment. Raises Absent for a 404."""
+        seconds = FIRST_BYTE_SECONDS if patience is None else patience
+        bound = math.inf if callable(body) else seconds + CONNECT_SECONDS
         async with contextlib.AsyncExitStack() as stack:
             for attempt in range(RETRIES + 1):
                 request = self._http.build_request(
@@ -236,13 +241,11 @@ class Client:
                     f"{self._base}/bn/v1/{path}",
                     content=body() if callable(body) else body or None,
                     headers={**self._headers, **_typed(body), **(headers or {})},
-                    timeout=httpx.Timeout(patience, connect=CONNECT_SECONDS, pool=60.0),
+                    timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=60.0),
                 )
                 last = attempt == RETRIES
                 try:
-                    with trio.fail_after(
-                        math.inf if callable(body) else patience + CONNECT_SECONDS
-                    ):
+                    with trio.fail_after(bound):
                         response = await self._http.send(request, stream=True)
                 except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
                     if last:
@@ -250,7 +253,8 @@ class Client:
                     continue
                 stack.push_async_callback(response.aclose)
                 if response.status_code == 200:
-                    yield _steadily(response.aiter_bytes())
+                    steady = contextlib.aclosing(_steadily(response.aiter_bytes()))
+                    yield await stack.enter_async_context(steady)
                     return
                 wait = _seconds(response.headers.get("retry-after"))
                 if last or response.status_code not in _BUSY or wait > WAIT_MOST:
@@ -307,7 +311,7 @@ async def _whole(parts: AsyncIterator[bytes]) -> bytes:
     return b"".join(found)
 
 
-async def _steadily(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _steadily(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Give the same parts; raises trio.TooSlowError where they come too slowly."""
     begun, got = trio.current_time(), 0
     while True:
@@ -372,7 +376,13 @@ def _told(*, absent: bool = False) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Return what a network error says at its root."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    strerror = getattr(error, "strerror", None)
-    return (strerror or str(error) or type(error).__name__).lower()
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ or error.__context__:
+            error = error.__cause__ or error.__context__ or error
+        else:
+            break
+    if isinstance(error, OSError):
+        return (error.strerror or str(error)).rpartition(": ")[2].lower()
+    return (str(error) or type(error).__name__).lower()

@@ -17,9 +17,11 @@ _PATIENCE = 5.0
 
 
 class Loop:
-    """Carries out coroutines that other threads hand in, side by side."""
+    """Carries out coroutines that other threads hand in, side by side, and `at_end` when it is
+    closed and they have ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
+        self._at_end = at_end
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="remote caches", daemon=True)
         self._thread.start()
@@ -58,7 +60,9 @@ class Loop:
         async with trio.open_nursery() as self._nursery:
             self._token = trio.lowlevel.current_trio_token()
             self._ready.set()
-            await trio.sleep_forever()
+            self._nursery.start_soon(trio.sleep_forever)
+        with trio.move_on_after(_PATIENCE / 2):
+            await self._at_end()
 
     def _start(self, function: Callable[[], Awaitable[T]], future: Future[T]) -> None:
         self._nursery.start_soon(_carry_out, function, future)

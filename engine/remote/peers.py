@@ -64,6 +64,12 @@ class Peers:
             peer.client = Client(peer.spec)
         return peer.client
 
+    async def close(self) -> None:
+        """Close all connections."""
+        for peer in self.all:
+            if peer.client is not None:
+                await peer.client.close()
+
     def give_up(self, peer: Peer, error: GivenUp, *, writing: bool = False) -> None:
         """Do without a remote from here on, for reading or for writing; it is told once."""
         with self._lock:

@@ -306,7 +306,7 @@ class _Network:
         self.uploader: Uploader = Uploader(store.cas, self.peers, self._policy)
         self._fetcher: Fetcher = Fetcher(store.cas, self.peers)
         self._uploading = False
-        self.loop: Loop = Loop()
+        self.loop: Loop = Loop(self.peers.close)
 
     def close(self) -> None:
         """End the loop and all that goes on in it."""
