@@ -29,7 +29,7 @@ SMALL: Final = 128 * 1024
 CHECKED_KEPT: Final = 65536
 """Files of which it is remembered that they were checked."""
 
-SEEN_KEPT: Final = 200_000
+SEEN_KEPT: Final = 100_000
 """Objects of which it is remembered that they are there."""
 
 CHUNK: Final = 2**20

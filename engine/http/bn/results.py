@@ -34,7 +34,12 @@ from store.digest import Digest
 from store.entries import Row
 
 _LISTS: Final = {RESULT: "actions", REALISATION: "realisations"}
-_KEPT_DOCUMENTS: Final = 16_384
+_KEPT_BYTES: Final = 32 * 2**20
+"""Bytes of documents that a process keeps in memory between requests."""
+
+_OBJECT_BYTES: Final = 1024
+"""What a short one takes besides."""
+
 _HINT: Final = "store them first"
 
 
@@ -65,6 +70,7 @@ class Results:
 
     known: Known = field(factory=Known)
     _documents: dict[Digest, Candidate] = field(factory=dict)
+    _bytes: int = 0
 
     async def get(self, request: Request, service: Service, key: Digest, *, kind: str) -> Response:
         """Answer with the candidates under a key."""
@@ -182,8 +188,10 @@ class Results:
         data = await document(service, row)
         candidate = None if data is None else parsed(data, kind)
         if candidate is not None:
-            if len(self._documents) >= _KEPT_DOCUMENTS:
+            self._bytes += len(candidate.data) + _OBJECT_BYTES
+            if self._bytes > _KEPT_BYTES:
                 self._documents.clear()
+                self._bytes = len(candidate.data) + _OBJECT_BYTES
             self._documents[row.digest] = candidate
         return candidate
 

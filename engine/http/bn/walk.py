@@ -35,7 +35,7 @@ TREE_MOST: Final = 32 * 2**20
 MISSING_MOST: Final = 1_000
 """Digests that are listed as missing, of one candidate."""
 
-_KEPT_ENTRIES: Final = 200_000
+_KEPT_ENTRIES: Final = 100_000
 """Entries of trees that a process keeps in memory between requests."""
 
 _PORTION: Final = 256
