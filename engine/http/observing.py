@@ -193,7 +193,9 @@ class Observer:
         if not self._dirty and told.gauges == self._gauges and told.counts == self._counts:
             return
         self._gauges, self._counts = told.gauges, told.counts
-        self._written, self._dirty = clock, False
+        self._dirty = False
+        if not now:
+            self._written = clock
         data = told.encode()
         if len(data) > _SLOT - _HEAD.size:
             return

@@ -61,6 +61,8 @@ _FULL: Final = (
     b"connection: close\r\n\r\n"
 )
 
+_DRAINED: Final = 64 * 1024
+
 Share = Callable[[socket.socket], bool]
 """Given a new connection's socket: says whether another process has taken it."""
 
@@ -317,6 +319,8 @@ class Server:
             with contextlib.suppress(OSError):
                 if self._secure is None:
                     sock.send(_FULL)
+                    sock.shutdown(socket.SHUT_WR)
+                    sock.recv(_DRAINED)  # what is not read would take the answer along
             sock.close()
             return
         try:

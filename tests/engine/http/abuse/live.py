@@ -151,14 +151,28 @@ class Client:
 class Live:
     """A server over a store of its own."""
 
-    def __init__(self, place: Path, *, workers: int = 1, **settings: Mapping[str, Any]) -> None:
-        """`settings` are tables of `[serve]`; `place` gets the configuration, the log, and the
-        store, unless there is one."""
+    def __init__(
+        self,
+        place: Path,
+        *,
+        workers: int = 1,
+        limits: Mapping[str, int | str] | None = None,
+        quotas: Mapping[str, str] | None = None,
+        reserve: str = "",
+    ) -> None:
+        """`limits` and the others stand in `[serve]`; `place` gets the configuration, the log, and
+        the store, unless there is one."""
         self.place = place
         self.root = place / "store"
         self.log = place / "access.log"
         self.workers = workers
-        self.settings = settings
+        self._config = ["[serve]", f"log = {json.dumps(str(self.log))}"]
+        if reserve:
+            self._config.append(f'reserve = "{reserve}"')
+        for name, quota in (quotas or {}).items():
+            self._config += [f"[serve.name_spaces.{name}]", f'quota = "{quota}"']
+        self._config.append("[serve.limits]")
+        self._config += [f"{name} = {json.dumps(value)}" for name, value in (limits or {}).items()]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -168,10 +182,7 @@ class Live:
         """Start it, and wait until it answers."""
         self.place.mkdir(exist_ok=True)
         config = self.place / "bn.toml"
-        lines = ["[serve]", f"log = {json.dumps(str(self.log))}"]
-        for name, table in self.settings.items():
-            lines += [f"[serve.{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
-        config.write_text("\n".join([*lines, ""]))
+        config.write_text("\n".join([*self._config, ""]))
         command = [sys.executable, "-I", "-m", "engine.cli.main", "serve"]
         command += ["--bind", f"127.0.0.1:{self.port}", "--config", str(config)]
         command += ["--store", str(self.root), "--workers", str(self.workers)]
@@ -285,9 +296,9 @@ class Live:
 
 
 @contextlib.contextmanager
-def living(place: Path, *, workers: int = 1, **settings: Mapping[str, Any]) -> Iterator[Live]:
+def living(place: Path, **settings: Any) -> Iterator[Live]:
     """Give a server while the context lasts; in the end it works, and its store is right."""
-    live = Live(place, workers=workers, **settings).start()
+    live = Live(place, **settings).start()
     try:
         yield live
         live.works()
