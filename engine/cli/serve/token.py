@@ -58,7 +58,7 @@ def _said_before() -> dict[str, Any]:
 
 @click.group()
 def command() -> None:
-    """Make, list and remove the tokens that clients of a server show.
+    """Look after the tokens that clients of a server show: make, list, remove them.
 
     A running server takes changes up at once.
     """
