@@ -36,14 +36,17 @@ class Server:
         return f"{self.url}/ns/test-{next(self._numbers)}"
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server on loopback, as users start it, for all tests of this process."""
-    directory = tmp_path_factory.mktemp("serve")
-    command = (sys.executable, "-I", "-m", "engine.cli.main", "serve", "--bind", "127.0.0.1:0")
+def bn(*arguments: str) -> tuple[str, ...]:
+    """Return the command line that runs this checkout's bn."""
+    return (sys.executable, "-I", "-m", "engine.cli.main", *arguments)
+
+
+@contextlib.contextmanager
+def serving(directory: Path) -> Iterator[Server]:
+    """Start a server on loopback as users do, with its store in `directory`; end it afterwards."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BN_")}
     with subprocess.Popen(
-        (*command, "--store", directory / "store"),
+        bn("serve", "--bind", "127.0.0.1:0", "--store", str(directory / "store")),
         cwd=directory,
         env={**kept, "XDG_CONFIG_HOME": str(directory)},
         stdin=subprocess.DEVNULL,
@@ -62,6 +65,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
                 process.communicate(timeout=30)
             process.kill()
     assert process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for all tests of this process."""
+    with serving(tmp_path_factory.mktemp("serve")) as started:
+        yield started
 
 
 def program(name: str, *places: Path) -> str:

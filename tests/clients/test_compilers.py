@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 
-from tests.clients.conftest import REPOSITORY, Project, Server, program, three_files
+from tests.clients.conftest import REPOSITORY, Project, Server, bn, program, serving, three_files
 
 
 def compile_all(project: Project, launcher: str, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -23,35 +24,67 @@ def compile_all(project: Project, launcher: str, names: tuple[str, ...]) -> dict
     return project.read("*.o")
 
 
-@pytest.mark.parametrize("layout", ["bazel", "subdirs", "flat"])
-def test_ccache(project: Project, server: Server, layout: str) -> None:
-    ccache = program("ccache")
-    names = three_files(project)
+@define
+class Ccache:
+    """The project, and ccache with what is remote alone."""
 
-    def build(cache: str) -> tuple[dict[str, bytes], dict[str, int]]:
+    project: Project
+    path: str
+    names: tuple[str, ...]
+
+    def build(self, storage: str) -> tuple[dict[str, bytes], dict[str, int]]:
         """Build with an empty local cache; return the objects and ccache's own counters."""
-        home = str(project.directory.parent / cache)
-        local = evolve(
-            project,
-            env={
-                **project.env,
-                "CCACHE_DIR": home,
-                "CCACHE_REMOTE_STORAGE": f"{server.url}/ns/ccache-{layout}/p|layout={layout}",
-            },
-        )
-        project.clean("*.o", "program")
-        objects = compile_all(local, ccache, names)
-        lines = local.run(ccache, "--print-stats").splitlines()
+        home = str(self.project.directory / "cache")
+        env = {"CCACHE_DIR": home, "CCACHE_REMOTE_STORAGE": storage}
+        project = evolve(self.project, env={**self.project.env, **env})
+        project.clean("*.o", "program", "cache")
+        objects = compile_all(project, self.path, self.names)
+        lines = project.run(self.path, "--print-stats").splitlines()
         return objects, {name: int(value) for name, value in (line.split() for line in lines)}
 
-    cold, counts = build("cold")
+
+@pytest.fixture
+def ccache(project: Project) -> Ccache:
+    return Ccache(project, program("ccache"), three_files(project))
+
+
+@pytest.mark.parametrize("layout", ["bazel", "subdirs", "flat"])
+def test_ccache(ccache: Ccache, server: Server, layout: str) -> None:
+    storage = f"{server.place()}/p|layout={layout}"
+    cold, counts = ccache.build(storage)
     assert (counts["cache_miss"], counts["remote_storage_hit"]) == (3, 0)
     assert counts["remote_storage_write"] == 6
-    warm, counts = build("warm")
+    warm, counts = ccache.build(storage)
     assert (counts["cache_miss"], counts["remote_storage_hit"]) == (0, 3)
     assert counts["remote_storage_error"] == counts["remote_storage_timeout"] == 0
     assert counts["remote_storage_read_hit"] == 6
     assert warm == cold
+
+
+def test_ccache_with_tokens(ccache: Ccache, tmp_path: Path) -> None:
+    def token(name: str, scope: str) -> str:
+        command = bn("serve", "token", "add", name, "--scope", scope, "--json")
+        made = subprocess.run(
+            command,
+            env={**ccache.project.env, "BN_STORE": str(tmp_path / "store")},
+            capture_output=True,
+            check=True,
+        )
+        return str(json.loads(made.stdout)["token"])
+
+    reading, writing = token("team", "read"), token("ci", "write")
+    with serving(tmp_path) as server:
+
+        def build(shown: str) -> tuple[int, int]:
+            """Return how much ccache stored, and how often it hit."""
+            place = server.url.replace("://", f"://{shown}")
+            counts = ccache.build(f"{place}|layout=bazel")[1]
+            return counts["remote_storage_write"], counts["remote_storage_hit"]
+
+        assert build(f"x:{reading}@") == (0, 0)
+        assert build(f"x:{writing}@") == (6, 0)
+        assert build(f"x:{reading}@") == (0, 3)
+        assert build("") == (0, 0)
 
 
 @pytest.fixture
