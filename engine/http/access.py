@@ -73,17 +73,18 @@ class _Known:
 class Access:
     """Tells identities and decides; the file of tokens is read again when it changes.
 
-    A file that turns unreadable, or open to others, lets no token in; `problem` says why then.
-    Raises HostError and InputError where the file is such from the beginning.
+    A file that turns unreadable, or open to others, lets no token in; `look` says why then. Where
+    it is such from the beginning that raises HostError or InputError, unless it is not `strict`.
     """
 
     def __init__(
         self,
         rules: Rules,
         certified: Callable[[Mapping[str, object]], Identity] = lambda _: ANYBODY,
+        *,
+        strict: bool = True,
     ) -> None:
         """Take the rules, and what tells the identity behind a verified client certificate."""
-        self.problem = ""
         self._error: BnError | None = None
         self._rules = rules
         self._certified = certified
@@ -96,8 +97,13 @@ class Access:
         self._key = os.urandom(32)
         self._guarded = rules.guarded
         self._look()
-        if self._error is not None:
+        if strict and self._error is not None:
             raise self._error
+
+    def look(self) -> str:
+        """Return what is wrong with the file of tokens now; nothing where all is well."""
+        self._look()
+        return self._error.render() if self._error else ""
 
     @property
     def has_tokens(self) -> bool:
@@ -175,7 +181,7 @@ class Access:
             self._refuse(error)
             return
         self._known.clear()
-        self._mark, self._error, self.problem = mark, None, ""
+        self._mark, self._error = mark, None
         self._guarded = self._guarded or mark is not None
 
     def _refuse(self, error: BnError) -> None:
@@ -183,7 +189,7 @@ class Access:
         self._guarded = True
         self._tokens = {}
         self._known.clear()
-        self._error, self.problem = error, error.render()
+        self._error = error
 
     def _recognise(self, key: bytes, shown: str) -> _Known | None:
         """Return whose token a header shows, and remember it; None where it is nobody's."""

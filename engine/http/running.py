@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 _PARENT_SECONDS: Final = 0.5
 """How often a worker looks whether its parent is there."""
 
+_LOOK_SECONDS: Final = 2.0
+"""How often it is looked whether tokens and certificates can still be used."""
+
 
 @frozen(kw_only=True)
 class Plan:
@@ -47,6 +50,8 @@ class Plan:
     run: Path
     listeners: Sequence[socket.socket]
     board: Board
+    guarded: bool
+    """Whether there was a file of tokens when it started."""
     started: float
     """Seconds since 1970."""
 
@@ -60,10 +65,11 @@ def serve(root: Path, config: Config, settings: Settings, tell: Callable[[str], 
     """Serve the store at `root` until a signal ends it. Raises BnError."""
     listeners = listen(settings.bind)
     try:
-        _check(root, config, settings, listeners, tell)
+        guarded = _check(root, config, settings, listeners, tell)
         plan = Plan(
             root=root,
             config=config,
+            guarded=guarded,
             settings=settings,
             run=make_run(root),
             listeners=listeners,
@@ -94,8 +100,9 @@ def _check(
     settings: Settings,
     listeners: Sequence[socket.socket],
     tell: Callable[[str], None],
-) -> None:
-    """Find out before any process is started whether all can be opened. Raises BnError."""
+) -> bool:
+    """Find out before any process is started whether all can be opened, and return whether there
+    is a file of tokens. Raises BnError."""
     open_healed(root, config, tell).close()
     tokens = settings.tokens or root / TOKENS
     access = Access(Rules(tokens=tokens, public=settings.public))
@@ -117,6 +124,7 @@ def _check(
             f"{others[0]} can be reached by others, and nobody could be let in: there is no token",
             "bn serve token add NAME makes one; or set public of a name space in [serve]",
         )
+    return access.has_tokens
 
 
 def _keep_house(plan: Plan) -> None:
@@ -146,16 +154,19 @@ def work(index: int, plan: Plan) -> None:
         rules = Rules(
             tokens=plan.tokens,
             public=settings.public,
-            guarded=settings.tls is not None and bool(settings.tls.clients),
+            guarded=plan.guarded or (settings.tls is not None and bool(settings.tls.clients)),
         )
+        look: list[Callable[[], str]] = []
         if settings.tls is not None:
             from engine.http.tls import Contexts
 
             contexts = Contexts(settings.tls)
             secure = contexts.current
-            access = Access(rules, contexts.identity)
+            access = Access(rules, contexts.identity, strict=False)
+            look.append(contexts.look)
         else:
-            access = Access(rules)
+            access = Access(rules, strict=False)
+        look.append(access.look)
         service = Service(
             store,
             quotas=settings.quotas,
@@ -177,13 +188,20 @@ def work(index: int, plan: Plan) -> None:
             hold=lambda number: plan.board.hold(index, number),
             room=reserve.check,
         )
-        trio.run(_serve, index, plan, server, observer, log)
+        trio.run(_serve, index, plan, server, observer, log, [] if index else look)
 
 
 async def _serve(
-    index: int, plan: Plan, server: Server, observer: Observer, log: AccessLog | None
+    index: int,
+    plan: Plan,
+    server: Server,
+    observer: Observer,
+    log: AccessLog | None,
+    look: Sequence[Callable[[], str]],
 ) -> None:
     async with trio.open_nursery() as nursery:
+        for one in look:
+            nursery.start_soon(_tell_problems, one)
         nursery.start_soon(keep_writing, observer, log)
         nursery.start_soon(plan.board.receive, index, server.take)
         nursery.start_soon(_wait_for_end, server, nursery.cancel_scope, os.getppid())
@@ -211,6 +229,17 @@ async def _wait_for_end(server: Server, scope: trio.CancelScope, parent: int) ->
                     scope.cancel()
                     return
                 server.end()
+
+
+async def _tell_problems(look: Callable[[], str]) -> None:
+    """Say what turns out to be wrong with tokens or certificates, once each time."""
+    before = ""
+    while True:
+        problem = look()
+        if problem and problem != before:
+            sys.stderr.write(f"serve: {problem}\n")
+        before = problem
+        await trio.sleep(_LOOK_SECONDS)
 
 
 async def _reopen(log: AccessLog) -> None:

@@ -88,7 +88,7 @@ class Contexts:
     """The context for new connections: made again when a file of it is another one.
 
     Files that do not fit together, as in the middle of a renewal, leave the last context in use;
-    `problem` says what is wrong with them. Raises InputError and HostError where they do not fit
+    `look` says what is wrong with them. Raises InputError and HostError where they do not fit
     from the beginning.
     """
 
@@ -96,23 +96,28 @@ class Contexts:
         fault = settings.fault()
         if fault:
             raise InputError(f"[serve.tls]: {fault}")
-        self.problem = ""
+        self._problem = ""
         self._settings = settings
         files = (settings.certificate, settings.key, settings.client_ca)
         self._files = [os.fspath(path) for path in files if path is not None]
-        self._marks = self._look()
+        self._marks = self._signatures()
         self._context = make_context(settings)
 
     def current(self) -> ssl.SSLContext:
         """Return the context; three stat(2) a connection."""
-        marks = self._look()
+        marks = self._signatures()
         if marks != self._marks:
             self._marks = marks
             try:
-                self._context, self.problem = make_context(self._settings), ""
+                self._context, self._problem = make_context(self._settings), ""
             except BnError as error:
-                self.problem = error.render()
+                self._problem = error.render()
         return self._context
+
+    def look(self) -> str:
+        """Return what is wrong with the files now; nothing where all is well."""
+        self.current()
+        return self._problem
 
     def identity(self, certificate: Mapping[str, object]) -> Identity:
         """Return who a verified certificate is; ANYBODY where no rule means it."""
@@ -122,7 +127,7 @@ class Contexts:
                 return Identity(client.name, SCOPES[client.scope], frozenset(client.name_spaces))
         return ANYBODY
 
-    def _look(self) -> list[tuple[int, ...] | None]:
+    def _signatures(self) -> list[tuple[int, ...] | None]:
         return [_mark(path) for path in self._files]
 
 

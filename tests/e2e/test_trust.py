@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,24 @@ def test_a_revoked_token_lets_nobody_in(project: Bn, server: CacheServer) -> Non
 def test_an_expired_token_lets_nobody_in(server: CacheServer) -> None:
     token = server.token("short", "read", "--expires", "0s")
     assert get(server, f"blobs/{'0' * 64}", token) == 401
+
+
+def test_tokens_that_others_can_read_let_nobody_in(server: CacheServer) -> None:
+    token = server.token("dev", "read")
+    assert get(server, f"blobs/{'0' * 64}", token) == 404
+    (server.store / "serve" / "tokens.json").chmod(0o644)
+    assert get(server, f"blobs/{'0' * 64}", token) == 401
+    for _ in range(300):
+        if any("lets others at the tokens" in line for line in server.said):
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError(server.said)
+    (server.store / "serve" / "tokens.json").chmod(0o600)
+    assert get(server, f"blobs/{'0' * 64}", token) == 404
+    (server.store / "serve" / "tokens.json").unlink()
+    for shown in (token, ""):
+        assert get(server, f"blobs/{'0' * 64}", shown) == 401, "it does not become open to all"
 
 
 def test_a_token_ends_at_its_name_space(server: CacheServer) -> None:

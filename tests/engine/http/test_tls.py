@@ -138,12 +138,12 @@ def test_files_that_do_not_fit_leave_the_last_context(
     key = (tmp_path / "server.key").read_bytes()
     (tmp_path / "server.key").write_bytes(ca.issue_cert("x").private_key_pem.bytes())
     assert contexts.current() is first
-    assert "mismatch" in contexts.problem
+    assert "mismatch" in contexts.look()
     (tmp_path / "server.key").unlink()
     assert contexts.current() is first
     (tmp_path / "server.key").write_bytes(key)
     assert contexts.current() is not first
-    assert contexts.problem == ""
+    assert contexts.look() == ""
     assert shake(contexts, ca)
 
 
