@@ -10,10 +10,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import Factory, define
@@ -100,6 +101,7 @@ class Committer:
         self._condition = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._lock = -1
 
     def submit(self, arrivals: Sequence[Arrival], done: Callable[[], object]) -> None:
         """Commit uploads; `done` is called in the committer's thread when each has a row or an
@@ -123,6 +125,9 @@ class Committer:
             thread = self._thread
         if thread is not None:
             thread.join()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         self.reaper.close()
 
     # the thread
@@ -142,19 +147,40 @@ class Committer:
                     while not (self._jobs or self._stale or self._closed):
                         if not self._condition.wait(IDLE_SECONDS) and self._lease is not None:
                             break
-                    jobs, self._jobs = self._taken()
-                    stale, self._stale = self._stale, {}
-                    ended = self._closed and not jobs and not stale
-                if not jobs and not stale:
-                    self._rest()
-                if ended:
+                    waiting = bool(self._jobs or self._stale)
+                if waiting:
+                    with self._turn():
+                        self._round()
+                    continue
+                self._rest()
+                if self._closed:
                     return
-                if stale:
-                    self._remove(stale.values())
-                if jobs:
-                    self._commit(jobs)
         finally:
             self._rest()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other process commits: what comes meanwhile goes with this batch, which
+        halves the syncs of two workers."""
+        with contextlib.suppress(OSError):  # it is only faster with it
+            if self._lock < 0:
+                path = os.path.join(self._entries.path, "turn")
+                self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _round(self) -> None:
+        with self._condition:
+            jobs, self._jobs = self._taken()
+            stale, self._stale = self._stale, {}
+        if stale:
+            self._remove(stale.values())
+        if jobs:
+            self._commit(jobs)
 
     def _taken(self) -> tuple[list[_Job], list[_Job]]:
         number = 0
