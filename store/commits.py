@@ -41,6 +41,9 @@ RENEWAL_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0
 """How long a lease is held though nothing comes."""
 
+NOTE_SECONDS: Final = 60.0
+"""How often it is written down how many bytes came."""
+
 MOST: Final = 512
 """Uploads that are committed together."""
 
@@ -96,6 +99,7 @@ class Committer:
         self._entries = entries
         self._lease: Lease | None = None
         self._leased = 0.0
+        self._noted = time.monotonic()
         self._jobs: list[_Job] = []
         self._stale: dict[bytes, Row] = {}
         self._condition = threading.Condition()
@@ -194,11 +198,17 @@ class Committer:
         """Nothing comes: give the lease back, and note how much was added."""
         lease, self._lease = self._lease, None
         if lease is not None:
+            self._note_added()
             with contextlib.suppress(BnError, OSError):
-                added = self._cas.take_added()
-                if added:
-                    self._store.index.put((), {f"{USED}{n}": size for n, size in added.items()})
                 lease.__exit__(None, None, None)
+
+    def _note_added(self) -> None:
+        """Write down how many bytes came into the tiers, or went."""
+        self._noted = time.monotonic()
+        with contextlib.suppress(BnError, OSError):
+            added = self._cas.take_added()
+            if added:
+                self._store.index.put((), {f"{USED}{n}": size for n, size in added.items()})
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         arrivals = [one for some, _ in jobs for one in some]
@@ -260,6 +270,8 @@ class Committer:
             self._lease.renew()
             self._leased = now
             self._cas.tier_set.retry()
+            if now - self._noted > NOTE_SECONDS:
+                self._note_added()
 
     def _place(self, arrivals: Sequence[Arrival], fresh: set[Digest]) -> None:
         """Put what is not in the store yet where it belongs; note in `fresh` what that was."""

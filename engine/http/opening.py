@@ -106,7 +106,13 @@ class Opener:
                     self._seen.clear()
                 self._seen.add(digest)
                 return True
-        return self.size_of(digest) == row.size
+        return self.size_of(digest) == row.size or self._is_packed(digest)
+
+    def _is_packed(self, digest: Digest) -> bool:
+        return any(
+            tier.durable and self._cas.tier_set.attempt(tier, tier.status, digest, Form.PACKED)
+            for tier in self._cas.tier_set.readable()
+        )
 
     def lost(self, digest: Digest) -> None:
         """Look for an object again that was not to be had."""

@@ -180,10 +180,7 @@ class Service:
         """Say whether all of some keys have entries whose blobs are there, and note their use."""
         wanted = list(keys)
         found = self.find_many(name_space, kind, wanted)
-        return all(
-            key in found and self._opener.size_of(found[key].digest) == found[key].size
-            for key in wanted
-        )
+        return all(key in found and self._opener.has(found[key]) for key in wanted)
 
     def has(self, row: Row) -> bool:
         """Say whether the bytes are in the store of a row that was read just now."""
@@ -309,7 +306,7 @@ class Service:
             missing += [
                 Digest(digest)
                 for digest in some
-                if digest not in found or self._opener.size_of(Digest(digest)) is None
+                if digest not in found or not self._opener.has(found[digest])
             ]
         return missing
 

@@ -18,8 +18,12 @@ from store.commits import Arrival, Committer
 from store.digest import digest_bytes
 from store.entries import Entries, Usage
 from store.errors import NoSpace
+from store.migrate import migrate, plan_migration
 from store.object_table import LARGEST
+from store.policy import Policy
+from store.reaping import Reaper
 from store.store import Store
+from store.tiers import TierSpec
 from store.verify import verify
 
 BIG = 3_000_000
@@ -347,3 +351,27 @@ async def test_same_again_is_not_committed_again(
     await service.put("team", "generic", "l", data)
     assert commits == [1, 1, 1, 1]
     assert bytes_of(await service.get("team", "generic", "l")) == data
+
+
+async def test_blob_of_a_slow_tier_is_there(tmp_path: Path) -> None:
+    tiers = [
+        TierSpec(name="fast", path=tmp_path / "fast", level=1),
+        TierSpec(name="slow", path=tmp_path / "slow", level=3),
+    ]
+    with Store(tmp_path / "store", tiers, Policy(cold_hours=0)) as store:
+        service = Service(store)
+        data = bytes(BIG)
+        row = await service.put("team", "blob", digest_bytes(data), data)
+        service.close()
+        migrate(store, plan_migration(store))
+        assert [path.suffix for path in (tmp_path / "slow" / "blobs").rglob("*.zst")] == [".zst"]
+        assert not list((tmp_path / "fast" / "blobs").glob("*/*"))
+        assert await service.missing("team", [row.digest]) == []
+        assert service.is_there("team", "blob", [row.digest])
+        assert bytes_of(await service.get("team", "blob", row.digest)) == data
+        again = Service(store)
+        assert await again.remove("team", "blob", row.digest)
+        await again.aclose()
+        Reaper(store, store.entries()).reap()
+        assert not list(tmp_path.glob("*/blobs/*/*"))
+        assert verify(store).problems == ()
