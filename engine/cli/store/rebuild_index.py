@@ -17,8 +17,8 @@ from store.rebuild import rebuild
 def command(as_json: bool) -> int:
     """Make the index again from the blobs; the old one is moved aside.
 
-    Results come back. What is lost: names of artifacts (until they are built again), how long steps
-    took, and which file had which digest.
+    Results come back, and so do cache entries if their tables are damaged. What is lost: names of
+    artifacts (until they are built again), how long steps took, and which file had which digest.
     """
     root, config = configured()
     cas = Cas(root, config.tiers)
@@ -30,5 +30,6 @@ def command(as_json: bool) -> int:
         note(
             f"{report.results} results, {report.realisations} realisations, {report.roots} roots"
             + (f"; the old index is {report.aside}" if report.aside else "")
+            + ("" if report.cached is None else f"; {report.cached} cache entries could be saved")
         )
     return OK
