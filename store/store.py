@@ -14,6 +14,7 @@ from store.cas import Cas
 from store.errors import BnError, HostError, host_error
 from store.index import Index
 from store.leases import Lease
+from store.owners import is_abandoned
 from store.policy import Policy
 from store.spread import make_spread
 from store.tiers import TierSpec
@@ -120,7 +121,7 @@ class Store:
         return Lease(self.root, purpose)
 
     def _sweep_temporaries(self) -> None:
-        """Remove what processes that are gone left unfinished (their id leads the names)."""
+        """Remove what processes that are gone left unfinished."""
         tiers = [tier for tier in self.cas.tiers if tier.writable]
         places = [
             place
@@ -129,8 +130,7 @@ class Store:
         ]
         for place in filter(os.path.isdir, places):
             for entry in os.scandir(place):
-                owner = entry.name.partition("-")[0]
-                if owner.isdigit() and not Path("/proc", owner).exists():
+                if is_abandoned(entry.name):
                     remove_tree(entry.path)
 
 

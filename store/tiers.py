@@ -18,6 +18,7 @@ from store.durability import sync_file_system
 from store.epoch import EPOCH as EPOCH
 from store.epoch import EPOCH_NS as EPOCH_NS
 from store.object_table import ObjectTable
+from store.owners import mark
 from store.packing import Reading, opened, pack, unpack, write_file
 from store.records import frozen
 from store.room import total_bytes
@@ -193,7 +194,7 @@ class Tier:
         """Return a path in this tier that nobody else uses."""
         number = next(_names)
         place = self._places[number % len(self._places)] if self._places else "."
-        return f"{self.tmp}/{place}/{os.getpid()}-{number}"
+        return f"{self.tmp}/{place}/{mark()}-{number}"
 
     def temporaries(self) -> list[str]:
         """Return the directories in which temporaries are."""
