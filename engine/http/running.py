@@ -131,6 +131,8 @@ def _keep_house(plan: Plan) -> None:
     from engine.http.janitor import keep_house
 
     settings, config = plan.settings, plan.config
+    for listener in plan.listeners:
+        listener.close()
     with open_healed(plan.root, config, _say) as store:
         reserve = Reserve(store.cas.primary.root, settings.reserve)
         keep_house(store, settings.quotas, config.policy.keep_days, reserve, plan.run)

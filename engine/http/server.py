@@ -135,11 +135,13 @@ class Server:
             os.close(self._bell)
 
     def end(self) -> None:
-        """Take no new connections, and end once the requests under way are answered."""
+        """Close the sockets that listen, and end once the requests under way are answered."""
         if self.ending:
             return
         self.ending = True
         self._listen(False)
+        for listener in self._listeners.values():
+            listener.close()
         self._listeners.clear()
         assert self._nursery is not None
         self._nursery.start_soon(self._grace)

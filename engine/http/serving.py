@@ -268,9 +268,9 @@ def _keep_after(connection: Connection, body: Incoming | Empty, status: int) -> 
     """Say whether the connection is of use after a body that was not read to its end: where it is
     all here, or short and was not refused."""
     left = body.left
-    if left != CHUNKED and not body.expecting:
-        if left <= connection.here or (left <= _SKIPPED and status < 400):
-            connection.skip(left)
-            return True
+    here = left <= connection.here or (left <= _SKIPPED and status < 400)
+    if left != CHUNKED and not body.expecting and here:
+        connection.skip(left)
+        return True
     connection.lingers = True
     return False
