@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -106,6 +107,8 @@ def forget(
     refuse(store.root, [*sorted(bad), *sorted(gone), *pairs], why)
     went = _forget(store, Table.ACTION_CACHE, bad)
     went += _forget(store, Table.REALISATIONS, gone)
+    origins = {key for key, value in store.index.items(Table.ORIGINS) if _result_in(value) in bad}
+    store.index.edit(Table.ORIGINS, origins, lambda key, value: None)
 
     def without(_: str, value: bytes) -> bytes | None:
         left = [row for row in path_sets(value) if row[0] not in bad]
@@ -129,6 +132,15 @@ def _forget(store: Store, table: Table, gone: set[Digest]) -> int:
 
     stale = [key for key, value in store.index.items(table) if keep(key, value) is None]
     return store.index.edit(table, stale, keep)
+
+
+def _result_in(origin: bytes) -> object:
+    """Return the result that a row of origins tells of."""
+    try:
+        row = json.loads(origin)
+    except ValueError:
+        return None
+    return row.get("result") if isinstance(row, dict) else None
 
 
 def _entry(

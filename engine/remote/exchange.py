@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from engine.graph import Graph
 from engine.remote.lookup import realise
 from engine.remote.remotes import Remotes
+from engine.remote.trust import is_mine
 from engine.remote.uploads import Item
 from engine.timeline.events import RemoteFound
 from store.digest import Digest
@@ -41,7 +42,7 @@ def pushable(store: Store, graph: Graph, labels: Sequence[str]) -> tuple[list[It
             continue
         before = by_action.get(result.action)
         recipes = (*before.recipes, recipe) if before else (recipe,)
-        by_action[result.action] = Item(result, recipes)
+        by_action[result.action] = Item(result, recipes, is_mine(store, result))
     return list(by_action.values()), without
 
 

@@ -159,6 +159,8 @@ class Remotes:
         origin = {"remote": found.remote, "result": found.result.digest(), "time": int(time.time())}
         if found.key:
             origin["key"] = found.key
+        elif self._network is not None:
+            self._network.uploader.sure = False
         self._store.actions.also((Table.ORIGINS, found.result.action, to_json(origin)))
 
     # what was built here
@@ -295,7 +297,7 @@ class _Network:
         from engine.remote.fetch import Fetcher
         from engine.remote.loop import Loop
         from engine.remote.peers import Peer, Peers
-        from engine.remote.trust import policy_of
+        from engine.remote.trust import has_unsigned, policy_of
         from engine.remote.uploads import Uploader
         from store.refused import read_refused
 
@@ -304,6 +306,7 @@ class _Network:
         self._known = known
         self._policy: Policy = policy_of(cache, read_refused(store.root))
         self.uploader: Uploader = Uploader(store.cas, self.peers, self._policy)
+        self.uploader.sure = self._policy.signer is not None and not has_unsigned(store)
         self._fetcher: Fetcher = Fetcher(store.cas, self.peers)
         self._uploading = False
         self.loop: Loop = Loop(self.peers.close)

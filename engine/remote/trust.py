@@ -2,6 +2,9 @@
 
 The one place where that is decided. Without trusted keys whoever may write to a remote is believed;
 with them only what enough of the keys signed, wherever it lies.
+
+What ran here is signed: a result is true whatever its inputs are, as it names them. A realisation
+is true only if all that it rests on is. So it is signed only by who takes nothing unsigned.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from engine.remote.settings import CacheSpec
 from engine.remote.wire import Candidate
 from store.digest import Digest
 from store.errors import BnError, InputError
+from store.index import Table
 from store.objects import REALISATION, RESULT, ActionResult
 from store.records import field, frozen
 from store.refused import pair
 from store.signatures import PublicKey, Signature, SigningKey
+from store.store import Store
 
 _Said: TypeAlias = tuple[object, ...]
 """What a signature stands for, but for the log, which differs each time that an action runs."""
@@ -123,6 +128,18 @@ def signatures(kind: str, digest: Digest, policy: Policy) -> list[dict[str, str]
         return []
     made = policy.signer.sign(kind, digest)
     return [{"key": made.key, "signature": made.signature}]
+
+
+def has_unsigned(store: Store) -> bool:
+    """Say whether a store has results that were taken from remotes without a trusted signature."""
+    rows = store.index.items(Table.ORIGINS)
+    return any(b'"key":' not in value for _, value in rows)
+
+
+def is_mine(store: Store, result: ActionResult) -> bool:
+    """Say whether a result was built here, and not taken from a remote."""
+    origin = store.index.get_json(Table.ORIGINS, result.action)
+    return not isinstance(origin, dict) or origin.get("result") != result.digest()
 
 
 _Statement: TypeAlias = tuple[_Said, str, Digest, Sequence[tuple[str, str]]]

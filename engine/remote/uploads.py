@@ -36,10 +36,11 @@ AT_ONCE: Final = 4
 
 @frozen
 class Item:
-    """A result, and the recipes that came to it."""
+    """A result, and the recipes that came to it; it is signed if it is `mine`: it ran here."""
 
     result: ActionResult
     recipes: tuple[Digest, ...]
+    mine: bool = True
 
 
 class Uploader:
@@ -54,6 +55,8 @@ class Uploader:
         self._idle = trio.Event()
         self._idle.set()
         self._hurried = trio.Event()
+        self.sure = True
+        """Whether nothing that was taken here, unsigned, may be what realisations rest on."""
         self.waiting = 0
         """Results that are not at every remote yet; any thread may look."""
         self.lost = 0
@@ -78,8 +81,11 @@ class Uploader:
                 await self._hurried.wait()
             while self._line:
                 some = [self._line.popleft() for _ in range(min(ITEMS, len(self._line)))]
+                whole = 0
                 try:
                     whole = await self._everywhere(some)
+                except (BnError, OSError):
+                    pass  # the store cannot be read: the build itself says so
                 finally:
                     self.waiting -= len(some)
                 self.taken += whole
@@ -121,7 +127,7 @@ class Uploader:
         ready = [item for item, blobs in whole if refused.isdisjoint(blobs)]
         stored = 0
         if ready:
-            stored = await client.put("actions", [self._result(item.result) for item in ready])
+            stored = await client.put("actions", [self._result(item) for item in ready])
             realised = [(item, recipe) for item in ready for recipe in item.recipes]
             if realised:
                 await client.put("realisations", [self._realised(*one) for one in realised])
@@ -220,17 +226,19 @@ class Uploader:
             raise IntegrityError(f"blob {file.digest} is not here")
         return self._cas.local(file.digest, file.executable, size)
 
-    def _result(self, result: ActionResult) -> dict[str, Any]:
-        return {
-            "result": result.document(),
-            "signatures": trust.signatures(RESULT, result.digest(), self._policy),
-        }
+    def _result(self, item: Item) -> dict[str, Any]:
+        result = item.result
+        signed = trust.signatures(RESULT, result.digest(), self._policy) if item.mine else []
+        return {"result": result.document(), "signatures": signed}
 
     def _realised(self, item: Item, recipe: Digest) -> dict[str, Any]:
         result = item.result
         made = Realisation(recipe=recipe, action=result.action, outputs=result.outputs)
+        sign = item.mine and self.sure
         return {
             "realisation": made.document(),
-            "signatures": trust.signatures(REALISATION, made.digest(), self._policy),
-            "results": [self._result(result)],
+            "signatures": trust.signatures(REALISATION, made.digest(), self._policy)
+            if sign
+            else [],
+            "results": [self._result(item)],
         }

@@ -265,6 +265,38 @@ def test_what_a_trusted_key_signed_is_taken_among_lies(
     assert two.ran() == {"first", "second"}
 
 
+def test_who_takes_what_nobody_signed_signs_nothing_that_rests_on_it(
+    project: Bn, server: CacheServer, key: SigningKey, tmp_path: Path
+) -> None:
+    """Else a careless signer would make others believe a lie."""
+    _, first = truth(project)
+    first.upload(server.url)
+    signing = f'[cache]\nsigning_key = "{tmp_path / "ci.key"}"\n'
+    careless = builder(project, "careless", f"{signing}{remote(server.url)}")
+    assert careless.ran() == {"second"}
+    careful = builder(project, "careful", trusting(server.url, key))
+    assert careful.ran() == {"first", "second"}
+    assert careful.result("second") == RIGHT
+    # bn push does not sign what others built either
+    careless("push")
+    later = builder(project, "later", trusting(server.url, key))
+    assert later.ran() == {"first", "second"}
+    assert later.result("second") == RIGHT
+
+
+def test_who_trusts_the_signer_takes_what_he_built(
+    project: Bn, server: CacheServer, key: SigningKey, tmp_path: Path
+) -> None:
+    signing = f'[cache]\nsigning_key = "{tmp_path / "ci.key"}"\n'
+    ci = builder(project, "ci", f"{signing}{remote(server.url)}")
+    assert ci.ran() == {"first", "second"}
+    done = builder(project, "dev", trusting(server.url, key)).json("build")
+    assert {step["status"] for step in done["steps"].values()} == {"cached"}
+    assert done["steps"].keys() == {"second"}, (
+        "its realisation is signed, so nothing below is asked"
+    )
+
+
 # what is done about it
 
 
