@@ -22,6 +22,7 @@ from typing import IO, Any, Final
 import blake3
 from attrs import field, frozen
 
+from store import archived_entries
 from store.action_cache import path_sets
 from store.cas import Cas, MissingBlob
 from store.closure import Closure, Kind, parse, read
@@ -54,18 +55,22 @@ _ENTRIES: Final = {"actions": Table.ACTION_CACHE, "realisations": Table.REALISAT
 
 @frozen(kw_only=True)
 class Contents:
-    """What is in an archive: `roots` by name, entries by key, the size in bytes of each blob."""
+    """What is in an archive: `roots` by name, entries by key, the size in bytes of each blob, cache
+    entries by name space, kind and key."""
 
     roots: Mapping[str, Digest]
     blobs: Mapping[Digest, int]
     actions: Mapping[str, Digest] = field(factory=dict)
     realisations: Mapping[str, Digest] = field(factory=dict)
     observed: Mapping[str, list[Any]] = field(factory=dict)
+    cached: Mapping[str, Any] = field(factory=dict)
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
+        cached = {"cached": dict(self.cached)} if self.cached else {}
         return encode(
-            {
+            cached
+            | {
                 TYPE_KEY: KIND,
                 "actions": dict(self.actions),
                 "blobs": dict(self.blobs),
@@ -80,29 +85,37 @@ class Contents:
         """Return the contents in `data`; raises IntegrityError where they are malformed."""
         plain = decode(data, KIND)
         plain.pop(TYPE_KEY)
-        if set(plain) != set(_PARTS) or not all(isinstance(part, dict) for part in plain.values()):
+        if set(plain) - {"cached"} != set(_PARTS) or not all(
+            isinstance(part, dict) for part in plain.values()
+        ):
             raise IntegrityError("its list of contents is malformed")
         digests = [*plain["blobs"], *plain["actions"], *plain["realisations"], *plain["observed"]]
         for part in ("roots", "actions", "realisations"):
             digests += plain[part].values()
-        sizes = plain["blobs"].values()
         if (
             not all(isinstance(digest, str) and is_digest(digest) for digest in digests)
-            or not all(type(size) is int and size >= 0 for size in sizes)
+            or not all(type(size) is int and size >= 0 for size in plain["blobs"].values())
             or any(len(name.encode(errors="replace")) > LONGEST for name in plain["roots"])
         ):
             raise IntegrityError("its list of contents is malformed")
+        archived_entries.check(plain.get("cached", {}), plain["blobs"])
         return cls(**plain)
 
 
 def closure_of(
-    store: Store, roots: Mapping[str, Digest], results: Iterable[Digest] = (), all_: bool = False
+    store: Store,
+    roots: Mapping[str, Digest],
+    results: Iterable[Digest] = (),
+    all_: bool = False,
+    name_spaces: Iterable[str] = (),
 ) -> Contents:
-    """Return the contents of an archive of the trees `roots`.
+    """Return the contents of an archive of the trees `roots`, and of entries in `name_spaces`.
 
     `results` are actions whose results go with it; `all_` takes every result whose outputs are in
     the closure. Raises MissingBlob where something is not there.
     """
+    if store.cas.upstream is not None:
+        store.cas.upstream.bring(map(Directory, roots.values()))
     closure = Closure(store.cas, store.index)
     closure.mark((Kind.TREE, tree) for tree in roots.values())
     taken, actions, realisations = set(results), {}, {}
@@ -128,9 +141,15 @@ def closure_of(
             observed[key] = rows
     for missing in closure.missing:
         raise MissingBlob(missing)
-    blobs = {digest: _size(store.cas, digest) for digest in sorted(closure.live)}
+    cached = archived_entries.listed(store, name_spaces)
+    live = closure.live.union(archived_entries.blobs_of(cached))
     return Contents(
-        roots=roots, blobs=blobs, actions=actions, realisations=realisations, observed=observed
+        roots=roots,
+        blobs={digest: _size(store.cas, digest) for digest in sorted(live)},
+        actions=actions,
+        realisations=realisations,
+        observed=observed,
+        cached=cached,
     )
 
 
@@ -377,4 +396,5 @@ def _keep(store: Store, contents: Contents, staging: Path) -> Contents:
             new = [row for row in rows if row not in mine]
             writes.append((Table.OBSERVED, key, to_json([*new, *mine])))
         store.actions.commit_with(writes)
+        archived_entries.keep(store, contents.cached)
     return contents

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -13,6 +15,8 @@ import zstandard
 from store.archive import Contents, closure_of, export, import_
 from store.cas import MissingBlob
 from store.digest import Digest
+from store.encoding import encode
+from store.entries import Put
 from store.errors import InputError, IntegrityError
 from store.index import Table
 from store.roots import roots
@@ -187,3 +191,52 @@ def test_export_that_fails_leaves_no_file(store: Store, made: Made, tmp_path: Pa
     with pytest.raises(MissingBlob):
         export(store, contents, tmp_path / "out/app.bn")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_name_spaces_go_along(tmp_path: Path) -> None:
+    with Store(tmp_path / "a") as store, Store(tmp_path / "b") as other:
+        blobs = {name: name.encode() * (size + 1) for size, name in enumerate("xyz")}
+        digests = {name: store.cas.put_bytes(data) for name, data in blobs.items()}
+        store.entries().put(
+            [Put("team", "turbo", n, d, len(blobs[n]), {"n": n}) for n, d in digests.items()]
+            + [Put("else", "turbo", "x", digests["x"], 1)]
+        )
+        contents = closure_of(store, {}, name_spaces=["team"])
+        export(store, contents, tmp_path / "file")
+        again = closure_of(store, {}, name_spaces=["team"])
+        assert again.encode() == contents.encode()
+        assert Contents.decode(contents.encode()) == contents
+        with pytest.raises(InputError, match="no such name space"):
+            closure_of(store, {}, name_spaces=["nobody"])
+        import_(other, tmp_path / "file")
+        assert set(other.entries().name_spaces()) == {"team"}
+        for name, data in blobs.items():
+            row = other.entries().find("team", "turbo", name)
+            assert row is not None
+            assert (row.digest, row.size, row.meta) == (digests[name], len(data), {"n": name})
+            assert other.cas.get_bytes(row.digest) == data
+        assert verify(other).problems == ()
+
+
+@pytest.mark.parametrize(
+    "cached",
+    [
+        [],
+        {"team": []},
+        {"team": {"kind": {"key": ["0" * 64, 1, {}]}}},
+        {"": {"kind": {"key": ["1" * 64, 1, {}]}}},
+        {"team": {"kind": {"k" * 5000: ["1" * 64, 1, {}]}}},
+        {"team": {"kind": {"key": ["1" * 64, 2, {}]}}},
+        {"team": {"kind": {"key": ["1" * 64, 1, {"a": 1}]}}},
+        {"team": {"kind": {"key": ["1" * 64, 1]}}},
+    ],
+)
+def test_malformed_entries_are_refused(cached: Any) -> None:
+    good = {"team": {"kind": {"key": ["1" * 64, 1, {}]}}}
+    blobs = {Digest("1" * 64): 1}
+    text = Contents(roots={}, blobs=blobs, cached=good).encode().decode()
+    assert Contents.decode(text.encode()).cached == good
+    bad = text.replace(json.dumps(good, separators=(",", ":")), encode(cached).decode())
+    assert bad != text
+    with pytest.raises(IntegrityError, match="malformed"):
+        Contents.decode(bad.encode())

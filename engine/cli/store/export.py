@@ -23,26 +23,45 @@ from store.trees import merge
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="ROOT|DIGEST|[SPEC] TARGET...")
+@click.argument("names", nargs=-1, metavar="ROOT|DIGEST|[SPEC] TARGET...")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="The file to write."
 )
 @click.option("--with-actions", is_flag=True, help="Results of actions, too: builds find them.")
+@click.option(
+    "--name-space",
+    "name_spaces",
+    multiple=True,
+    metavar="NAME",
+    help="What clients of bn serve stored there, too.",
+)
 @json_option
-def command(names: tuple[str, ...], output: Path, with_actions: bool, as_json: bool) -> int:
+def command(
+    names: tuple[str, ...],
+    output: Path,
+    with_actions: bool,
+    name_spaces: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Write roots (bn store roots), trees, or targets that are built, with all that they consist
     of, to one file that bn store import takes on another machine.
 
     The same contents give the same bytes. With --with-actions, what is built from the same inputs
     there is found, not run.
     """
+    if not names and not name_spaces:
+        raise click.UsageError("nothing is named that is to be exported")
     with open_store() as store, store.lease("export"):
         found = _named(store, names)
         actions: set[Digest] = set()
         if found is None:
             found, actions = _built(store, names)
         contents = closure_of(
-            store, found, actions if with_actions else (), all_=with_actions and not actions
+            store,
+            found,
+            actions if with_actions else (),
+            all_=with_actions and not actions,
+            name_spaces=name_spaces,
         )
         size = export(store, contents, output.absolute())
     if as_json:
@@ -57,7 +76,7 @@ def command(names: tuple[str, ...], output: Path, with_actions: bool, as_json: b
         )
     else:
         what = f"{len(contents.blobs)} blobs, {len(contents.actions)} results"
-        note(f"{output}: {', '.join(contents.roots)} ({what}, {show_size(size)})")
+        note(f"{output}: {', '.join([*contents.roots, *name_spaces])} ({what}, {show_size(size)})")
     return OK
 
 
