@@ -21,14 +21,15 @@ from collections.abc import (
 )
 from typing import IO, Any, Final
 
-import httpx
 import trio
 
 from engine import __version__
 from engine.http.framing import MEDIA_TYPE, Decoder, FramingError, Piece, head
+from engine.remote.light_httpx import httpx
 from engine.remote.settings import TOKEN, RemoteSpec
 from engine.remote.wire import Candidate, Lie, closures, digests, parse, realisations, results
 from store.digest import Digest
+from store.errors import BnError
 from store.objects import Tree
 from store.spans import span
 
@@ -372,6 +373,10 @@ def _told(*, absent: bool = False) -> Iterator[None]:
         raise GivenUp(f"it is not to be believed: {error}") from None
     except OSError as error:
         raise GivenUp(_reason(error)) from None
+    except (GivenUp, TooLarge, BnError):
+        raise
+    except Exception as error:  # whatever a remote does, no build fails for it
+        raise GivenUp(f"it cannot be understood: {type(error).__name__}: {error}") from error
 
 
 def _reason(error: BaseException) -> str:

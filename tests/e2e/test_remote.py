@@ -333,6 +333,9 @@ def test_what_is_only_at_a_remote_is_shown_and_exported(
     line = team.second("show", tree).stdout
     digest = line.split()[1]
 
+    archive = str(tmp_path / "archive")
+    team.second("store", "export", "second", "-o", archive)
+    assert fake.count("blobs:get") == 1
     assert team.second("show", digest).stdout == TWICE
     (team.second.directory / "bn.toml").unlink()
     assert team.second("show", digest).stdout == TWICE
