@@ -20,6 +20,11 @@
     [[cache.remotes]]
     url = "https://cache.example.org"
     write = false
+
+    [cache]
+    signing_key = "~/.config/bn/keys/ci"       # signs what is built here
+    trusted_keys = ["ci:base64 of 32 bytes"]   # take only what one of these signed
+    required_signatures = 1
 """
 
 from __future__ import annotations
