@@ -146,7 +146,7 @@ def _headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
             name = raw.decode("latin-1").lower()
             if len(_names) < _MOST_NAMES and len(name) < _LONGEST_KEPT:
                 _names[raw] = name
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").rstrip(" \t")
         if name in headers:
             if name in _ONCE:
                 raise Failure(400, f"the header {name} is there twice")

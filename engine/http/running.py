@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -39,6 +40,9 @@ _PARENT_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 2.0
 """How often it is looked whether tokens and certificates can still be used."""
 
+_GARBAGE: Final = (20_000, 20, 20)
+"""Requests leave next to no cycles: to look for them after every 700 objects costs more."""
+
 
 @frozen(kw_only=True)
 class Plan:
@@ -64,6 +68,7 @@ class Plan:
 def serve(root: Path, config: Config, settings: Settings, tell: Callable[[str], None]) -> None:
     """Serve the store at `root` until a signal ends it. Raises BnError."""
     listeners = listen(settings.bind)
+    board = Board(settings.workers)
     try:
         guarded = _check(root, config, settings, listeners, tell)
         plan = Plan(
@@ -73,7 +78,7 @@ def serve(root: Path, config: Config, settings: Settings, tell: Callable[[str], 
             settings=settings,
             run=make_run(root),
             listeners=listeners,
-            board=Board(settings.workers),
+            board=board,
             started=time.time(),
         )
         scheme = "https" if settings.tls else "http"
@@ -82,7 +87,7 @@ def serve(root: Path, config: Config, settings: Settings, tell: Callable[[str], 
             tell(f"serving {root} at {where if where[:5] == 'unix:' else f'{scheme}://{where}/'}")
         supervisor = Supervisor(
             lambda index: work(index, plan),
-            plan.board,
+            board,
             listeners,
             [("janitor", lambda: _keep_house(plan))],
             tell,
@@ -91,6 +96,7 @@ def serve(root: Path, config: Config, settings: Settings, tell: Callable[[str], 
     finally:
         for listener in listeners:
             listener.close()
+        board.close()
         unlink_sockets(settings.bind)
 
 
@@ -190,6 +196,9 @@ def work(index: int, plan: Plan) -> None:
             hold=lambda number: plan.board.hold(index, number),
             room=reserve.check,
         )
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE)
         trio.run(_serve, index, plan, server, observer, log, [] if index else look)
 
 

@@ -36,6 +36,12 @@ class Board:
             for end in pair:
                 end.setblocking(False)
 
+    def close(self) -> None:
+        """Close the sockets."""
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
+
     def hold(self, worker: int, connections: int) -> None:
         """Note how many connections a worker has; 0 for one that has died."""
         self._numbers[worker] = connections
