@@ -46,7 +46,13 @@ def detect_level(path: Path, root: Path = Path("/"), latency: Latency | None = N
     they say rotational or nothing at all (virtual disks do), by `latency`. `root` is where /proc,
     /sys and /run are looked for.
     """
-    mount = mounted(path, root)
+    return level_of(mounted(path, root), path, root, latency)
+
+
+def level_of(
+    mount: Mount, path: Path, root: Path = Path("/"), latency: Latency | None = None
+) -> int:
+    """Return the tier level of what holds `path` in a file system that is mounted as told."""
     if mount.kind in RAM_TYPES:
         return RAM
     if mount.kind in NETWORK_TYPES:
@@ -84,12 +90,18 @@ def mounted(path: Path, root: Path = Path("/")) -> Mount:
         path = path.parent
     place = str(path.resolve())
     best = Mount("", "", "", "")
+    for mount in mounts(root):
+        inside = place == mount.point or place.startswith(mount.point.rstrip("/") + "/")
+        if inside and len(mount.point) >= len(best.point):
+            best = mount
+    return best
+
+
+def mounts(root: Path = Path("/")) -> Iterator[Mount]:
+    """Yield the file systems in use, in the order that they were mounted; raises OSError."""
     for line in (root / "proc/self/mounts").read_text(errors="surrogateescape").splitlines():
         device, point, kind, options, *_ = map(_plain, line.split(" "))
-        inside = place == point or place.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best.point):
-            best = Mount(device, point, kind, options)
-    return best
+        yield Mount(device, point, kind, options)
 
 
 def _plain(field: str) -> str:
