@@ -88,11 +88,12 @@ _Job = tuple[Sequence[Arrival], Callable[[], object]]
 
 class Committer:
     """Commits uploads into a store and its entries, in a thread of its own, started when it is
-    needed. `quotas` are bytes by name space, `*` for others; `evicted` counts what had to go."""
+    needed. `quotas` are bytes by name space, `*` for others; `evicted` counts what had to
+    go, by name space."""
 
     def __init__(self, store: Store, entries: Entries, quotas: Mapping[str, int]) -> None:
         self.quotas = quotas
-        self.evicted = Usage()
+        self.evicted: dict[str, Usage] = {}
         self.reaper = Reaper(store, entries, most=MOST_FOLLOWED)
         self._store = store
         self._cas = store.cas
@@ -253,9 +254,11 @@ class Committer:
             raise
         for one, row in zip(arrivals, rows, strict=True):
             one.row = row
-        if gone.entries:
-            before = self.evicted
-            self.evicted = Usage(before.entries + gone.entries, before.bytes + gone.bytes)
+        for name_space, more in gone.items():
+            before = self.evicted.get(name_space, Usage())
+            both = Usage(before.entries + more.entries, before.bytes + more.bytes)
+            self.evicted = {**self.evicted, name_space: both}
+        if gone:
             self.reaper.wake()
 
     def _hold(self) -> None:

@@ -201,15 +201,15 @@ class Entries:
         puts: Sequence[Put],
         quotas: Mapping[str, int] | None = None,
         there: Callable[[Digest], bool] | None = None,
-    ) -> tuple[list[Row], Usage]:
+    ) -> tuple[list[Row], dict[str, Usage]]:
         """Write rows in one transaction that is durable when this returns, and return them.
 
-        A name space that gets over its quota (bytes) loses what was used longest ago, which is
-        returned, too. `there` says whether a blob is in the store, of those that no row names yet.
-        Raises Vanished where it is not.
+        A name space that gets over its quota (bytes) loses what was used longest ago; how much
+        that was, by name space, is returned, too. `there` says whether a blob is in the store, of
+        those that no row names yet. Raises Vanished where it is not.
         """
         rows: list[Row] = []
-        gone = Usage()
+        gone: dict[str, Usage] = {}
 
         def change(transaction: Any) -> None:
             nonlocal gone

@@ -82,16 +82,18 @@ class Tables:
             self._environment.looked()
         return row
 
-    def make_room(self, quotas: Mapping[str, int]) -> Usage:
-        """Bring every name space that was written to under its quota."""
-        entries = size = 0
+    def make_room(self, quotas: Mapping[str, int]) -> dict[str, Usage]:
+        """Bring every name space that was written to under its quota; return what went, by name
+        space."""
+        found = {}
         for space in list(self._usage):
             quota = quotas.get(space.decode(), quotas.get("*"))
             if quota is not None and self._now(space)[1] > quota:
                 most = max(int(quota * LOW_WATER), self._newest.get(space, 0))
                 gone = self.evict(space.decode(), most)
-                entries, size = entries + gone.entries, size + gone.bytes
-        return Usage(entries, size)
+                if gone.entries:
+                    found[space.decode()] = gone
+        return found
 
     def evict(self, name_space: str, most: int) -> Usage:
         """Remove what was used longest ago until at most `most` bytes are left, or `LONGEST` rows

@@ -115,7 +115,12 @@ class Janitor:
         self._patience = min(_MOST_PATIENCE, max(1.0, self._patience * 1.5)) if in_vain else 0.0
 
     def _evict(self, name_space: str, size: int) -> Usage:
-        gone = self.entries.evict(name_space, size)
+        gone = Usage()
+        while True:
+            some = self.entries.evict(name_space, size)  # bounded: others wait to write
+            gone = Usage(gone.entries + some.entries, gone.bytes + some.bytes)
+            if not some.entries or self.entries.usage(name_space).bytes <= size:
+                break
         if gone.entries:
             self.observer.count("evicted_entries", name_space, gone.entries)
             self.observer.count("evicted_bytes", name_space, gone.bytes)

@@ -200,9 +200,14 @@ class Service:
         return self.entries.usage(name_space)
 
     @property
-    def evicted(self) -> Usage:
-        """What had to go from this process's uploads so far, for quotas' sake."""
+    def evicted(self) -> Mapping[str, Usage]:
+        """What had to go for this process's uploads so far, for quotas' sake, by name space."""
         return self._committer.evicted
+
+    @property
+    def freed(self) -> int:
+        """Bytes of blobs that this process removed, as no entry was left that names them."""
+        return self._committer.reaper.freed
 
     # writing
 

@@ -170,7 +170,8 @@ def test_evicted_bytes_leave_the_disk(store: Store) -> None:
     assert files(store.root) <= 3
     assert uploads.has("7")
     assert not uploads.has("0")
-    assert uploads.committer.evicted.entries > 8
+    (gone,) = uploads.committer.evicted.values()
+    assert gone.entries > 8
     uploads.committer.close()
     assert list(uploads.entries.orphans()) == []
     assert verify(store).problems == ()

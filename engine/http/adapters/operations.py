@@ -178,9 +178,11 @@ def look(store: Store, reserve: Reserve) -> Health:
 
 def totals(service: Service) -> Mapping[CountKey, float]:
     """Return what the service of this process counted, for `Observer.totals`."""
-    evicted = service.evicted
-    return {
-        ("evicted_entries", ""): evicted.entries,
-        ("evicted_bytes", ""): evicted.bytes,
+    told: dict[CountKey, float] = {
         ("damaged", ""): service.counts.damaged,
+        ("freed_bytes", ""): service.freed,
     }
+    for name_space, gone in service.evicted.items():
+        told["evicted_entries", name_space] = gone.entries
+        told["evicted_bytes", name_space] = gone.bytes
+    return told

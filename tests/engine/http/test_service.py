@@ -161,7 +161,7 @@ async def test_quota_lets_the_oldest_go(service: Service, store: Store) -> None:
         assert service.find("small", "generic", "0") is not None or number > 10
     assert service.find("small", "generic", "0") is not None
     assert service.find("small", "generic", "29") is not None
-    assert service.evicted.entries == 27
+    assert service.evicted["small"].entries == 27
     for _ in range(500):
         if len(blob_files(store)) == 3:
             break
