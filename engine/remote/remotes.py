@@ -251,10 +251,12 @@ class Remotes:
         pending = list(entries)
         while pending:
             match pending.pop():
-                case File(digest, size) as file:
+                case File(digest, size, executable):
+                    there = self._known.get(digest)
                     length = None if size == UNKNOWN else size
-                    if self._known.get(digest) and not cas.is_here(digest, length):
-                        found[digest] = file
+                    if there is not None and not cas.is_here(digest, length):
+                        asked = there.size if length is None else length
+                        found[digest] = File(digest, asked, executable)
                 case Directory(digest) if digest not in seen and digest not in self._whole:
                     seen.add(digest)
                     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,22 @@ def test_large_files_go_and_come_by_themselves(
     large = next(path for path in fake.asked if path.startswith("blobs/"))
     assert fake.count(large) == 2
     assert all(two.store.cas.is_here(file.digest) for file in files_of(two, result.outputs))
+
+
+def test_a_file_is_read_of_which_only_the_digest_is_told(
+    fake: Fake, machine: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "LARGE", 1000)
+    monkeypatch.setattr(fetch, "LONGEST", 10_000)
+    one, two = machine(fake), machine(fake)
+    result = one.give("x", {"large": b"l" * 300_000})
+    two.find("x")
+    (file,) = files_of(two, result.outputs)
+
+    handle = two.store.cas.open(file.digest)
+
+    assert os.fstat(handle).st_size == 300_000
+    os.close(handle)
 
 
 def test_what_is_known_outlives_the_process(fake: Fake, machine: Machines, tmp_path: Path) -> None:
