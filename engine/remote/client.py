@@ -34,7 +34,7 @@ from store.objects import Tree
 from store.spans import span
 
 CONNECT_SECONDS: Final = 2.0
-FIRST_BYTE_SECONDS: Final = 8.0
+FIRST_BYTE_SECONDS: Final = 5.0
 """Until an answer begins, and between two parts of it."""
 
 STORE_SECONDS: Final = 30.0
