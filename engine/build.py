@@ -444,7 +444,7 @@ class _Loop:
         recipe = self.graph.recipes[label]
         try:
             needed = {need.recipe: self.ended.outputs(need.recipe) for need in recipe.needs}
-            resolved = resolve(self.store.cas, recipe, needed)
+            resolved = resolve(self.store.cas, recipe, needed, new=self.history.is_new(label))
         except NothingMatchesError as error:
             self._fail(label, Failed(str(error)))
             return

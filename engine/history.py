@@ -58,6 +58,10 @@ class History:
             there = self._store.index.get_many(Table.HISTORY, keys)
             self._new.update(label for key, label in keys.items() if key not in there)
 
+    def is_new(self, label: str) -> bool:
+        """Say whether a step is known to have no past."""
+        return label in self._new
+
     def of(self, label: str) -> list[Past]:
         """Return the remembered actions of a step, the last one first."""
         if label in self._new:

@@ -34,8 +34,12 @@ class Resolved:
         return self._inputs
 
 
-def resolve(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> Resolved:
+def resolve(
+    cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest], *, new: bool = False
+) -> Resolved:
     """Return the action that `recipe` is, given the output trees of the steps that it needs.
+
+    That of a step without a past is `new`; its inputs are then not looked for in the store.
 
     Raises NothingMatchesError where a selector of another step's outputs comes out empty.
     """
@@ -43,7 +47,7 @@ def resolve(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> Resolved
     for selection in recipe.selections:
         entries.update(selection.entries)
     entries.update(_needed(cas, recipe, outputs))
-    return with_inputs(cas, recipe, build_tree(cas, entries))
+    return with_inputs(cas, recipe, build_tree(cas, entries, new=new))
 
 
 def with_inputs(cas: Cas, recipe: Recipe, input_root: Digest) -> Resolved:
@@ -73,14 +77,16 @@ def _needed(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> dict[str
     for (stage, pattern), needs in parts.items():
         if stage in whole:
             continue
-        found = {
-            f"{stage}/{path}": entry
+        before = len(entries)
+        entries.update(
+            (f"{stage}/{path}", entry)
             for need in needs
             for path, entry in _selected(cas, outputs[need.recipe], pattern)
-        }
-        if not found:
+        )
+        if len(entries) == before and not any(
+            True for need in needs for _ in _selected(cas, outputs[need.recipe], pattern)
+        ):
             raise NothingMatchesError(f"nothing in {stage} matches {pattern!r}")
-        entries.update(found)
     for stage, trees in whole.items():
         entries[stage] = Directory(merge(cas, trees))
     return entries

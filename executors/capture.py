@@ -56,7 +56,8 @@ def capture(cas: Cas, out: Path, declared: Iterable[str]) -> Digest:
         faults = [*_undeclared_or_missing(found, set(declared)), *_unkeepable(root, found)]
         if faults:
             raise BadOutputs(_in_words(faults))
-        return build_tree(cas, {item.path: _keep(cas, root, item) for item in _leaves(found)})
+        kept = {item.path: _keep(cas, root, item) for item in _leaves(found)}
+        return build_tree(cas, kept, new=True)
     except FileNotFoundError:
         raise BadOutputs("$out is gone") from None
     except OSError as error:

@@ -99,4 +99,4 @@ class Simulated:
         for path in request.action.outputs:
             data = contents.get(path, f"{request.action.digest()} {path}\n".encode())
             entries[path] = File(self._cas.put_bytes(data), len(data))
-        return build_tree(self._cas, entries)
+        return build_tree(self._cas, entries, new=True)

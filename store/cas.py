@@ -38,11 +38,11 @@ from store.tiers import EPOCH_NS as EPOCH_NS
 from store.tiers import Form, Tier, TierSpec, form_of
 from store.upstream import UNKNOWN, Upstream
 
-_TREES_KEPT: Final = 8192
-_ENTRIES_KEPT: Final = 65536
+_TREES_KEPT: Final = 4096
+_ENTRIES_KEPT: Final = 32768
 """Trees, and entries of trees, up to which they are kept in memory."""
 
-_KNOWN_KEPT: Final = 32768
+_KNOWN_KEPT: Final = 16384
 """Digests of which it is remembered that all below them is here."""
 
 _LINK_REFUSED: Final = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES)
@@ -261,9 +261,9 @@ class Cas(BlobFiles):
         digest = digest_bytes(data)
         return digest if self._objects.put(digest, data, new=new) else self.put_bytes(data)
 
-    def put_tree(self, tree: Tree) -> Digest:
+    def put_tree(self, tree: Tree, *, new: bool = False) -> Digest:
         """Store `tree` (its blobs must be there) and return its digest."""
-        digest = self.put_object(tree.encode())
+        digest = self.put_object(tree.encode(), new=new)
         self._remember(digest, tree)
         return digest
 

@@ -21,7 +21,7 @@ import lmdb
 
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
-from store.mapped import MOST, PATIENCE, mapped, release
+from store.mapped import PATIENCE, is_much, release
 from store.pages import DATA as DATA
 from store.pages import DamagedPage, check_pages
 
@@ -181,7 +181,7 @@ class Environment:
     def _keep_small(self) -> None:
         """Give back what is mapped of the tables, where it is much."""
         self._looks = 0
-        if mapped() > MOST:
+        if is_much():
             release(self._path / DATA)
 
     def _retried(self, action: Callable[[], Value], what: str) -> Value:

@@ -11,8 +11,13 @@ import os
 from pathlib import Path
 from typing import Final
 
-MOST: Final = 40 * 2**20
-"""Bytes of files that may be mapped, programs and libraries among them."""
+MOST: Final = 96 * 2**20
+LEAST: Final = 40 * 2**20
+"""Bytes of files that may be mapped, programs and libraries among them: the first in a process that
+needs little else, the second in any."""
+
+ALTOGETHER: Final = 140 * 2**20
+"""Bytes that a process may have in memory before less than `MOST` is left to what is mapped."""
 
 PATIENCE: Final = 256
 """Looks into a table after which one at the memory is worth while: each may map 64 KiB."""
@@ -21,13 +26,16 @@ _DONT_NEED: Final = 4
 """MADV_DONTNEED of Linux."""
 
 
-def mapped() -> int:
-    """Return the bytes of files that this process has mapped and in memory; 0 if nobody says."""
+def is_much() -> bool:
+    """Say whether this process has more of files mapped and in memory than it should."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as file:
-            return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
+            _, resident, mapped, *_ = map(int, file.read().split())
+    except (OSError, ValueError):
+        return False
+    page = os.sysconf("SC_PAGE_SIZE")
+    rest = ALTOGETHER - (resident - mapped) * page
+    return mapped * page > min(MOST, max(LEAST, rest))
 
 
 def release(path: Path) -> None:

@@ -51,6 +51,10 @@ def check_name(name: str) -> str:
     return name
 
 
+PORTION: Final = 2048
+"""Entries of a large tree that are made text at a time: all of them would take room for a while."""
+
+
 @frozen
 class Tree:
     """A directory by content: its entries by name."""
@@ -60,8 +64,16 @@ class Tree:
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         entries = self.entries
-        texts = [f"{quoted(check_name(n))}:{_entry_text(entries[n])}" for n in sorted(entries)]
-        return f'{{"{TYPE_KEY}":"{TREE}","entries":{{{",".join(texts)}}}}}'.encode()
+        if len(entries) <= PORTION:
+            texts = [f"{quoted(check_name(n))}:{_entry_text(entries[n])}" for n in sorted(entries)]
+            return f'{{"{TYPE_KEY}":"{TREE}","entries":{{{",".join(texts)}}}}}'.encode()
+        made = bytearray(f'{{"{TYPE_KEY}":"{TREE}","entries":{{'.encode())
+        names = sorted(entries)
+        for first in range(0, len(names), PORTION):
+            some = names[first : first + PORTION]
+            texts = [f"{quoted(check_name(n))}:{_entry_text(entries[n])}" for n in some]
+            made += ",".join(["", *texts] if first else texts).encode()
+        return bytes(made + b"}}")
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 from store.cas import Cas
 from store.digest import Digest
@@ -13,11 +14,11 @@ from store.objects import Directory, Entry, Tree
 _Node = dict[str, "Entry | _Node"]
 
 
-def build_tree(cas: Cas, entries: Mapping[str, Entry]) -> Digest:
+def build_tree(cas: Cas, entries: Mapping[str, Entry], *, new: bool = False) -> Digest:
     """Store the tree that holds `entries` by slash-separated path and return its digest.
 
     A `Directory` may stand beside paths below it: they are laid over it. Raises IntegrityError
-    where one path is a file and a directory at once.
+    where one path is a file and a directory at once. For `new` see `Cas.put_object`.
     """
     root: _Node = {}
     for path in sorted(entries):
@@ -29,7 +30,7 @@ def build_tree(cas: Cas, entries: Mapping[str, Entry]) -> Digest:
         if isinstance(present, dict):
             raise IntegrityError(f"{path} is a file and a directory at once")
         node[name] = entries[path]
-    return _store(cas, root)
+    return _store(cas, root, new=new)
 
 
 def _open(cas: Cas, node: _Node, name: str, path: str) -> _Node:
@@ -42,12 +43,11 @@ def _open(cas: Cas, node: _Node, name: str, path: str) -> _Node:
     return child
 
 
-def _store(cas: Cas, node: _Node) -> Digest:
-    plain: dict[str, Entry] = {
-        name: Directory(_store(cas, child)) if isinstance(child, dict) else child
-        for name, child in node.items()
-    }
-    return cas.put_tree(Tree(plain))
+def _store(cas: Cas, node: _Node, *, new: bool) -> Digest:
+    for name, child in node.items():
+        if isinstance(child, dict):
+            node[name] = Directory(_store(cas, child, new=new))
+    return cas.put_tree(Tree(cast("dict[str, Entry]", node)), new=new)
 
 
 def walk(cas: Cas, tree: Digest, prefix: str = "") -> Iterator[tuple[str, Entry]]:

@@ -128,3 +128,11 @@ def test_floats_have_no_canonical_form() -> None:
 
 
 _d = Digest("0" * 64)
+
+
+def test_a_large_tree_is_encoded_as_any_other() -> None:
+    digest = digest_bytes(b"x")
+    entries: dict[str, Entry] = {f"é{number}": File(digest, number) for number in range(5000)}
+    tree = Tree(entries)
+    assert tree.encode() == encode(json.loads(tree.encode()))
+    assert Tree.decode(tree.encode()) == tree
