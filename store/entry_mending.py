@@ -66,6 +66,18 @@ def mend(root: Path) -> int | None:
     return len(newest)
 
 
+def in_use(root: Path) -> bool:
+    """Say whether a process has the entries of the store at `root` open, as a server does all the
+    time. Raises HostError where the store cannot be written."""
+    if not (root / DIRECTORY).exists():
+        return False
+    try:
+        os.close(lock(root, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _is_sound(path: Path) -> bool:
     try:
         check(path, TABLES, WHAT, HINT)

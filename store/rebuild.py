@@ -21,7 +21,7 @@ from store.census import Census
 from store.closure import Kind, Needed, names_of, parse, read
 from store.digest import Digest
 from store.encoding import HEAD
-from store.entry_mending import mend
+from store.entry_mending import in_use, mend
 from store.errors import BnError, HostError, host_error
 from store.index import Index, Table, Write, to_json
 from store.leases import holders
@@ -63,6 +63,8 @@ def rebuild(root: Path, cas: Cas, more: Iterable[Write] = ()) -> Report:
             f"{root}: process {others[0].pid} uses the store ({others[0].purpose})",
             "wait until it ends",
         )
+    if in_use(root):
+        raise HostError(f"{root}: a cache server uses the store", "stop it first")
     aside = _move_aside(root / "index")
     cas.mend_tables()
     cached = mend(root)

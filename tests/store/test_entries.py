@@ -13,11 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from store.cas import Cas
 from store.digest import Digest, digest_bytes
 from store.entries import Entries, Put, Row, Usage, Vanished
 from store.entry_mending import mend, opened
 from store.entry_rows import KEY_KEPT, LONGEST_KEY
 from store.errors import HostError, IntegrityError
+from store.rebuild import rebuild
+from store.store import Store
 
 
 def digest(text: str) -> Digest:
@@ -292,3 +295,10 @@ def test_counters_and_references_are_always_right(
     assert {one for one in every if entries.is_named(one)} == named
     assert not named.intersection(entries.orphans())
     entries.close()
+
+
+def test_index_is_not_made_again_under_a_server(store: Store) -> None:
+    store.entries()
+    cas = Cas(store.root)
+    with pytest.raises(HostError, match="cache server"):
+        rebuild(store.root, cas)
