@@ -8,9 +8,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -25,6 +25,9 @@ from store.leases import holders
 from store.roots import Root, roots
 from store.store import Store
 from store.tiers import Held, State, Tier
+
+if TYPE_CHECKING:
+    from store.entry_rows import Row
 
 SLACK_SECONDS: Final = 120
 """What is added to a lease's slack for the time between the opening of a store and its lease."""
@@ -278,3 +281,19 @@ def stays(tier: Tier, held: Held, limit: float) -> bool:
     if spec.cleanup_policy == "age" and spec.retention_days is not None:
         return held.used >= time.time() - spec.retention_days * DAY
     return False
+
+
+def stale_rows(store: Store, plan: Plan, is_used: Callable[[Digest], bool]) -> list[Row]:
+    """Return the cache entries that were not used for `keep_days`, or whose blobs go; `is_used`
+    says whether a blob came, or was used, since the plan was made."""
+    oldest = plan.users.began - store.policy.keep_days * DAY
+    return [
+        row
+        for *_, row in store.entries().all()
+        if row.used < oldest
+        or (
+            row.digest not in plan.closure.live
+            and row.used < plan.users.began
+            and not is_used(row.digest)
+        )
+    ]

@@ -19,7 +19,7 @@ from store.census import Count
 from store.closure import Kind, Needed, parse, read
 from store.digest import Digest, is_digest
 from store.index import Table, to_json
-from store.keep import DAY, Plan, Users, alias, shown_trees, stays
+from store.keep import DAY, Plan, Users, alias, shown_trees, stale_rows, stays
 from store.roots import root_of
 from store.shelf import clear_shelf
 from store.store import Store, remove_tree
@@ -122,18 +122,8 @@ class Sweep:
         """Remove cache entries that were not used for `keep_days`, or whose blobs go."""
         if not self._store.has_entries():
             return
-        entries, began = self._store.entries(), self._plan.users.began
-        oldest = began - self._store.policy.keep_days * DAY
-        stale = [
-            row
-            for *_, row in entries.all()
-            if row.used < oldest
-            or (
-                row.digest not in self._closure.live
-                and row.used < began
-                and not self._is_used(row.digest)
-            )
-        ]
+        entries = self._store.entries()
+        stale = stale_rows(self._store, self._plan, self._is_used)
         gone = len(stale)
         if not self._dry_run:
             gone = sum(
