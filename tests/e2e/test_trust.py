@@ -284,6 +284,20 @@ def test_who_takes_what_nobody_signed_signs_nothing_that_rests_on_it(
     assert later.result("second") == RIGHT
 
 
+def test_two_who_build_by_themselves_are_believed_where_two_are_required(
+    project: Bn, server: CacheServer, tmp_path: Path
+) -> None:
+    keys = [SigningKey.generate(name) for name in ("a", "b")]
+    careful = trusting(server.url, *keys, required=2)
+    for key in keys:
+        key.write(tmp_path / f"{key.name}.key")
+        signing = f'[cache]\nsigning_key = "{tmp_path / key.name}.key"\n'
+        one = builder(project, f"ci-{key.name}", f"{signing}{remote(server.url, read=False)}")
+        assert builder(project, f"before-{key.name}", careful).ran() == {"first", "second"}
+        assert one.ran() == {"first", "second"}
+    assert builder(project, "after", careful).ran() == set()
+
+
 def test_who_trusts_the_signer_takes_what_he_built(
     project: Bn, server: CacheServer, key: SigningKey, tmp_path: Path
 ) -> None:
