@@ -32,24 +32,20 @@ def realise(
 ) -> Iterator[Event]:
     """Ask for what the steps `labels` came to, then for all that they rest on where they came to
     nothing; with `everything` for that in any case. Keep it, and yield what is to be told."""
-    unknown = [label for label in labels if not _is_known(graph, label, store, remembered)]
-    asked = set(labels)
+    unknown = _unknown(graph, labels, store, remembered)
     if unknown and not everything:
         yield from _ask(remotes, graph, unknown)
-        unknown = [label for label in unknown if not _is_known(graph, label, store, remembered)]
-        asked -= set(unknown)
-    pending = list(labels if everything else unknown)
+        unknown = _unknown(graph, unknown, store, None)
     below: dict[str, None] = dict.fromkeys(unknown) if everything else {}
-    while pending:
-        for need in graph.needs_of(pending.pop()):
-            if need in asked or need in below:
-                continue
-            asked.add(need)
-            known = _is_known(graph, need, store, remembered)
-            if not known:
-                below[need] = None
-            if everything or not known:
-                pending.append(need)
+    seen = {*labels}
+    level = list(labels if everything else unknown)
+    while level:
+        needs = dict.fromkeys(need for label in level for need in graph.needs_of(label))
+        fresh = [need for need in needs if need not in seen]
+        seen.update(fresh)
+        missing = _unknown(graph, fresh, store, remembered)
+        below |= dict.fromkeys(missing)
+        level = fresh if everything else missing
     if not below:
         return
 
@@ -122,9 +118,20 @@ def _ask(
     yield from told({label: found[one] for label, one in recipes.items() if one in found})
 
 
-def _is_known(graph: Graph, label: str, store: Store, remembered: Remembered | None) -> bool:
-    """Say whether this store knows what a step came to."""
-    digest = graph.digest_of(label)
-    if remembered is not None and remembered.find(digest) is not None:
-        return True
-    return store.actions.realisation(digest) is not None
+def _unknown(
+    graph: Graph, labels: Sequence[str], store: Store, remembered: Remembered | None
+) -> list[str]:
+    """Return those steps of which this store does not know what they came to."""
+    digests = [graph.digest_of(label) for label in labels]
+    found = remembered.find_all(digests) if remembered else [None] * len(digests)
+    left = [
+        (label, digest)
+        for label, digest, known in zip(labels, digests, found, strict=True)
+        if known is None
+    ]
+    noted = store.actions.noted(digest for _, digest in left) if left else set()
+    return [
+        label
+        for label, digest in left
+        if digest not in noted or store.actions.realisation(digest) is None
+    ]
