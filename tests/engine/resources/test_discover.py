@@ -1,0 +1,167 @@
+"""Discovery from recorded trees of real machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from attrs import asdict
+
+from engine.resources.discover import discover, discover_compute
+from engine.resources.machine import Machine
+from engine.resources.nodes import local_nodes
+from engine.resources.show import overview, topology
+from tests.engine.resources.conftest import MACHINES, Tree
+
+NAMES = sorted(path.stem for path in MACHINES.glob("*.txt"))
+
+
+def classes(machine: Machine) -> dict[str, tuple[int, int]]:
+    """Return cores and threads by kind."""
+    return {kind.name: (len(kind.cores), len(kind.cpus)) for kind in machine.cpu.classes}
+
+
+def test_laptop_with_two_kinds_of_cores(tree: Tree) -> None:
+    machine = discover(tree("laptop"))
+    assert machine.cpu.model == "13th Gen Intel(R) Core(TM) i7-1370P"
+    assert machine.cpu.architecture == "x86_64"
+    assert not machine.cpu.virtual
+    assert len(machine.cpu.packages) == 1
+    assert classes(machine) == {"performance": (6, 12), "efficiency": (8, 8)}
+    assert {kind.told_by for kind in machine.cpu.classes} == {"highest clock"}
+    fastest = max(machine.cpu.cores, key=lambda core: core.max_hz or 0)
+    assert (fastest.max_hz, fastest.base_hz) == (5_200_000_000, 1_900_000_000)
+    assert machine.cpu.last_level(19) == machine.cpu.last_level(0)
+    clusters = [cache for cache in machine.cpu.caches if cache.level == 2 and len(cache.cpus) == 4]
+    assert [cache.cpus for cache in clusters] == [(12, 13, 14, 15), (16, 17, 18, 19)]
+    assert machine.memory.total == 32489496 * 1024
+    assert machine.limits.hierarchy == "none"
+    assert machine.usable_cpus == tuple(range(20))
+
+
+def test_kernel_that_names_the_kinds(tree: Tree) -> None:
+    named = {"sys/devices/cpu_core/cpus": "0-11", "sys/devices/cpu_atom/cpus": "12-19"}
+    machine = discover(tree("laptop", named))
+    assert classes(machine) == {"performance": (6, 12), "efficiency": (8, 8)}
+    assert {kind.told_by for kind in machine.cpu.classes} == {"/sys/devices/cpu_atom"}
+
+
+def test_kinds_by_capacity(tree: Tree) -> None:
+    machine = discover(tree("bigarm"))
+    assert machine.cpu.architecture == "aarch64"
+    assert classes(machine) == {"performance": (10, 10), "efficiency": (10, 10)}
+    assert {kind.told_by for kind in machine.cpu.classes} == {"cpu_capacity"}
+
+
+def test_server_with_two_sockets(tree: Tree) -> None:
+    machine = discover(tree("server"))
+    assert machine.cpu.packages == (0, 1)
+    assert classes(machine) == {"": (16, 16)}
+    assert [node.cpus for node in machine.nodes] == [tuple(range(8)), tuple(range(8, 16))]
+    assert [node.distances for node in machine.nodes] == [(10, 21), (21, 10)]
+    assert machine.nodes[1].memory == 16 * 2**30
+    assert machine.cpu.throttled == 0
+    assert machine.memory.available is None
+    assert "3.14" in machine.absent["memory.available"]
+    kinds = {one.point: one.type for one in machine.storage}
+    assert kinds["/"] == kinds["/tmp"] == "hdd"
+    assert kinds["/scratch"] == kinds["/admin"] == "network"
+    assert kinds["/dev/shm"] == "ram"
+    links = {one.name: (one.kind, one.state, one.speed) for one in machine.interfaces}
+    assert links["eth0"] == ("ethernet", "up", 10**9)
+    assert links["eth1"] == ("ethernet", "down", None)
+    assert links["ib0"][0] == "infiniband"
+
+
+def test_eight_nodes_told_by_masks(tree: Tree) -> None:
+    machine = discover(tree("epyc"))
+    assert len(machine.cpu.cores) == 48
+    assert len(machine.cpu.cpus) == 96
+    assert len(machine.nodes) == 8
+    assert {len(node.cpus) for node in machine.nodes} == {12}
+    assert machine.cpu.cores[0].cpus == (0, 48)
+    assert {core.package for core in machine.cpu.cores if core.node == 7} == {1}
+    assert machine.memory.total is None
+    assert machine.absent["memory"]
+    third = [cache for cache in machine.cpu.caches if cache.level == 3]
+    assert {cache.size for cache in third} == {8 * 2**20}
+    assert all(len(cache.cpus) == 6 for cache in third)
+
+
+def test_raspberry(tree: Tree) -> None:
+    machine = discover(tree("raspberry"))
+    assert machine.name == "raspberrypi"
+    assert machine.cpu.model == "ARM Cortex-A72 · Raspberry Pi 4 Model B Rev 1.1"
+    assert machine.cpu.architecture == "arm"
+    assert classes(machine) == {"": (4, 4)}
+    assert machine.celsius == pytest.approx(35.05)
+    assert len(machine.sensors) == 1, "the thermal zone tells of the same sensor"
+    assert {one.point: one.type for one in machine.storage} == {"/": "ssd", "/dev/shm": "ram"}
+    assert "cpu.caches" in machine.absent
+    assert "nodes" in machine.absent
+
+
+def test_virtual_machine_without_sensors(tree: Tree) -> None:
+    machine = discover(tree("vm"))
+    assert machine.cpu.virtual
+    assert machine.celsius is None
+    for name in ("sensors", "gpus", "cpu.clock", "interfaces.speed", "limits.quota"):
+        assert machine.absent[name]
+    assert machine.limits.hierarchy == "v1"
+    assert machine.limits.memory is None, "what version 1 says without a limit is none"
+    assert machine.share == 2
+    cpu, memory, io = machine.pressure
+    assert (cpu.resource, memory.resource, io.resource) == ("cpu", "memory", "io")
+    assert cpu.some
+    assert cpu.some.avg10 == 73.32
+    assert machine.load.stolen
+    assert machine.load.stolen < 0.01
+    assert [one.kind for one in machine.interfaces] == [
+        "ethernet", "virtual", "virtual", "loopback"
+    ]  # fmt: skip
+
+
+def test_where_nothing_can_be_read_all_has_a_reason(tree: Tree) -> None:
+    machine = discover(tree())
+    assert machine.cpu.cores == ()
+    assert machine.usable_cpus == ()
+    expected = {"cpu", "memory", "nodes", "limits", "pressure", "load", "sensors"}
+    assert expected | {"gpus", "storage", "interfaces"} <= machine.absent.keys()
+    assert local_nodes(machine) == ()
+    assert overview(machine, ())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_machine_is_shown_and_written(tree: Tree, name: str) -> None:
+    machine = discover(tree(name))
+    nodes = local_nodes(machine)
+    shown = "\n".join(overview(machine, nodes))
+    assert str(len(machine.cpu.cores)) in shown
+    assert nodes[0].name in shown
+    assert json.loads(json.dumps(asdict(machine)))["cpu"]["cores"]
+    told = topology(machine)
+    assert sum("core " in line for line in told) == len(machine.cpu.cores)
+    assert sum(line.startswith("package") for line in told) == len(machine.cpu.packages)
+
+
+def test_what_is_missing_is_told_in_the_overview(tree: Tree) -> None:
+    machine = discover(tree("vm"))
+    shown = "\n".join(overview(machine, local_nodes(machine)))
+    assert "sensors   not known: neither /sys/class/hwmon" in shown
+    assert "speed not measured" in shown
+
+
+def test_this_machine() -> None:
+    machine = discover_compute(Path("/"))
+    assert machine.usable_cpus
+    assert machine.share >= 0.01
+    assert machine.memory.total
+
+
+def test_processor_that_is_offline(tree: Tree) -> None:
+    root = tree("laptop", {"sys/devices/system/cpu/online": "0-11,13-19"})
+    machine = discover(root)
+    assert machine.cpu.offline == (12,)
+    assert 12 not in machine.usable_cpus
+    assert classes(machine)["efficiency"] == (7, 7)
