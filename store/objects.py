@@ -73,7 +73,8 @@ class Tree:
             some = names[first : first + PORTION]
             texts = [f"{quoted(check_name(n))}:{_entry_text(entries[n])}" for n in some]
             made += ",".join(["", *texts] if first else texts).encode()
-        return bytes(made + b"}}")
+        made += b"}}"
+        return bytes(made)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
