@@ -26,10 +26,10 @@ from engine.http.checks import (
     failure,
     read_all,
 )
-from engine.http.message import DEFAULT_NAME_SPACE, Body, Stored
+from engine.http.message import Body, Stored
 from engine.http.opening import Opener
 from store.commits import Arrival, Committer
-from store.digest import Digest, is_digest
+from store.digest import Digest
 from store.entries import Entries, Row, Usage
 from store.errors import BnError
 from store.incoming import Incoming
@@ -79,7 +79,7 @@ class Counts:
 class Service:
     """The entries of one store. `quotas` are bytes by name space, `*` for those not named.
 
-    With `share_local` the name space `default` also finds what was built in this very store.
+    `share_local` says whether results of the store's own builds are for the name space `default`.
     Failures have the status that a client is to get: 400 another digest, 413 too large, 507 full.
     """
 
@@ -115,26 +115,16 @@ class Service:
     def find(self, name_space: str, kind: str, key: str) -> Row | None:
         """Return what stands under a key, and note that it is used."""
         try:
-            row = self.entries.find(name_space, kind, key)
+            return self.entries.find(name_space, kind, key)
         except (ValueError, BnError):
             return None
-        if row is None and self._shares(name_space, kind):
-            row = self._local(kind, key)
-        return row
 
     def find_many(self, name_space: str, kind: str, keys: Iterable[str]) -> dict[str, Row]:
         """Return what stands under those of `keys` that are there, and note that it is used."""
-        wanted = list(keys)
         try:
-            found = self.entries.find_many(name_space, kind, wanted)
+            return self.entries.find_many(name_space, kind, list(keys))
         except (ValueError, BnError):
             return {}
-        if self._shares(name_space, kind):
-            for key in wanted:
-                row = None if key in found else self._local(kind, key)
-                if row is not None:
-                    found[key] = row
-        return found
 
     async def open(self, row: Row) -> Stored | None:
         """Return the checked bytes of a row; None where they are gone, or damaged: a miss."""
@@ -282,26 +272,19 @@ class Service:
     async def remove(self, name_space: str, kind: str, key: str) -> bool:
         """Remove what stands under a key; say whether there was something."""
         row = self.find(name_space, kind, key)
-        if row is None or not row.name:
-            return False
+        return row is not None and bool(row.name) and await self.remove_rows([row]) > 0
+
+    async def remove_rows(self, rows: Sequence[Row]) -> int:
+        """Remove rows that are still as they were found, in one transaction, and return how many
+        went."""
         try:
-            gone = await self._threaded(self.entries.remove, [row])
+            gone = await self._threaded(self.entries.remove, rows)
         except BnError as error:
             raise failure(error) from error
         self._committer.reaper.wake()
-        return gone.entries > 0
+        return gone.entries
 
     # inside
-
-    def _shares(self, name_space: str, kind: str) -> bool:
-        return self.share_local and name_space == DEFAULT_NAME_SPACE and kind == "blob"
-
-    def _local(self, kind: str, key: str) -> Row | None:
-        """Return a row for a blob of the store's own."""
-        if not is_digest(key):
-            return None
-        size = self._opener.size_of(Digest(key))
-        return None if size is None else Row(Digest(key), size)
 
     def _missing(self, name_space: str, digests: list[str]) -> list[Digest]:
         missing: list[Digest] = []
