@@ -171,7 +171,7 @@ def test_the_dashboard_shows_everything_that_is_counted() -> None:
 def test_the_dashboard_has_its_panels_side_by_side() -> None:
     panels = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in panels:
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
