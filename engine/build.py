@@ -335,7 +335,7 @@ class _Loop:
                 label=placement.label,
                 action=resolved.digest,
                 reason=reason,
-                placement=placement.explanation,
+                placement=str(placement.explanation),
             )
         )
         keep = self.options.keep_failed

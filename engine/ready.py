@@ -34,7 +34,7 @@ class ReadyQueue:
         while self._heap and len(first) < node.free_cpus:
             entry = heapq.heappop(self._heap)
             first[entry[1]] = entry
-        placements = place([self._ready(-rank, label) for rank, label, *_ in first.values()], node)
+        placements = place([self._ready(-rank, label) for rank, label, *_ in first.values()], (node,))
         taken = [(one, *first.pop(one.label)[2:]) for one in placements]
         for entry in first.values():
             heapq.heappush(self._heap, entry)
