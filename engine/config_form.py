@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from attrs import AttrsInstance, asdict, frozen
 
-from engine.config import CLEANUP, TYPES, parse_limit
+from engine.config import CLEANUP, TYPES, parse_limit, user_file
 from engine.config_serve import ServeTable, serve_faults
 from engine.remote.settings import is_name_space, url_fault
 from engine.spec.faults import Fault, nearest, spec_error
@@ -104,6 +104,13 @@ def read_file(path: Path) -> ConfigFile:
     return file
 
 
+def _is_within(path: Path, name: str) -> bool:
+    """Say whether a file that is named in the file `path` is below the directory of that: a project
+    could else have any of its user's files sent to the remote that it names."""
+    file = (path.parent / Path(name).expanduser()).resolve()
+    return file.is_relative_to(path.parent.resolve())
+
+
 def _given(table: AttrsInstance) -> dict[str, Any]:
     return {key: value for key, value in asdict(table).items() if value is not None}
 
@@ -139,6 +146,10 @@ def _cache_faults(path: Path, cache: CacheTable) -> list[Fault]:
         if remote.name_space and not is_name_space(remote.name_space):
             at = ("cache", "remotes", number, "name_space")
             faults.append(Fault(path, at, f"{remote.name_space!r} is no name of a name space"))
+        if remote.token_file and path != user_file() and not _is_within(path, remote.token_file):
+            at = ("cache", "remotes", number, "token_file")
+            what = "a project's token_file has to be inside of it"
+            faults.append(Fault(path, at, what, f"name url and token_file in {user_file()}"))
         if remote.key and not remote.certificate:
             at = ("cache", "remotes", number, "key")
             faults.append(Fault(path, at, "a key without its certificate"))

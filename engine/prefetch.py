@@ -86,7 +86,7 @@ class Prefetch:
                 for file in self._files(entries):
                     if self._closed.is_set():
                         return
-                    if not os.path.exists(self._place(file)):
+                    if not os.path.exists(self._place(file)) and self._cas.is_here(file.digest):
                         self._cas.local(file.digest, file.executable, file.size)
                         blobs, size = blobs + 1, size + file.size
             except (BnError, OSError):

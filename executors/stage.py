@@ -107,6 +107,8 @@ def stage(store: Store, action: Action, private: bool = False) -> Workspace:
     With `private`, inputs are writable copies right in the work directory, else hard links to blobs
     that must only be shown read-only. Raises HostError and MissingBlob; then nothing is left.
     """
+    if store.cas.upstream is not None:
+        store.cas.upstream.bring([Directory(action.input_root)])
     workspace = new_workspace(store)
     try:
         with usual_umask():

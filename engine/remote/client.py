@@ -56,6 +56,9 @@ WAIT_MOST: Final = 2.0
 
 CHUNK: Final = 256 * 1024
 
+PACKED: Final = 512
+"""Bytes that are unpacked at a time: even the densest answer cannot fill the memory."""
+
 LANE: Final = "remote caches"
 """What goes on here in a profile."""
 
@@ -254,7 +257,7 @@ class Client:
                     continue
                 stack.push_async_callback(response.aclose)
                 if response.status_code == 200:
-                    steady = contextlib.aclosing(_steadily(response.aiter_bytes()))
+                    steady = contextlib.aclosing(_steadily(_plain(response)))
                     yield await stack.enter_async_context(steady)
                     return
                 wait = _seconds(response.headers.get("retry-after"))
@@ -310,6 +313,28 @@ async def _whole(parts: AsyncIterator[bytes]) -> bytes:
             raise Lie("its answer does not end")
         found.append(part)
     return b"".join(found)
+
+
+async def _plain(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Give the bytes of an answer as they were before they were encoded, in bounded parts."""
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        async for part in response.aiter_raw():
+            yield part
+        return
+    if encoding != "zstd":
+        raise Lie(f"it is encoded as {encoding}")
+    import zstandard
+
+    decoder = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    async for part in response.aiter_raw():
+        for start in range(0, len(part), PACKED):
+            try:
+                data = decoder.decompress(part[start : start + PACKED])
+            except zstandard.ZstdError:
+                raise Lie("it is no zstd") from None
+            if data:
+                yield data
 
 
 async def _steadily(parts: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

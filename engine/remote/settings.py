@@ -63,7 +63,7 @@ def url_fault(url: str) -> str | None:
 
 def laid_over(before: Mapping[str, Any], given: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """Return the table `given` in a file in `base` over that of another file. Remotes of both
-    count, of one address what was `given` last. Paths become absolute.
+    count; of one address they are one, with what was `given` last. Paths become absolute.
 
     Keys that the first file trusts stay the only ones, and no fewer have to have signed: a project
     cannot talk its user into trusting somebody else.
@@ -71,7 +71,8 @@ def laid_over(before: Mapping[str, Any], given: Mapping[str, Any], base: Path) -
     remotes = {(one["url"], one.get("name_space")): one for one in before.get("remotes", ())}
     for one in given.get("remotes", ()):
         paths = {name: str(base / Path(one[name]).expanduser()) for name in _PATHS if name in one}
-        remotes[one["url"], one.get("name_space")] = {**one, **paths}
+        known = remotes.get((one["url"], one.get("name_space")), {})
+        remotes[one["url"], one.get("name_space")] = {**known, **one, **paths}
     made = {**before, **given, "remotes": list(remotes.values())}
     if before.get("trusted_keys"):
         made["trusted_keys"] = before["trusted_keys"]

@@ -357,6 +357,9 @@ def test_a_build_without_remotes_loads_nothing_of_them(small: Bn) -> None:
 def test_faults_of_the_configuration_are_placed(small: Bn) -> None:
     small.put("bn.toml", '[[cache.remotes]]\nurl = "cache.example.org"\n')
     assert "is no address of a cache" in small("build", code=3).stderr
+    remote = '[[cache.remotes]]\nurl = "http://localhost:1"\n'
+    small.put("bn.toml", f'{remote}token_file = "~/.config/token"\n')
+    assert "has to be inside of it" in small("build", code=3).stderr
     small.put("bn.toml", "[[cache.remotes]]\nwrite = true\n")
     assert "url" in small("build", code=3).stderr
     assert os.path.exists(small.directory / "bn.toml")

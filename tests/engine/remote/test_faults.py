@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zstandard
 
 from engine.remote import client
 from store.digest import digest_bytes
@@ -68,6 +69,9 @@ def hang_up(handler: Handler) -> None:
     handler.close_connection = True
 
 
+DENSE = zstandard.ZstdCompressor().compress(bytes(2**29))
+"""Half a gigabyte, packed."""
+
 ANSWERS: dict[str, tuple[Callable[[Handler], Any], str]] = {
     "401": (lambda h: h.send(401, b"who?", "text/plain"), "it wants a token (401)"),
     "403": (lambda h: h.send(403, b"{}"), "it does not allow that (403)"),
@@ -80,6 +84,9 @@ ANSWERS: dict[str, tuple[Callable[[Handler], Any], str]] = {
     "list": (lambda h: h.send(200, b"[]"), "its answer is no JSON object"),
     "deep": (lambda h: h.send(200, b"[" * 200_000), "its answer is no JSON"),
     "other": (lambda h: h.send(200, b"{}"), "its answer holds no realisations"),
+    "gzip": (lambda h: h.send(200, b"", content_encoding="gzip"), "it is encoded as gzip"),
+    "no zstd": (lambda h: h.send(200, b"{}", content_encoding="zstd"), "it is no zstd"),
+    "dense": (lambda h: h.send(200, DENSE, content_encoding="zstd"), "its answer does not end"),
     "hang up": (hang_up, "peer closed connection"),
     "slow": (stay, "it is too slow"),
     "trickle": (trickle, "it is too slow"),

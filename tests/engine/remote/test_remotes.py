@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from engine.remote import fetch, uploads
 from store.cas import MissingBlob
@@ -83,6 +84,31 @@ def test_a_file_is_read_of_which_only_the_digest_is_told(
 
     assert os.fstat(handle).st_size == 300_000
     os.close(handle)
+
+
+def test_answers_may_be_packed(fake: Fake, machine: Machines) -> None:
+    result = machine(fake).give("x", FILES)
+
+    def packed(handler: Handler) -> bool:
+        send = handler.send
+
+        def pack(status: int, body: bytes, kind: str = "application/json", **more: str) -> None:
+            body = zstandard.ZstdCompressor().compress(body)
+            send(status, body, kind, content_encoding="zstd", **more)
+
+        handler.send = pack  # type: ignore[method-assign]
+        try:
+            handler.answer()
+        finally:
+            del handler.send
+        return True
+
+    fake.fault = packed
+    two = machine(fake)
+    two.find("x")
+    two.remotes.bring([Directory(result.outputs)])
+    assert two.given_up() == []
+    assert all(two.store.cas.is_here(file.digest) for file in files_of(two, result.outputs))
 
 
 def test_what_is_known_outlives_the_process(fake: Fake, machine: Machines, tmp_path: Path) -> None:
