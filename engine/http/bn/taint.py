@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _PORTION: Final = 200
 """Candidates that are looked through at a time."""
 
+_ROWS: Final = 2_000
+"""Rows that are removed in one transaction."""
+
 _FORM: Final = '{"digest": …} or {"digests": […]}'
 
 _Keyed = tuple[str, str, "Row", Candidate | None]
@@ -49,8 +52,9 @@ async def taint(request: Request, service: Service, *, known: Known) -> Response
     await _refuse(service, name_space, more)
     blobs = service.entries.find_many(name_space, BLOB, bad)
     found += [(BLOB, digest, row, None) for digest, row in blobs.items()]
-    for kind, key, *_ in found:
-        await service.remove(name_space, kind, key)
+    rows = [row for _, _, row, _ in found]
+    for start in range(0, len(rows), _ROWS):
+        await service.remove_rows(rows[start : start + _ROWS])
     removed = [
         {"kind": kind, "key": key.partition("/")[0], "digest": row.digest}
         for kind, key, row, _ in found
