@@ -114,6 +114,28 @@ def test_a_revoked_token_lets_nobody_in(project: Bn, server: CacheServer) -> Non
     assert two.result("second") == RIGHT
 
 
+def test_refusals_say_why_in_plain_text(server: CacheServer) -> None:
+    token = server.token("dev", "read", "--name-space", "team")
+    path = f"/bn/v1/blobs/{'0' * 64}"
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        for headers in ({}, {"authorization": "Bearer bn_no"}, {"authorization": "Basic !"}):
+            for method in ("GET", "HEAD", "PUT"):
+                answer = client.request(method, path, headers=headers)
+                assert answer.status_code == 401
+                assert answer.headers["content-type"].startswith("text/plain")
+                assert answer.headers["www-authenticate"].startswith("Basic realm=")
+        assert "token is needed to read in 'default'" in client.get(path).text
+        mine = {"authorization": f"Bearer {token}"}
+        refused = client.put(path, headers=mine, content=b"x")
+        assert refused.status_code == 403
+        assert "'dev' may not write in 'team'" in refused.text
+        assert client.get("/health").status_code == 200
+        for adapter in (f"/ac/{'0' * 64}", "/v8/artifacts/0123456789abcdef", "/v1/cache/1"):
+            assert client.get(adapter).status_code == 401
+            assert client.get(adapter, headers=mine).status_code == 404
+            assert client.put(adapter, headers=mine, content=b"x").status_code == 403
+
+
 def test_an_expired_token_lets_nobody_in(server: CacheServer) -> None:
     token = server.token("short", "read", "--expires", "0s")
     assert get(server, f"blobs/{'0' * 64}", token) == 401
