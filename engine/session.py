@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ from engine.cached import all_cached
 from engine.graph import Graph
 from engine.history import History
 from engine.kept_graph import Evaluation, KeptGraph
+from engine.picking import local_node, make_executor, make_wall
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
 from engine.result import BuildStatus, Built, Result
@@ -21,24 +21,21 @@ from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
 from engine.upkeep import look_after
 from executors.base import HERMETIC, NATIVE, Executor
-from store.cas import MissingBlob, empty_tree
+from store.cas import MissingBlob
 from store.digest import Digest
 from store.errors import BnError, HostError, InputError
 from store.ingest import RACY_NS
-from store.materialise import materialise, materialised
 from store.records import field, frozen
-from store.roots import artifact_root, link_root
+from store.roots import artifact_root
 from store.spans import span
-from store.store import Store, remove_tree
-from store.trees import ConflictError, merge
+from store.store import Store
+from store.trees import merge
 
 if TYPE_CHECKING:
-    from engine.placement import Node
     from engine.remote.sharing import Sharing
     from engine.remote.verify import Verified
     from engine.spec.project import Unit
     from executors.sandbox import Sandbox
-    from executors.wall import Wall
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
 """The executors by name: the sandbox behind a fork server, one bubblewrap for each action, none."""
@@ -392,86 +389,6 @@ def _executor_for(
         return ahead
     with span("load the executor"):
         return make_executor(request.executor, store)
-
-
-def make_wall(store: Store) -> Wall | None:
-    """Start a wall for `store`; None where that fails, which is said where an action needs it."""
-    with contextlib.suppress(HostError):
-        from executors.wall import Wall
-
-        return Wall(store.work(), store.trees())
-    return None
-
-
-def make_executor(name: str, store: Store) -> Executor:
-    """Return the executor of that name; raises HostError where this machine cannot run it."""
-    if name == "native":
-        from executors.native import Native
-
-        return Native(store)
-    if name == "bubblewrap":
-        from executors.sandbox import PlainSandbox
-
-        return PlainSandbox(store)
-    wall = make_wall(store)
-    from executors.sandbox import Sandbox  # this takes long: the wall gets ready meanwhile
-
-    return Sandbox(store, wall)
-
-
-def local_node(jobs: int | None) -> Node:
-    """Return this machine as a node with `jobs` slots (default: the processors it may use)."""
-    from engine.placement import Node
-
-    cpus = jobs or len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Node(name="local", cpus=cpus, memory=memory, free_cpus=cpus, free_memory=memory)
-
-
-def result_tree(store: Store, trees: Mapping[str, Digest]) -> Digest:
-    """Return the tree that a build shows: the union of its targets' trees.
-
-    Raises InputError where two targets hold different things at one path.
-    """
-    try:
-        return merge(store.cas, trees.values() or [empty_tree(store.cas)], strict=True)
-    except ConflictError as error:
-        raise InputError(
-            f"{error}: the targets {', '.join(trees)} hold different things there",
-            "build them one at a time",
-        ) from error
-
-
-def link_result(store: Store, tree: Digest, link: Path) -> Path:
-    """Make `link` a symbolic link to the read-only directory that shows `tree`; return that."""
-    shown = materialised(store.cas, tree)
-    if link.exists() and not link.is_symlink():
-        hint = "move it away, or copy the result elsewhere with --out DIR"
-        raise InputError(f"{link}: is in the way of the link to the result", hint)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(shown)
-    store.index.write([link_root(link.absolute(), tree)])
-    os.replace(temporary, link)
-    return shown
-
-
-def copy_result(store: Store, tree: Digest, target: Path) -> None:
-    """Copy `tree` into the directory `target`; other files there are left alone."""
-    temporary = target.absolute().with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        materialise(store.cas, tree, str(temporary), copy=True)
-        for directory, names, files in os.walk(temporary):
-            into = target / os.path.relpath(directory, temporary)
-            into.mkdir(exist_ok=True)
-            links = [name for name in names if os.path.islink(f"{directory}/{name}")]
-            for name in [*files, *links]:
-                if (into / name).is_dir() and not (into / name).is_symlink():
-                    raise InputError(f"{into / name}: a directory is in the way of a file")
-                os.replace(f"{directory}/{name}", into / name)
-    finally:
-        remove_tree(temporary)
 
 
 def recordable(evaluation: Evaluation) -> bool:

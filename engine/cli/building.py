@@ -12,17 +12,15 @@ from typing import Any
 from engine import __version__
 from engine.cli.asking import SPEC_NAME, note, open_store, out, print_json
 from engine.cli.console import make_console
+from engine.delivery import copy_result, link_result, result_tree
 from engine.plan import Blocked, Cached, Plan, Run
 from engine.result import BuildStatus, Built, Failed, Skipped
 from engine.session import (
     Report,
     Request,
     build,
-    copy_result,
-    link_result,
     planned,
     recordable,
-    result_tree,
 )
 from engine.spec.faults import shown
 from engine.units import show_duration

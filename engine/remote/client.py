@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import ssl
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -25,8 +23,10 @@ import trio
 
 from engine import __version__
 from engine.http.framing import MEDIA_TYPE, Decoder, FramingError, Piece, head
+from engine.remote.credentials import GivenUp as GivenUp
+from engine.remote.credentials import tls_of, token_of
 from engine.remote.light_httpx import httpx
-from engine.remote.settings import TOKEN, RemoteSpec
+from engine.remote.settings import RemoteSpec
 from engine.remote.wire import Candidate, Lie, closures, digests, parse, realisations, results
 from store.digest import Digest
 from store.errors import BnError
@@ -66,10 +66,6 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _BUSY: Final = (429, 503)
 
 
-class GivenUp(Exception):
-    """A remote cannot be used, or not for this; the message says why."""
-
-
 class Absent(Exception):
     """A remote does not have what was asked for."""
 
@@ -86,14 +82,14 @@ class Client:
         self._base = spec.base
         url = httpx.URL(spec.url)
         near = url.host in _LOOPBACK
-        token = _token(spec)
+        token = token_of(spec)
         self._headers = {
             "user-agent": f"bn/{__version__}",
             "accept-encoding": "identity" if near else "zstd",
             **({"authorization": f"Bearer {token}"} if token else {}),
         }
         self._http = httpx.AsyncClient(
-            verify=_tls(spec) if url.scheme == "https" else False,
+            verify=tls_of(spec) if url.scheme == "https" else False,
             trust_env=not near,
             timeout=httpx.Timeout(FIRST_BYTE_SECONDS, connect=CONNECT_SECONDS, pool=60.0),
             limits=httpx.Limits(max_connections=8),
@@ -265,30 +261,6 @@ class Client:
                     await _refused(response)
                 await response.aclose()
                 await trio.sleep(wait)
-
-
-def _token(spec: RemoteSpec) -> str | None:
-    if spec.token_file is None:
-        return os.environ.get(TOKEN) or None
-    try:
-        with open(spec.token_file, encoding="ascii") as file:
-            token = file.read(4096).strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "is no text"
-        raise GivenUp(f"its token cannot be read: {spec.token_file}: {reason.lower()}") from None
-    if not token.isprintable() or len(token.split()) != 1:
-        raise GivenUp(f"{spec.token_file} holds no token")
-    return token
-
-
-def _tls(spec: RemoteSpec) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=spec.ca)
-        if spec.certificate:
-            context.load_cert_chain(spec.certificate, spec.key)
-    except OSError as error:  # ssl.SSLError is one
-        raise GivenUp(f"its certificates cannot be used: {error.strerror or error}") from None
-    return context
 
 
 def _typed(body: object) -> dict[str, str]:

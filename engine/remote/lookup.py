@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from engine.graph import Graph
 from engine.plan import Cached, Plan, Run, Step
 from engine.remembered import Remembered
-from engine.remote.remotes import Found, Needed, Remotes
+from engine.remote.found import Found, Needed
+from engine.remote.remotes import Remotes
 from engine.resolve import Resolved, with_inputs
 from engine.timeline.events import Event, RemoteFound
 from store.digest import Digest

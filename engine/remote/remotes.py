@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from engine.remote.found import Found, Needed
 from engine.remote.known import Known
 from engine.remote.settings import CacheSpec
 from engine.timeline.events import Event
@@ -31,9 +32,7 @@ from store.objects import (
     Entry,
     File,
     Realisation,
-    Tree,
 )
-from store.records import frozen
 from store.spans import span
 from store.store import Store
 from store.upstream import UNKNOWN
@@ -41,33 +40,13 @@ from store.upstream import UNKNOWN
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from engine.remote.fetch import Fetcher
-    from engine.remote.loop import Loop
-    from engine.remote.peers import Peer, Peers
-    from engine.remote.trust import Accepted, Policy
-    from engine.remote.uploads import Uploader
-    from engine.remote.wire import Candidate
+    from engine.remote.network import Network
+    from engine.remote.uploads import Item
 
 T = TypeVar("T")
 
-Needed: TypeAlias = Callable[[Iterable[Digest]], Set[Digest]]
-"""Tells which of the things that remotes have are needed; asked while the caller waits."""
-
 _EMPTY: Final = EMPTY_TREE.digest()
 _NOTHING: Final = digest_bytes(b"")
-
-
-@frozen
-class Found:
-    """A result that a remote has, whose signature (the key's name) made it believed, and the trees
-    that it consists of, with their bytes."""
-
-    remote: str
-    result: ActionResult
-    realisation: Realisation | None
-    key: str
-    trees: Mapping[Digest, tuple[Tree, bytes]]
-    seconds: float
 
 
 class Remotes:
@@ -78,7 +57,7 @@ class Remotes:
         self._cache = cache
         self._known = Known(store)
         self._whole: set[Digest] = set()
-        self._network: _Network | None = None
+        self._network: Network | None = None
         self._off = False
 
     # blobs: the store's upstream
@@ -171,7 +150,7 @@ class Remotes:
 
         self.give([Item(result, tuple(recipes))])
 
-    def give(self, items: Iterable[object]) -> None:
+    def give(self, items: Iterable[Item]) -> None:
         """Upload results (`uploads.Item`) beside all else."""
         network = self._started()
         network.loop.soon(functools.partial(network.add, list(items)))
@@ -219,10 +198,12 @@ class Remotes:
 
     # inside
 
-    def _started(self) -> _Network:
+    def _started(self) -> Network:
         if self._network is None:
             with span("load the client"):
-                self._network = _Network(self._store, self._cache, self._known)
+                from engine.remote.network import Network
+
+                self._network = Network(self._store, self._cache, self._known)
         return self._network
 
     def _is_readable(self, remote: str) -> bool:
@@ -290,121 +271,6 @@ class Remotes:
                 made = Realisation(recipe=made.recipe, action=made.action, outputs=mine.outputs)
             actions.record_realisation(made)
         return found
-
-
-class _Network:
-    """All that is there once something is asked: the loop, and what runs in it."""
-
-    def __init__(self, store: Store, cache: CacheSpec, known: Known) -> None:
-        from engine.remote.fetch import Fetcher
-        from engine.remote.loop import Loop
-        from engine.remote.peers import Peer, Peers
-        from engine.remote.trust import has_unsigned, policy_of
-        from engine.remote.uploads import Uploader
-        from store.refused import read_refused
-
-        self.peers: Peers = Peers([Peer(spec) for spec in cache.remotes])
-        self._cas = store.cas
-        self._known = known
-        self._policy: Policy = policy_of(cache, read_refused(store.root))
-        self.uploader: Uploader = Uploader(store.cas, self.peers, self._policy)
-        self.uploader.sure = self._policy.signer is not None and not has_unsigned(store)
-        self._fetcher: Fetcher = Fetcher(store.cas, self.peers)
-        self._uploading = False
-        self.loop: Loop = Loop(self.peers.close)
-
-    def close(self) -> None:
-        """End the loop and all that goes on in it."""
-        self.loop.close()
-
-    def add(self, items: list[object]) -> None:
-        """Put results in line to be uploaded, which goes on by itself."""
-        self.uploader.add(items)  # type: ignore[arg-type]
-        if not self._uploading:
-            self._uploading = True
-            self.loop.submit(self.uploader.run)
-
-    async def bring(self, wanted: Mapping[str, Sequence[File]]) -> None:
-        """Fetch files; what nobody gave is not said to be anywhere any more."""
-        left = await self._fetcher.fetch(wanted)
-        if left:
-            self._known.gone(left)
-            self._cas.forget_known()
-
-    async def missing(self, wanted: Mapping[str, Sequence[Digest]]) -> set[Digest]:
-        """Return what is not where it is known to be."""
-        from engine.remote.client import GivenUp
-
-        found: set[Digest] = set()
-        for name, digests in wanted.items():
-            peer = self.peers.called(name)
-            if peer is not None:
-                try:
-                    found |= await self.peers.client(peer).missing(digests)
-                except GivenUp as error:
-                    self.peers.give_up(peer, error)
-        return found
-
-    async def find(
-        self, kind: str, digests: Sequence[Digest], needed: Needed
-    ) -> dict[Digest, Found]:
-        """Ask the remotes in order; each only for what those before do not have, and take what is
-        `needed`."""
-        from engine.remote.client import GivenUp
-
-        found: dict[Digest, Found] = {}
-        for peer in self.peers.readable():
-            left = [digest for digest in digests if digest not in found]
-            if not left:
-                break
-            try:
-                before = frozenset(found)
-
-                def wanted(new: Iterable[Digest], before: Set[Digest] = before) -> Set[Digest]:
-                    return needed({*before, *new})
-
-                found |= await self._find_at(peer, kind, left, wanted)
-            except GivenUp as error:
-                self.peers.give_up(peer, error)
-                self._cas.forget_known()
-        return found
-
-    async def _find_at(
-        self, peer: Peer, kind: str, digests: Sequence[Digest], needed: Needed
-    ) -> dict[Digest, Found]:
-        from engine.remote.trust import accepted
-        from engine.remote.wire import below
-
-        begun = time.monotonic()
-        client = self.peers.client(peer)
-        ask = client.realisations if kind == "realisations" else client.results
-        offered: dict[Digest, list[Candidate]] = await ask(digests)
-        taken: dict[Digest, Accepted] = {}
-        for digest, candidates in offered.items():
-            one = accepted(candidates, self._policy)
-            if one is not None:
-                taken[digest] = one
-        wanted = needed(taken.keys())
-        taken = {digest: one for digest, one in taken.items() if digest in wanted}
-        roots = {one.candidate.result.outputs for one in taken.values()} - {_EMPTY}
-        trees = await client.closures(list(roots)) if roots else {}
-        found = {}
-        for digest, one in taken.items():
-            result = one.candidate.result
-            parts = {} if result.outputs == _EMPTY else below(result.outputs, trees)
-            if parts is None or self._is_gone(result, parts):
-                continue
-            seconds = time.monotonic() - begun
-            made = one.candidate.realisation
-            found[digest] = Found(peer.name, result, made, one.key, parts, seconds)
-        return found
-
-    def _is_gone(self, result: ActionResult, trees: Mapping[Digest, tuple[Tree, bytes]]) -> bool:
-        """Say whether something that a result consists of turned out not to be there."""
-        files = (entry for tree, _ in trees.values() for entry in tree.entries.values())
-        return self._known.is_gone(result.log) or any(
-            isinstance(entry, File) and self._known.is_gone(entry.digest) for entry in files
-        )
 
 
 async def _waited(future: Future[T]) -> T:

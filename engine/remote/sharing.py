@@ -15,7 +15,8 @@ from engine.graph import Graph
 from engine.plan import Cached, Plan, Run
 from engine.remembered import Remembered
 from engine.remote import lookup
-from engine.remote.remotes import Found, Remotes
+from engine.remote.found import Found
+from engine.remote.remotes import Remotes
 from engine.resolve import Resolved
 from engine.result import BuildStatus, Built, Result
 from engine.timeline.events import Event, RemoteFound

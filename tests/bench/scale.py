@@ -24,8 +24,9 @@ from trio.testing import MockClock
 
 from engine.build import Options, run_build
 from engine.history import History
+from engine.picking import local_node
 from engine.result import BuildStatus
-from engine.session import Request, local_node, planned
+from engine.session import Request, planned
 from engine.timeline.log import TimelineLog
 from executors.simulated import Simulated
 from store.orphans import tidy_ram
