@@ -32,6 +32,7 @@ from store.errors import BnError, HostError, InputError, IntegrityError, host_er
 from store.index import Table, Write, to_json
 from store.object_table import LARGEST
 from store.objects import KINDS, ActionResult, Directory, File, Realisation, Tree
+from store.refused import read_refused
 from store.roots import import_root
 from store.store import Store
 from store.tiers import EPOCH
@@ -387,13 +388,14 @@ def _keep(store: Store, contents: Contents, staging: Path) -> Contents:
                 store.cas.put_object(path.read_bytes())
             else:
                 store.cas.adopt(str(path), executable=False)
+        refused = read_refused(store.root)
         writes: list[Write] = [import_root(name, tree) for name, tree in contents.roots.items()]
         for name, table in _ENTRIES.items():
-            entries: Mapping[str, Digest] = getattr(contents, name)
-            writes += [(table, key, digest.encode()) for key, digest in entries.items()]
-        for key, rows in contents.observed.items():
+            rows: Mapping[str, Digest] = getattr(contents, name)
+            writes += [(table, k, one.encode()) for k, one in rows.items() if one not in refused]
+        for key, paths in contents.observed.items():
             mine = [list(row) for row in path_sets(store.index.get(Table.OBSERVED, key))]
-            new = [row for row in rows if row not in mine]
+            new = [row for row in paths if row not in mine and row[0] not in refused]
             writes.append((Table.OBSERVED, key, to_json([*new, *mine])))
         store.actions.commit_with(writes)
         archived_entries.keep(store, contents.cached)

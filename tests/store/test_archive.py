@@ -19,6 +19,7 @@ from store.encoding import encode
 from store.entries import Put
 from store.errors import InputError, IntegrityError
 from store.index import Table
+from store.refused import refuse
 from store.roots import roots
 from store.store import Store
 from store.verify import verify
@@ -62,6 +63,15 @@ def test_what_was_exported_is_there_and_cached_after_import(
     assert verify(other).problems == ()
     assert other.cas.unfinished() == []
     assert import_(other, archive) == contents
+
+
+def test_what_is_refused_does_not_come_back_with_an_archive(
+    made: Made, archive: Path, other: Store
+) -> None:
+    refuse(other.root, [made.result.digest()], "bad")
+    import_(other, archive)
+    assert dict(other.index.items(Table.ACTION_CACHE)) == {}
+    assert other.actions.result_of(made.digest) is None
 
 
 def test_same_bytes_every_time_and_from_another_store(
