@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
-from attrs import frozen
+from attrs import field, frozen
 
 from engine.config import Config
 from engine.healing import open_healed
@@ -58,6 +58,8 @@ class Plan:
     """Whether there was a file of tokens when it started."""
     started: float
     """Seconds since 1970."""
+    parent: int = field(factory=os.getpid)
+    """The process that makes the plan, which watches the others."""
 
     @property
     def tokens(self) -> Path:
@@ -141,6 +143,8 @@ def _keep_house(plan: Plan) -> None:
         listener.close()
     with open_healed(plan.root, config, _say) as store:
         reserve = Reserve(store.cas.primary.root, settings.reserve)
+        if os.getppid() != plan.parent:
+            return
         keep_house(store, settings.quotas, config.policy.keep_days, reserve, plan.run)
 
 
@@ -215,7 +219,7 @@ async def _serve(
             nursery.start_soon(_tell_problems, one)
         nursery.start_soon(keep_writing, observer, log)
         nursery.start_soon(plan.board.receive, index, server.take)
-        nursery.start_soon(_wait_for_end, server, nursery.cancel_scope, os.getppid())
+        nursery.start_soon(_wait_for_end, server, nursery.cancel_scope, plan.parent)
         if log is not None:
             nursery.start_soon(_reopen, log)
         await server.run(plan.listeners)

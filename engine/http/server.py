@@ -139,14 +139,18 @@ class Server:
         if self.ending:
             return
         self.ending = True
+        if self._nursery is None:  # it has not begun
+            self._empty.set()
+            return
         self._listen(False)
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
-        assert self._nursery is not None
         self._nursery.start_soon(self._grace)
-        for connection in list(self._connections.values()):
-            connection.look(monotonic())
+        for connection in self._connections.values():
+            if connection.waits is Waits.REQUEST:  # one may have come that nobody saw yet
+                connection.readable = True
+                self.later(connection)
         self._settle()
 
     def take(self, sock: socket.socket) -> None:
