@@ -18,7 +18,6 @@ import socket
 import ssl
 import struct
 from collections.abc import Coroutine
-from enum import IntEnum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +28,7 @@ from engine.http.bodies import PART
 from engine.http.message import Failure
 from engine.http.outgoing import Broken, Outgoing
 from engine.http.serving import refuse, serve
+from engine.http.states import State, Waits
 
 if TYPE_CHECKING:
     from engine.http.exchange import Exchange
@@ -42,31 +42,8 @@ _PIPELINED: Final = 32
 """Requests of one connection that are answered before others have their turn."""
 
 
-class State(IntEnum):
-    """What a connection does."""
-
-    HANDSHAKE = 0
-    IDLE = 1
-    SERVING = 2
-    SENDING = 3
-    LINGER = 4
-    CLOSED = 5
-
-
 _HANDSHAKE, _IDLE, _SERVING, _SENDING, _LINGER, _CLOSED = State
 # the members by short names: to look one up in an enumeration takes as long as a method call
-
-
-class Waits(IntEnum):
-    """What is waited for, to tell who is too slow."""
-
-    NOTHING = 0
-    REQUEST = 1
-    HEAD = 2
-    BODY = 3
-    SPACE = 4
-    END = 5
-
 
 _NOTHING, _REQUEST, _HEAD, _BODY, _SPACE, _AT_END = Waits
 
@@ -75,9 +52,10 @@ class Connection:
     """One client's socket. All attributes are the server's and its modules' only."""
 
     __slots__ = (
-        *("_buffer", "_moved", "_skip", "_turns", "_waited", "_waiter"),
+        *("_buffer", "_skip", "_turns"),
         *("certificate", "ended", "exchange", "fd", "keep", "lingers", "out", "peer"),
-        *("readable", "secure", "server", "since", "sock", "state", "waits", "writable"),
+        *("readable", "secure", "server", "since", "sock", "state"),
+        *("moved", "waited", "waiter", "waits", "writable"),
     )
 
     def __init__(self, server: Server, sock: socket.socket, peer: str) -> None:
@@ -101,11 +79,11 @@ class Connection:
         self._skip = 0
         """Bytes of a body that nobody read, to be dropped before the next request."""
         self._turns = 0
-        self._waiter: trio.lowlevel.Task | None = None
+        self.waiter: trio.lowlevel.Task | None = None
         self.waits = _HEAD if self.secure else _REQUEST
         self.since = monotonic()
-        self._waited = 0.0
-        self._moved = 0
+        self.waited = 0.0
+        self.moved = 0
 
     # the server's side
 
@@ -114,8 +92,8 @@ class Connection:
         self.readable |= readable
         self.writable |= writable
         self.ended |= ended
-        if self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
+        if self.waiter is not None:
+            waiter, self.waiter = self.waiter, None
             trio.lowlevel.reschedule(waiter)
         return self.state is not _SERVING
 
@@ -138,6 +116,7 @@ class Connection:
                     self._turns += 1
                     self.state = _SERVING
                     self.waits = _NOTHING
+                    self.waited, self.moved = 0.0, 0
                     return serve(self, head)
                 elif self.state is _LINGER:
                     self._discard()
@@ -153,30 +132,6 @@ class Connection:
             refuse(self, failure)
             return self.advance()
         return None
-
-    def look(self, now: float) -> None:
-        """Act where the client is too slow."""
-        limits = self.server.limits
-        waited = now - self.since
-        waits = self.waits
-        if waits is _REQUEST:
-            if waited > limits.idle_seconds or self.server.ending:
-                self.close()
-        elif waits is _HEAD:
-            if waited > limits.head_seconds:
-                if self.state is _IDLE:
-                    refuse(self, Failure(408, "the request took too long to come"))
-                    self.advance()
-                else:
-                    self.close()
-        elif waits is _AT_END:
-            if waited > limits.linger_seconds:
-                self.close()
-        elif waits is not _NOTHING and self._waited + waited > limits.stall_seconds:
-            if self._moved < limits.least_rate * limits.stall_seconds:
-                self._stalled(waits)
-            else:
-                self._moved, self._waited, self.since = 0, 0.0, now
 
     def close(self, why: str = "", *, abort: bool = False) -> None:
         """Close the socket; with `abort` the client sees that the answer is not whole."""
@@ -196,8 +151,8 @@ class Connection:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         self.server.forget(self)
         self.sock.close()
-        if self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
+        if self.waiter is not None:
+            waiter, self.waiter = self.waiter, None
             trio.lowlevel.reschedule(waiter, Error(Failure(408, why or "the connection ended")))
 
     def answered(self) -> None:
@@ -252,7 +207,7 @@ class Connection:
                 self.keep = False
                 raise Failure(400, f"the connection broke: {error}") from None
             if data is not None:
-                self._moved += len(data)
+                self.moved += len(data)
                 return data
             self._acknowledge()
             await self._wait(_BODY)
@@ -268,7 +223,7 @@ class Connection:
             before = self.out.sent
             if not self.out.send():
                 self.writable = False
-                self._moved += self.out.sent - before
+                self.moved += self.out.sent - before
                 await self._wait(_SPACE)
                 if self.state is _CLOSED:
                     raise Broken("the connection ended")
@@ -279,17 +234,17 @@ class Connection:
         """Wait for an event of the socket."""
         self.waits = waits
         self.since = monotonic()
-        self._waiter = trio.lowlevel.current_task()
+        self.waiter = trio.lowlevel.current_task()
 
         def abort(_: object) -> trio.lowlevel.Abort:
-            self._waiter = None
+            self.waiter = None
             return trio.lowlevel.Abort.SUCCEEDED
 
         try:
             await trio.lowlevel.wait_task_rescheduled(abort)
         finally:
             self.waits = _NOTHING
-            self._waited += monotonic() - self.since
+            self.waited += monotonic() - self.since
 
     def send_small(self, data: bytes) -> None:
         """Send an answer in one piece; what the socket does not take is queued."""
@@ -311,16 +266,7 @@ class Connection:
         if self.waits is not waits:
             self.waits = waits
             self.since = self.server.now
-            self._waited, self._moved = 0.0, 0
-
-    def _stalled(self, waits: Waits) -> None:
-        if waits is _BODY and self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
-            self.keep = False
-            failure = Failure(408, "the body comes too slowly")
-            trio.lowlevel.reschedule(waiter, Error(failure))
-        else:
-            self.close("the client takes the answer too slowly", abort=True)
+            self.waited, self.moved = 0.0, 0
 
     def _flush(self) -> bool:
         """Send; return whether all is sent."""
@@ -329,7 +275,7 @@ class Connection:
         if not self.out:
             return True
         self._wait_for(_SPACE)
-        self._moved += self.out.sent - before
+        self.moved += self.out.sent - before
         if took:
             self.server.later(self)
         else:

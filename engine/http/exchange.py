@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from itertools import count
 from os import getpid
-from typing import Final
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from engine.http.hooks import Counter, Log
 
 _numbers: Final = count(1)
 
@@ -37,3 +41,35 @@ class Exchange:
     def request(self) -> str:
         """The request's id: of this process, and its number there."""
         return f"{getpid():x}-{self.number:x}"
+
+
+def tell(exchange: Exchange, peer: str, sent: int, counter: Counter, log: Log | None) -> None:
+    """Count and log an exchange that has ended; `sent` is all that its connection ever sent."""
+    seconds = perf_counter() - exchange.started
+    content = max(0, sent - exchange.head_size) if exchange.head_size else 0
+    counter.request(
+        exchange.adapter,
+        exchange.name_space,
+        exchange.method,
+        exchange.status,
+        exchange.received,
+        content,
+        seconds,
+        exchange.outcome,
+    )
+    if log is not None:
+        log.line(
+            peer=peer,
+            identity=exchange.identity,
+            name_space=exchange.name_space,
+            adapter=exchange.adapter,
+            method=exchange.method,
+            path=exchange.path,
+            status=exchange.status,
+            received=exchange.received,
+            sent=content,
+            seconds=seconds,
+            outcome=exchange.outcome,
+            request=exchange.request,
+            why=exchange.why,
+        )

@@ -21,19 +21,21 @@ import ssl
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from time import monotonic, perf_counter
+from time import monotonic
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
-from engine.http.connection import Connection, State, Waits
-from engine.http.exchange import Exchange
+from engine.http.connection import Connection
+from engine.http.exchange import Exchange, tell
 from engine.http.hooks import Counter, Gate, Log, Open, Uncounted
 from engine.http.limits import Limits
+from engine.http.patience import look
 from engine.http.replies import Clock
 from engine.http.router import Adapter
+from engine.http.states import State, Waits
 from engine.http.targets import Target
 
 if TYPE_CHECKING:
@@ -193,34 +195,7 @@ class Server:
         self.requests -= 1
         if exchange.uploading:
             self.counter.uploads -= 1
-        seconds = perf_counter() - exchange.started
-        sent = max(0, connection.out.sent - exchange.head_size) if exchange.head_size else 0
-        self.counter.request(
-            exchange.adapter,
-            exchange.name_space,
-            exchange.method,
-            exchange.status,
-            exchange.received,
-            sent,
-            seconds,
-            exchange.outcome,
-        )
-        if self.log is not None:
-            self.log.line(
-                peer=connection.peer,
-                identity=exchange.identity,
-                name_space=exchange.name_space,
-                adapter=exchange.adapter,
-                method=exchange.method,
-                path=exchange.path,
-                status=exchange.status,
-                received=exchange.received,
-                sent=sent,
-                seconds=seconds,
-                outcome=exchange.outcome,
-                request=exchange.request,
-                why=exchange.why,
-            )
+        tell(exchange, connection.peer, connection.out.sent, self.counter, self.log)
 
     def failed(self, error: Exception) -> None:
         """Tell of an error that nobody expected."""
@@ -385,7 +360,7 @@ class Server:
             self.now = now = monotonic()
             for connection in list(self._connections.values()):
                 if connection.waits is not Waits.NOTHING:
-                    connection.look(now)
+                    look(connection, now)
 
     async def _grace(self) -> None:
         await trio.sleep(self.limits.grace_seconds)
