@@ -21,8 +21,9 @@ from store.objects import REALISATION, RESULT, ActionResult, Directory, File, Re
 from store.presence import blobs_under
 from store.records import frozen
 
-GATHER_SECONDS: Final = 0.2
-"""How long what was built may wait for more, to go in one request."""
+GATHER_SECONDS: Final = 1.0
+"""How long what was built may wait for more, to go in one request: each costs the server a sync,
+and this process some milliseconds. The end of a build does not wait for that."""
 
 ITEMS: Final = 500
 """Results that are uploaded together."""
@@ -126,11 +127,13 @@ class Uploader:
         refused, size = await self._put(peer, {d: wanted[d] for d in wanted if d in missing})
         ready = [item for item, blobs in whole if refused.isdisjoint(blobs)]
         stored = 0
-        if ready:
-            stored = await client.put("actions", [self._result(item) for item in ready])
-            realised = [(item, recipe) for item in ready for recipe in item.recipes]
-            if realised:
-                await client.put("realisations", [self._realised(*one) for one in realised])
+        bare = [item for item in ready if not item.recipes]
+        if bare:
+            stored += await client.put("actions", [self._result(item) for item in bare])
+        realised = [(item, recipe) for item in ready for recipe in item.recipes]
+        if realised:  # they bring their results with them
+            took = await client.put("realisations", [self._realised(*one) for one in realised])
+            stored += min(took, len(ready) - len(bare))
         self._peers.tell(
             RemoteUploaded(
                 remote=peer.name,

@@ -100,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
             case "realisations:put":
                 for one in question["realisations"]:
                     fake.realisations.setdefault(one["realisation"]["recipe"], []).append(one)
+                    for result in one["results"]:
+                        fake.actions.setdefault(result["result"]["action"], []).append(result)
                 self.say({"stored": len(question["realisations"]), "refused": []})
             case _:
                 self.send(404, b"{}")
