@@ -77,21 +77,22 @@ class Uploader:
         """Upload what comes, for ever."""
         while True:
             await self._more.wait()
-            self._more = trio.Event()
-            with trio.move_on_after(GATHER_SECONDS):
-                await self._hurried.wait()
-            while self._line:
-                some = [self._line.popleft() for _ in range(min(ITEMS, len(self._line)))]
-                whole = 0
-                try:
-                    whole = await self._everywhere(some)
-                except (BnError, OSError):
-                    pass  # the store cannot be read: the build itself says so
-                finally:
-                    self.waiting -= len(some)
-                self.taken += whole
-                self.lost += len(some) - whole
-            self._idle.set()
+            if len(self._line) < ITEMS:
+                with trio.move_on_after(GATHER_SECONDS):
+                    await self._hurried.wait()
+            some = [self._line.popleft() for _ in range(min(ITEMS, len(self._line)))]
+            whole = 0
+            try:
+                whole = await self._everywhere(some)
+            except (BnError, OSError):
+                pass  # the store cannot be read: the build itself says so
+            finally:
+                self.waiting -= len(some)
+            self.taken += whole
+            self.lost += len(some) - whole
+            if not self._line:
+                self._more = trio.Event()
+                self._idle.set()
 
     async def idle(self) -> None:
         """Wait until nothing is left to upload; no more is gathered."""
