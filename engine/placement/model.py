@@ -19,9 +19,9 @@ LIMIT: Final = 85.0
 class Ready:
     """A step that could start.
 
-    `rank` is the length in seconds of the longest chain of steps that begins with it, `seconds` what
-    it takes itself at speed 1, `memory` is in bytes, `waited` how long it has been ready. `inputs`
-    are the things that it reads, by a name, and their sizes in bytes.
+    `rank` is the length in seconds of the longest chain of steps that begins with it, `seconds`
+    what it takes itself at speed 1, `memory` is in bytes, `waited` how long it has been ready.
+    `inputs` are the things that it reads, by a name, and their sizes in bytes.
     """
 
     label: str
@@ -72,7 +72,8 @@ class Costs:
 
     `held` says which nodes hold an input; it moves at `bandwidth` bytes a second after `latency`
     seconds. `plan` is what the strategy "portfolio" follows, `elapsed` how many seconds ago it
-    began, and `started` are the steps that it need not wait for any more.
+    began, and `started` are the steps that it need not wait for any more. `turn` is how many
+    placements there were before: for "round_robin".
     """
 
     held: Mapping[str, Collection[str]] = field(factory=dict)
@@ -81,6 +82,7 @@ class Costs:
     plan: Plan | None = None
     elapsed: float = 0.0
     started: Collection[str] = ()
+    turn: int = 0
 
 
 @frozen(kw_only=True)
@@ -97,8 +99,8 @@ class Weights:
 class Policy:
     """How to choose.
 
-    After `max_wait` seconds a step takes any node that has room. Of what is ready, `window` steps are
-    looked at in one decision. `heat` is the exponent of the thermal multiplier.
+    After `max_wait` seconds a step takes any node that has room. Of what is ready, `window` steps
+    are looked at in one decision. `heat` is the exponent of the thermal multiplier.
     """
 
     strategy: str = "smart"
@@ -133,10 +135,16 @@ class Explanation:
         """Return the explanation as one line."""
         texts = [self.reason]
         if self.factors:
-            shown = " + ".join(f"{f.name} {f.value:.2f}×{f.weight:g}" for f in self.factors if f.weight)
-            times = [f"{f.name} ×{f.value:.2f}" for f in self.factors if not f.weight and f.value != 1]
-            notes = [f.note for f in self.factors if f.note]
-            texts += [", ".join([f"score {self.score:.3f} = {shown}", *times, *notes])]
+            added = [
+                f"{one.name} {one.value:.2f}×{one.weight:g}" for one in self.factors if one.weight
+            ]
+            times = [one for one in self.factors if not one.weight and one.value != 1]
+            parts = [
+                f"score {self.score:.3f} = {' + '.join(added)}",
+                *(f"{one.name} ×{one.value:.2f}" for one in times),
+                *(one.note for one in self.factors if one.note),
+            ]
+            texts.append(", ".join(parts))
         if self.runners_up:
             texts.append("then " + ", ".join(f"{name} {s:.3f}" for name, s in self.runners_up))
         return "; ".join(texts)

@@ -1,0 +1,207 @@
+"""The nodes of a decision, indexed: which have room, which are alike, what ends when."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from engine.placement.model import Node, Policy, Ready
+from engine.placement.plan import group_speeds
+from engine.placement.thermal import headroom
+
+PREFERENCES: Final = {"": 1.0, "preferred": 1.5, "avoid": 0.25, "disabled": 0.0}
+"""What a node's preference multiplies its score with."""
+
+
+class Seat:
+    """A node while decisions are made: what of it is free now, and what it counts for."""
+
+    __slots__ = (
+        "blocked",
+        "ends",
+        "free_cpus",
+        "free_memory",
+        "group",
+        "index",
+        "node",
+        "speed",
+        "stable",
+        "thermal",
+        "value",
+    )
+
+    def __init__(self, index: int, node: Node, neutral: float, policy: Policy) -> None:
+        self.index = index
+        self.blocked = False
+        self.group: Group
+        self.assess(node, neutral, policy)
+        self.free_cpus, self.free_memory = node.free_cpus, node.free_memory
+        self.ends = sorted(node.ends)
+
+    def assess(self, node: Node, neutral: float, policy: Policy) -> None:
+        """Take over what is known of the node; `neutral` is the speed where none is known."""
+        self.node = node
+        self.speed = neutral if node.speed is None else node.speed
+        self.thermal = headroom(node.samples, node.limit)
+        if policy.heat != 1 and self.thermal < 1:
+            self.thermal **= policy.heat
+        self.stable = 1 / (1 + node.failures)
+        self.value = self.thermal * self.stable * PREFERENCES[node.preference]
+
+    def has_room(self, cpus: int, memory: int) -> bool:
+        """Say whether a step of that size can start there now."""
+        return not self.blocked and cpus <= self.free_cpus and memory <= self.free_memory
+
+    @property
+    def used(self) -> float:
+        """The share of its processors that are taken."""
+        return 1 - self.free_cpus / self.node.cpus
+
+
+class Group:
+    """Nodes that are alike but for what runs on them: their rate is speed times multipliers."""
+
+    def __init__(self, number: int, seat: Seat, rate: float) -> None:
+        self.number = number
+        self.rate = rate
+        self.value = seat.value
+        self.only = seat.node.only
+        self.price = seat.node.price
+        self.cpus = seat.node.cpus
+        self.memory = seat.node.memory
+        self.sample = seat.node.name
+        self.count = 0
+        self.free_cpus = 0
+        self.free: list[tuple[float, float, int]] = []
+        """A heap of nodes with free processors: share used, speed (negative) and index."""
+        self.ends: list[float] = []
+        """When, on the clock of the cluster, what runs there is expected to end."""
+
+
+class Cluster:
+    """All nodes. Changes are told to it; `time` is the clock by which ends are kept."""
+
+    def __init__(self, nodes: Sequence[Node], policy: Policy) -> None:
+        known = [node.speed for node in nodes if node.speed is not None]
+        self.neutral = sum(known) / len(known) if known else 1.0
+        self.policy = policy
+        self.time = 0.0
+        self.seats = [Seat(n, node, self.neutral, policy) for n, node in enumerate(nodes)]
+        self.by_name = {seat.node.name: seat for seat in self.seats}
+        self._speeds = group_speeds([seat.speed for seat in self.seats])
+        self.fastest = max((seat.speed for seat in self.seats), default=1.0)
+        self.dearest = max((seat.node.price for seat in self.seats), default=0.0)
+        self.free_cpus = 0
+        self.running = 0
+        self.last_end: dict[str, float] = {}
+        """When what was started last on a node is expected to end."""
+        self._groups: dict[object, Group] = {}
+        self.groups: list[Group] = []
+        """The groups, the one with the highest rate first."""
+        for seat in self.seats:
+            self._join(seat)
+
+    def _join(self, seat: Seat) -> None:
+        node = seat.node
+        number = self._speeds[seat.speed]
+        key = (number, seat.value, node.only, node.price, node.cpus, node.memory)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group(number, seat, seat.speed * seat.value)
+            self.groups.append(group)
+            self.groups.sort(key=lambda one: (-one.rate, one.number))
+        seat.group = group
+        group.count += 1
+        for end, cpus in seat.ends:
+            for _ in range(cpus):
+                insort(group.ends, end)
+        self.running += len(seat.ends)
+        self.free_cpus += seat.free_cpus
+        group.free_cpus += seat.free_cpus
+        self._offer(seat)
+
+    def _leave(self, seat: Seat) -> None:
+        seat.group.count -= 1
+        for end, cpus in seat.ends:
+            for _ in range(cpus):
+                seat.group.ends.remove(end)
+        self.running -= len(seat.ends)
+        self.free_cpus -= seat.free_cpus
+        seat.group.free_cpus -= seat.free_cpus
+
+    def _offer(self, seat: Seat) -> None:
+        if seat.free_cpus > 0:
+            heapq.heappush(seat.group.free, (seat.used, -seat.speed, seat.index))
+
+    def update(self, node: Node) -> None:
+        """Take over a node's speed, temperature, preference and failures; what runs there stays."""
+        seat = self.by_name[node.name]
+        before = seat.value, seat.speed
+        seat.assess(node, self.neutral, self.policy)
+        if (seat.value, seat.speed) != before:
+            new, seat.value = seat.value, before[0]
+            self._leave(seat)
+            seat.value = new
+            self._join(seat)
+
+    def take(self, name: str, cpus: int, memory: int, end: float) -> None:
+        """Note that something runs on a node until `end`, on the clock of the cluster."""
+        seat = self.by_name[name]
+        seat.free_cpus -= cpus
+        seat.free_memory -= memory
+        insort(seat.ends, (end, cpus))
+        self.last_end[name] = end
+        for _ in range(cpus):
+            insort(seat.group.ends, end)
+        self.running += 1
+        self.free_cpus -= cpus
+        seat.group.free_cpus -= cpus
+        self._offer(seat)
+
+    def give(self, name: str, cpus: int, memory: int, end: float) -> None:
+        """Note that it no longer does; `end` is what was expected when it began."""
+        seat = self.by_name[name]
+        seat.free_cpus += cpus
+        seat.free_memory += memory
+        seat.ends.remove((end, cpus))
+        for _ in range(cpus):
+            seat.group.ends.remove(end)
+        self.running -= 1
+        self.free_cpus += cpus
+        seat.group.free_cpus += cpus
+        self._offer(seat)
+
+    def first(self, group: Group, cpus: int, memory: int) -> Seat | None:
+        """Return the node of a group that has room and of whose processors the least are taken."""
+        passed: list[tuple[float, float, int]] = []
+        found = None
+        heap = group.free
+        while heap:
+            used, _, index = heap[0]
+            seat = self.seats[index]
+            if seat.group is not group or seat.used != used or not seat.free_cpus:
+                heapq.heappop(heap)
+            elif seat.has_room(cpus, memory):
+                found = seat
+                break
+            else:
+                passed.append(heapq.heappop(heap))
+        for entry in dict.fromkeys(passed):
+            heapq.heappush(heap, entry)
+        return found
+
+    def suits(self, group: Group, step: Ready) -> bool:
+        """Say whether a step may run on the nodes of a group at all."""
+        return group.count > 0 and group.value > 0 and (not group.only or step.target in group.only)
+
+    def sizes(self, groups: Iterable[Group], step: Ready) -> tuple[int, int]:
+        """Return processors and memory of the step: no more than the largest node has."""
+        cpus, memory = step.cpus, step.memory
+        if cpus > 1 or memory:
+            largest = max(groups, key=lambda one: (one.cpus, one.memory))
+            cpus = min(cpus, largest.cpus)
+            most = max((one.memory for one in groups if one.cpus >= cpus), default=0)
+            memory = min(memory, most)
+        return cpus, memory

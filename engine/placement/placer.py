@@ -1,0 +1,182 @@
+"""The placement of a whole build, decision by decision: what `place` does, kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from engine.placement.cluster import Cluster
+from engine.placement.decide import decide
+from engine.placement.model import Costs, Node, Placement, Policy, Ready
+from engine.placement.plan import Plan, make_plan
+from engine.placement.queue import Queue
+from engine.placement.schedule import Lanes
+from engine.placement.work import Work, without
+from store.records import evolve
+
+OFF: Final = 0.02
+"""The share of its makespan by which a plan may be off before another one is made."""
+
+SHARE: Final = 4
+"""A new plan at the earliest when so much (one divided by it) of what was left has ended."""
+
+
+class Placer:
+    """Decides for a build; it is told what became ready, what ended, and how nodes are.
+
+    Times are in seconds on any clock. With the strategy "portfolio" it plans `work` and, where
+    durations differ or nodes change, plans what is left anew.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        policy: Policy,
+        costs: Costs | None = None,
+        work: Work | None = None,
+    ) -> None:
+        self.policy = policy
+        self.cluster = Cluster(nodes, policy)
+        self.plans: list[Plan] = []
+        self._costs = costs or Costs()
+        self._work = work
+        self._numbers = {label: n for n, label in enumerate(work.labels)} if work else {}
+        self._gone = bytearray(len(work) if work else 0)
+        self._ended = 0
+        self._planned_at = 0.0
+        self._planned_ended = 0
+        self._changed = True
+        self._queue = Queue()
+        self._since: dict[str, float] = {}
+        self._running: dict[str, tuple[str, int, int, float]] = {}
+        self._started: set[str] = set()
+        self._held: dict[str, str] = {}
+        self._drift = 0.0
+
+    def add(self, step: Ready, now: float) -> None:
+        """Put a step among those that could start."""
+        self._since[step.label] = now - step.waited
+        self._queue.add(step)
+
+    def where(self, held: Mapping[str, Collection[str]]) -> None:
+        """Use this as the record of which nodes hold what; it is looked at in each decision."""
+        self._costs = evolve(self._costs, held=held)
+
+    def decide(self, now: float) -> list[Placement]:
+        """Return what starts now. It counts as running until `end` is called."""
+        if self.cluster.free_cpus <= 0 or not self._queue.ready:
+            return []
+        self.cluster.time = now
+        if self._work is not None and self.policy.strategy == "portfolio":
+            self._plan_where_useful(now)
+        limit = self.policy.max_wait
+        if limit < float("inf"):
+            self._age(now, limit)
+        costs = evolve(
+            self._costs,
+            elapsed=now - self._planned_at,
+            started=self._started,
+            turn=len(self._started),
+        )
+        placed, held = decide(self._queue, self.cluster, costs, self.policy)
+        for one in placed:
+            self._running[one.label] = (one.node, one.cpus, one.memory, self.expected(one.node))
+            self._started.add(one.label)
+        self._held.update(held)
+        return [self._with_wait(one, now) for one in placed] if self._held else placed
+
+    def expected(self, node: str) -> float:
+        """Return when what was started last on a node is expected to end."""
+        return self.cluster.last_end[node]
+
+    def end(self, label: str, now: float, done: bool = True) -> None:
+        """Note that a step no longer runs; where it is not `done`, it may be added again."""
+        node, cpus, memory, end = self._running.pop(label)
+        self.cluster.give(node, cpus, memory, end)
+        if not done:
+            self._started.discard(label)
+            self._changed = True
+            return
+        self._ended += 1
+        self._drift = max(self._drift, abs(now - end))
+        if self._work is not None:
+            self._gone[self._numbers[label]] = 1
+
+    def update(self, node: Node) -> None:
+        """Take over a node's speed, temperatures, preference and failures."""
+        before = self.cluster.by_name[node.name].value
+        self.cluster.update(node)
+        after = self.cluster.by_name[node.name].value
+        if (before == 0) != (after == 0) or abs(before - after) > 0.25:
+            self._changed = True
+
+    def _with_wait(self, placement: Placement, now: float) -> Placement:
+        why = self._held.pop(placement.label, None)
+        if why is None:
+            return placement
+        waited = now - self._since[placement.label]
+        text = f"waited {waited:.1f} s {why}; {placement.explanation.reason}"
+        return evolve(placement, explanation=evolve(placement.explanation, reason=text))
+
+    def _age(self, now: float, limit: float) -> None:
+        for label, step in self._queue.ready.items():
+            waited = now - self._since[label]
+            if waited > limit >= step.waited:
+                self._queue.ready[label] = evolve(step, waited=waited)
+
+    # plans
+
+    def _plan_where_useful(self, now: float) -> None:
+        assert self._work is not None
+        plan = self._costs.plan
+        if plan is not None:
+            left = len(self._work) - self._planned_ended
+            if self._ended - self._planned_ended < max(8, left // SHARE):
+                if not self._changed or self._ended - self._planned_ended < 8:
+                    return
+            elif not self._changed and (
+                plan.rule != "follow" or self._drift <= OFF * plan.makespan
+            ):
+                return
+        lanes, groups = self._lanes(now)
+        if not lanes.speeds:
+            return
+        work, earliest = self._left(now)
+        plan = make_plan(work, lanes, groups, earliest, light=bool(self.plans))
+        self.plans.append(plan)
+        self._costs = evolve(self._costs, plan=plan)
+        self._queue.sort(plan)
+        self._planned_at, self._planned_ended = now, self._ended
+        self._changed, self._drift = False, 0.0
+
+    def _left(self, now: float) -> tuple[Work, list[float]]:
+        """Return what has not started, and when at the earliest what runs lets it start."""
+        assert self._work is not None
+        gone = bytearray(self._gone)
+        until: dict[int, float] = {}
+        for label, (_, _, _, end) in self._running.items():
+            number = self._numbers[label]
+            gone[number] = 1
+            for other in self._work.after[number]:
+                until[other] = max(until.get(other, 0.0), end - now, 0.0)
+        if not any(gone):
+            return self._work, []
+        work, numbers = without(self._work, gone)
+        return work, [until.get(number, 0.0) for number in numbers] if until else []
+
+    def _lanes(self, now: float) -> tuple[Lanes, dict[str, int]]:
+        """Return the processors of all nodes that may be used, and the group of each node."""
+        groups = [one for one in self.cluster.groups if one.count and one.value > 0]
+        rates = sorted({group.rate for group in groups}, reverse=True)
+        numbers = {rate: number for number, rate in enumerate(rates)}
+        free: list[list[float]] = [[] for _ in rates]
+        names: dict[str, int] = {}
+        for seat in self.cluster.seats:
+            rate = seat.group.rate
+            if rate not in numbers or seat.value <= 0:
+                continue
+            number = names[seat.node.name] = numbers[rate]
+            free[number] += [0.0] * seat.free_cpus
+            for end, cpus in seat.ends:
+                free[number] += [max(0.0, end - now)] * cpus
+        return Lanes(rates, free), names

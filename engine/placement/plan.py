@@ -1,0 +1,139 @@
+"""Plans: the best of several schedules of what is left of a build, and when to plan anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from engine.placement.schedule import (
+    Lanes,
+    Schedule,
+    back_and_forth,
+    insertion,
+    look_ahead,
+    never_idle,
+    on_the_fastest,
+)
+from engine.placement.work import Work, order, ranks
+from store.records import field, frozen
+
+GROUPS: Final = 32
+"""Different speeds that are told apart; of more, those are taken together that are alike."""
+
+EFFORT: Final = 3_000_000
+"""Steps × groups up to which schedules with insertion are tried: some seconds. Beyond, only those
+that are made in the order of time."""
+
+ROUNDS: Final = 4
+ALIKE: Final = 1.001
+"""A rule that decides as things come is preferred to a schedule that is so little shorter."""
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What the strategy "portfolio" goes by.
+
+    `rule` is "never idle", "look ahead" or "follow"; `priority` is the order (least first) of steps
+    by name: for "follow" their starts in seconds from now. Then `sequences` are the steps of each
+    group of nodes, by start. `considered` are the makespans of all schedules that were compared.
+    """
+
+    name: str
+    rule: str
+    makespan: float
+    priority: Mapping[str, float]
+    group_of: Mapping[str, int] = field(factory=dict)
+    groups: Mapping[str, int] = field(factory=dict)
+    sequences: tuple[tuple[str, ...], ...] = ()
+    considered: tuple[tuple[str, float], ...] = ()
+    reason: str = ""
+    """The plan in words."""
+
+
+def group_speeds(speeds: Sequence[float]) -> dict[float, int]:
+    """Return the group of each speed, the fastest is group 0; alike ones share a group where there
+    are too many."""
+    different = sorted(set(speeds), reverse=True)
+    if len(different) <= GROUPS:
+        return {speed: number for number, speed in enumerate(different)}
+    ratio = (different[0] / different[-1]) ** (1 / GROUPS)
+    found: dict[float, int] = {}
+    top, group = different[0], 0
+    for speed in different:
+        if speed * ratio < top and group < GROUPS - 1:
+            top, group = speed, group + 1
+        found[speed] = group
+    return found
+
+
+def make_plan(
+    work: Work,
+    lanes: Lanes,
+    nodes: Mapping[str, int],
+    earliest: Sequence[float] = (),
+    light: bool = False,
+) -> Plan:
+    """Return the best plan for `work` on lanes; `nodes` gives the group of lanes of each node.
+
+    `earliest` is when each step may start besides its needs. A light plan, for one that is made
+    anew as durations differ, compares fewer schedules.
+    """
+    names, rank = work.labels, ranks(work)
+    places = [0] * len(work)
+    for place, step in enumerate(order(work)):
+        places[step] = place
+    priority = [-one for one in rank]
+    found: list[tuple[str, str, Schedule]] = []
+    if not light or len(lanes.speeds) == 1:
+        found.append(
+            ("longest chain first", "never idle", never_idle(work, lanes, priority, earliest))
+        )
+    if len(lanes.speeds) > 1:
+        found.append(("look ahead", "look ahead", look_ahead(work, lanes, priority, earliest)))
+    if len(work) * (len(lanes.speeds) + 4) <= EFFORT:
+        steps = sorted(range(len(work)), key=lambda one: (priority[one], places[one]))
+        found.append(("insertion", "follow", insertion(work, lanes, steps, earliest)))
+    if not light:
+        found.append(("first come", "follow", never_idle(work, lanes, None, earliest)))
+        found.append(("fastest only", "follow", on_the_fastest(work, lanes)))
+    if not any(earliest) and not any(map(any, lanes.free)) and len(work) * 16 <= EFFORT:
+        found += _packed(work, lanes, found)
+    name, rule, best = _best(found)
+    if rule == "follow":
+        priority = list(best.starts)
+    others = sorted((one.makespan, name) for name, _, one in found)[:3]
+    compared = ", ".join(f"{name} {seconds:.1f} s" for seconds, name in others)
+    sequences: list[list[str]] = [[] for _ in lanes.speeds]
+    if rule == "follow":
+        for step in sorted(range(len(work)), key=lambda one: (best.starts[one], places[one])):
+            sequences[best.groups[step]].append(names[step])
+    return Plan(
+        name=name,
+        rule=rule,
+        makespan=best.makespan,
+        priority=dict(zip(names, priority, strict=True)),
+        group_of=dict(zip(names, best.groups, strict=True)),
+        groups=nodes,
+        sequences=tuple(map(tuple, sequences)),
+        considered=tuple((name, one.makespan) for name, _, one in found),
+        reason=f"plan {name} ({compared})",
+    )
+
+
+def _packed(
+    work: Work, lanes: Lanes, found: Sequence[tuple[str, str, Schedule]]
+) -> list[tuple[str, str, Schedule]]:
+    """Return the two best schedules, packed to and fro."""
+    ordered = sorted(found, key=lambda one: one[2].makespan)
+    return [
+        (f"{name}, packed", "follow", back_and_forth(work, lanes, one, ROUNDS))
+        for name, _, one in ordered[:2]
+    ]
+
+
+def _best(found: Sequence[tuple[str, str, Schedule]]) -> tuple[str, str, Schedule]:
+    least = min(one.makespan for _, _, one in found)
+    for name, rule, one in found:
+        if rule != "follow" and one.makespan <= least * ALIKE:
+            return name, rule, one
+    return next(one for one in found if one[2].makespan <= least)

@@ -1,0 +1,297 @@
+"""Strategies: where a step starts, of the nodes that have room, or which one it waits for."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from engine.placement.cluster import PREFERENCES, Cluster, Group, Seat
+from engine.placement.decide import earliest_room, reason
+from engine.placement.model import Costs, Explanation, Factor, Placement, Policy, Ready
+from engine.placement.thermal import told
+
+RUNNERS_UP: Final = 2
+"""Nodes that an explanation names besides the one that was chosen."""
+
+
+class Round:
+    """One decision: what was placed in it, and what is kept free for whom."""
+
+    def __init__(self, cluster: Cluster, costs: Costs, policy: Policy) -> None:
+        self.cluster, self.costs, self.policy = cluster, costs, policy
+        self.placed: list[Placement] = []
+        self.held: dict[str, str] = {}
+        self.groups = [one for one in cluster.groups if one.count and one.value > 0]
+        if not self.groups and not cluster.running:
+            self.groups = _coolest(cluster)
+        self._reserved = any(group.only for group in self.groups)
+        self._kept: dict[int, list[float]] = {}
+        self._blocked: list[Seat] = []
+        self._limits: tuple[int, int, int] | None = None
+        name = policy.strategy
+        if name == "portfolio":
+            name = "fastest" if costs.plan and costs.plan.rule == "never idle" else "look ahead"
+        self._choose = _CHOICES[name]
+
+    def is_full(self) -> bool:
+        """Say whether no node has a free processor that is not kept for a step."""
+        return self.cluster.free_cpus <= sum(seat.free_cpus for seat in self._blocked)
+
+    def close(self) -> None:
+        """Forget what was kept free."""
+        for seat in self._blocked:
+            seat.blocked = False
+
+    def groups_for(self, step: Ready) -> list[Group]:
+        """Return the groups of nodes that the step may run on."""
+        if not self._reserved:
+            return self.groups
+        return [one for one in self.groups if not one.only or step.target in one.only]
+
+    def put(self, step: Ready) -> bool:
+        """Place a step, keep it waiting, or keep a node free for it; say whether it was placed."""
+        groups = self.groups_for(step)
+        if not groups:
+            return False
+        cpus, memory = self.cluster.sizes(groups, step)
+        late = step.waited > self.policy.max_wait
+        choice = (_fastest if late else self._choose)(self, step, groups, cpus, memory)
+        if choice is not None:
+            self.start(step, choice[0], cpus, memory, choice[1])
+            return True
+        if step.label not in self.held and (cpus > 1 or memory):
+            found = earliest_room(self.cluster, groups, cpus, memory)
+            if found is not None:
+                found[1].blocked = True
+                self._blocked.append(found[1])
+        return False
+
+    def seconds(self, step: Ready, seat: Seat) -> float:
+        """Return how long the step is expected to take on a node, with getting its inputs."""
+        return self.transfer(step, seat) + step.seconds / (seat.speed * (seat.thermal or 1.0))
+
+    def transfer(self, step: Ready, seat: Seat) -> float:
+        """Return the seconds until the step's inputs are on a node."""
+        name, held = seat.node.name, self.costs.held
+        missing = [size for key, size in step.inputs if name not in held.get(key, (name,))]
+        if not missing:
+            return 0.0
+        return self.costs.latency + sum(missing) / self.costs.bandwidth
+
+    def start(self, step: Ready, seat: Seat, cpus: int, memory: int, why: Explanation) -> None:
+        """Place a step."""
+        end = self.cluster.time + self.seconds(step, seat)
+        name = seat.node.name
+        self.placed.append(
+            Placement(label=step.label, node=name, cpus=cpus, memory=memory, explanation=why)
+        )
+        self.cluster.take(name, cpus, memory, end)
+        self._kept.pop(id(seat.group), None)
+
+    # the strategies
+
+    def free_seats(self, groups: Sequence[Group], cpus: int, memory: int) -> list[Seat]:
+        """Return a node with room of each group that has one, the fastest first."""
+        found = (self.cluster.first(group, cpus, memory) for group in groups)
+        return [seat for seat in found if seat is not None]
+
+    def holders(self, step: Ready, groups: Sequence[Group], cpus: int, memory: int) -> list[Seat]:
+        """Return the nodes with room that have some of a step's inputs."""
+        names = {name: None for key, _ in step.inputs for name in self.costs.held.get(key, ())}
+        seats = [self.cluster.by_name[name] for name in names if name in self.cluster.by_name]
+        return [one for one in seats if one.has_room(cpus, memory) and one.group in groups]
+
+    def best(
+        self,
+        step: Ready,
+        seats: Sequence[Seat],
+        score: Callable[[Seat], float],
+        cpus: int,
+        factors: Callable[[Seat], tuple[Factor, ...]] = lambda _: (),
+    ) -> tuple[Seat, Explanation] | None:
+        """Return the node with the highest score, the first of those with equal ones."""
+        rated = sorted({(-score(seat), seat.index) for seat in seats})
+        if not rated:
+            return None
+        seat = self.cluster.seats[rated[0][1]]
+        others = [(self.cluster.seats[n].node.name, -minus) for minus, n in rated[1:]]
+        why = Explanation(
+            reason=reason(step, cpus, seat.free_cpus),
+            strategy=self.policy.strategy,
+            score=-rated[0][0],
+            factors=factors(seat),
+            runners_up=tuple(others[:RUNNERS_UP]),
+        )
+        return seat, why
+
+    def ends_of(self, group: Group) -> list[float]:
+        """Return when what runs on a group ends, and what it is kept for: a heap."""
+        kept = self._kept.get(id(group))
+        return group.ends if kept is None else kept
+
+    def keep(self, group: Group, end: float) -> None:
+        """Keep for a step what becomes free next of a group, until `end`."""
+        times = self._kept.get(id(group))
+        if times is None:
+            times = self._kept[id(group)] = group.ends[:]
+        heapq.heapreplace(times, end)
+
+
+def _coolest(cluster: Cluster) -> list[Group]:
+    """Return the groups to take where all are too hot and nothing runs, so that nothing can get
+    stuck: that of the node that is the furthest below its limit."""
+    allowed = [one for one in cluster.seats if one.node.preference != "disabled"]
+    if not allowed:
+        return []
+
+    def too_hot(seat: Seat) -> float:
+        return seat.node.samples[-1][1] - seat.node.limit if seat.node.samples else -math.inf
+
+    return [min(allowed, key=lambda one: (too_hot(one), one.index)).group]
+
+
+def _fastest(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[Seat, Explanation] | None:
+    for group in groups:
+        seat = turn.cluster.first(group, cpus, memory)
+        if seat is not None:
+            name = turn.policy.strategy
+            return seat, Explanation(
+                reason=reason(step, cpus, seat.free_cpus), strategy=name, score=group.rate
+            )
+    return None
+
+
+def _look_ahead(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[Seat, Explanation] | None:
+    """Choose the node where the step ends first; None where that one is still busy."""
+    cluster = turn.cluster
+    best: tuple[float, Group, Seat | None] | None = None
+    idle: tuple[float, Seat] | None = None
+    for group in groups:
+        seat = cluster.first(group, cpus, memory)
+        if seat is not None:
+            end = cluster.time + step.seconds / group.rate + turn.transfer(step, seat)
+            if idle is None or end < idle[0]:
+                idle = end, seat
+        else:
+            times = turn.ends_of(group)
+            if len(times) < cpus or group.memory < memory:
+                continue
+            begin = times[0] if cpus == 1 else heapq.nsmallest(cpus, times)[-1]
+            end = max(begin, cluster.time) + step.seconds / group.rate
+        if best is None or end < best[0]:
+            best = end, group, seat
+    for seat in turn.holders(step, groups, cpus, memory) if step.inputs else ():
+        end = cluster.time + step.seconds / seat.group.rate + turn.transfer(step, seat)
+        if best is not None and end < best[0]:
+            best = end, seat.group, seat
+    if best is None:
+        return None
+    end, group, chosen = best
+    if chosen is None:
+        turn.keep(group, end)
+        if idle is not None:
+            other = idle[1].node.name
+            later = f"there it would have ended {idle[0] - end:.1f} s later"
+            turn.held[step.label] = f"for a faster node than {other}: {later}"
+        return None
+    plan = turn.costs.plan
+    text = reason(step, cpus, chosen.free_cpus) if plan is None else plan.reason
+    why = Explanation(
+        reason=f"{text}; ends first there, in {end - cluster.time:.1f} s",
+        strategy=turn.policy.strategy,
+        score=group.rate,
+    )
+    return chosen, why
+
+
+def _smart(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[Seat, Explanation] | None:
+    seats = turn.free_seats(groups, cpus, memory)
+    if step.inputs and turn.costs.held:
+        seats += turn.holders(step, groups, cpus, memory)
+    weights, fastest, dearest = turn.policy.weights, turn.cluster.fastest, turn.cluster.dearest
+
+    def local(seat: Seat) -> float:
+        transfer = turn.transfer(step, seat)
+        if transfer:
+            return 1 - transfer / (transfer + step.seconds / seat.speed)
+        return 1.0
+
+    def score(seat: Seat) -> float:
+        value = weights.speed * seat.speed / fastest + weights.load * (1 - seat.used)
+        value += weights.locality * (local(seat) if step.inputs else 1.0)
+        if dearest:
+            value += weights.price * (1 - seat.node.price / dearest)
+        else:
+            value += weights.price
+        return value * seat.value
+
+    def factors(seat: Seat) -> tuple[Factor, ...]:
+        node = seat.node
+        price = 1 - node.price / dearest if dearest else 1.0
+        unknown = "" if node.speed is not None else "speed not measured: neutral"
+        return (
+            Factor(name="speed", value=seat.speed / fastest, weight=weights.speed, note=unknown),
+            Factor(name="locality", value=local(seat), weight=weights.locality),
+            Factor(name="load", value=1 - seat.used, weight=weights.load),
+            Factor(name="cost", value=price, weight=weights.price),
+            Factor(name="thermal", value=seat.thermal, note=told(node.samples, node.limit)),
+            Factor(name="policy", value=PREFERENCES[node.preference]),
+            Factor(name="stability", value=seat.stable),
+        )
+
+    return turn.best(step, seats, score, cpus, factors)
+
+
+def _least_loaded(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[Seat, Explanation] | None:
+    seats = turn.free_seats(groups, cpus, memory)
+    return turn.best(step, seats, lambda one: (1 - one.used) * one.value, cpus)
+
+
+def _locality(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[Seat, Explanation] | None:
+    seats = turn.holders(step, groups, cpus, memory) + turn.free_seats(groups, cpus, memory)
+    total = sum(size for _, size in step.inputs)
+
+    def score(seat: Seat) -> float:
+        name, held = seat.node.name, turn.costs.held
+        here = sum(size for key, size in step.inputs if name in held.get(key, (name,)))
+        share = here / total if total else 1.0
+        return (share + 1e-6 * seat.speed / turn.cluster.fastest) * seat.value
+
+    return turn.best(step, seats, score, cpus)
+
+
+def _round_robin(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[Seat, Explanation] | None:
+    seats = turn.cluster.seats
+    first = turn.costs.turn + len(turn.placed)
+    for number in range(len(seats)):
+        seat = seats[(first + number) % len(seats)]
+        if seat.has_room(cpus, memory) and seat.group in groups:
+            why = reason(step, cpus, seat.free_cpus)
+            return seat, Explanation(reason=f"{why}, next in turn", strategy="round_robin")
+    return None
+
+
+_CHOICES: Final = {
+    "smart": _smart,
+    "round_robin": _round_robin,
+    "least_loaded": _least_loaded,
+    "fastest": _fastest,
+    "locality": _locality,
+    "look ahead": _look_ahead,
+}
+
+STRATEGIES: Final = ("smart", "round_robin", "least_loaded", "fastest", "locality", "portfolio")

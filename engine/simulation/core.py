@@ -1,0 +1,271 @@
+"""A build in virtual time, event by event: the placement is that of real builds, all else made up.
+
+The same work, hardware, policy and seed give the same history, byte for byte.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from typing import Final
+
+from attrs import frozen
+
+from engine.placement.bounds import Bound, lower_bound
+from engine.placement.model import Costs, Placement, Policy, Ready
+from engine.placement.placer import Placer
+from engine.placement.work import Work, ranks
+from engine.simulation.hardware import Hardware
+from engine.simulation.history import History, NodeReport, Run
+from engine.simulation.state import Attempt, Simulated
+from store.records import evolve
+
+PATIENCE: Final = 1.0
+"""Seconds after which placement is asked again where something waits and nothing happens."""
+
+ATTEMPTS: Final = 20
+"""Runs of a step until it is given up."""
+
+END, LOOK, VANISH, BACK, ASK = range(5)
+
+
+@frozen(kw_only=True)
+class Settings:
+    """How to simulate: what the random numbers come from, by what share durations differ from what
+    is expected at most, whether to keep explanations and to compute the bound."""
+
+    policy: Policy = Policy(strategy="portfolio")
+    seed: int = 0
+    error: float = 0.0
+    explain: bool = False
+    bound: bool = True
+    targets: tuple[str, ...] = ()
+    """The target of each step, where nodes are kept for targets."""
+
+
+def simulate(work: Work, hardware: Hardware, settings: Settings | None = None) -> History:
+    """Run `work` on `hardware` and return what happened."""
+    return _Simulation(work, hardware, settings or Settings()).run()
+
+
+class _Simulation:
+    def __init__(self, work: Work, hardware: Hardware, settings: Settings) -> None:
+        self.work, self.settings = work, settings
+        self.nodes = {node.name: Simulated(node, one) for node, one in hardware.named()}
+        self.moves = hardware.bandwidth < math.inf or hardware.network.latency > 0
+        self.costs = Costs(bandwidth=hardware.bandwidth, latency=hardware.network.latency)
+        self.held: dict[str, set[str]] = {}
+        self.rank = ranks(work)
+        seats = [one.node for one in self.nodes.values()]
+        self.placer = Placer(seats, settings.policy, self.costs, work)
+        if self.moves:
+            self.placer.where(self.held)
+        self.events: list[tuple[float, int, int, str, int]] = []
+        self.count = 0
+        self.missing = [len(needs) for needs in work.needs]
+        self.tries = [0] * len(work)
+        self.took = list(work.seconds)
+        """Seconds at speed 1 that each step really takes."""
+        self.numbers = {label: number for number, label in enumerate(work.labels)}
+        self.runs: list[Run] = []
+        self.left = len(work)
+        self.reasons: dict[str, Placement] = {}
+        self.asked = -1.0
+        self.uneven = settings.error or any(one.machine.failures for one in self.nodes.values())
+
+    def run(self) -> History:
+        now = last = 0.0
+        for name, one in self.nodes.items():
+            if one.heat is not None:
+                self._later(one.heat.every, LOOK, name)
+                self._look(now, name)
+            if one.machine.vanish:
+                dice = random.Random(f"{self.settings.seed}/vanish/{name}")
+                self._later(dice.expovariate(one.machine.vanish / 3600), VANISH, name)
+        for number, missing in enumerate(self.missing):
+            if not missing:
+                self._ready(number, now)
+        while self.left:
+            for placement in self.placer.decide(now):
+                self._start(placement, now)
+            if not self.events or (not self.running and not self._may_go_on(now)):
+                break
+            now = self.events[0][0]
+            while self.events and self.events[0][0] <= now:
+                _, _, kind, name, version = heapq.heappop(self.events)
+                if kind == END:
+                    last = now if self._end(now, name, version) else last
+                else:
+                    self._happen(now, kind, name)
+        return self._history(last)
+
+    @property
+    def running(self) -> int:
+        """How many steps run."""
+        return self.placer.cluster.running
+
+    def _may_go_on(self, now: float) -> bool:
+        """Say whether time alone can help where nothing runs: a node may return or cool down."""
+        if all(
+            one.heat is None and (one.up or not one.machine.back) for one in self.nodes.values()
+        ):
+            return False
+        if self.asked <= now:
+            self.asked = now + PATIENCE
+            self._later(self.asked, ASK, "")
+        return now < 1e7
+
+    def _later(self, time: float, kind: int, name: str, version: int = 0) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (time, self.count, kind, name, version))
+
+    def _ready(self, number: int, now: float) -> None:
+        work = self.work
+        label = work.labels[number]
+        inputs = (
+            tuple((work.labels[need], work.sizes[need]) for need in work.needs[number])
+            if self.moves
+            else ()
+        )
+        targets = self.settings.targets
+        step = Ready(
+            label=label,
+            rank=self.rank[number],
+            cpus=work.cpus[number],
+            memory=work.memory[number],
+            seconds=work.seconds[number],
+            target=targets[number] if targets else "",
+            inputs=inputs,
+        )
+        self.placer.add(step, now)
+
+    def _start(self, placement: Placement, now: float) -> None:
+        number = self.numbers[placement.label]
+        node = self.nodes[placement.node]
+        if node.heat is not None:
+            node.warm(now)
+        one = Attempt(number, placement.label, placement.cpus, now)
+        one.left = self.work.seconds[number]
+        if self.uneven:
+            self._dice(one, node)
+        if self.moves:
+            one.moves = self._moved(number, placement.node)
+        self.tries[number] += 1
+        node.running[one.label] = one
+        node.busy_cpus += one.cpus
+        if self.settings.explain:
+            self.reasons[one.label] = placement
+        self._later(node.end_of(one), END, f"{node.node.name}\0{one.label}", one.version)
+
+    def _dice(self, one: Attempt, node: Simulated) -> None:
+        settings, attempt = self.settings, self.tries[one.number]
+        dice = random.Random(f"{settings.seed}/{one.label}/{attempt}")
+        if settings.error:
+            one.left *= 1 + settings.error * (2 * dice.random() - 1)
+            self.took[one.number] = one.left
+        if node.machine.failures and dice.random() < node.machine.failures:
+            one.fails = attempt + 1 < ATTEMPTS
+            one.left *= dice.random() if one.fails else 1
+
+    def _moved(self, number: int, name: str) -> float:
+        """Move a step's inputs to a node; return how long that takes."""
+        total, missing = 0, False
+        for need in self.work.needs[number]:
+            there = self.held.setdefault(self.work.labels[need], {name})
+            if name not in there:
+                total, missing = total + self.work.sizes[need], True
+                there.add(name)
+        return self.costs.latency + total / self.costs.bandwidth if missing else 0.0
+
+    def _stop(self, node: Simulated, one: Attempt, now: float, outcome: str) -> None:
+        if node.heat is not None:
+            node.warm(now)
+        del node.running[one.label]
+        node.busy_cpus -= one.cpus
+        node.busy_seconds += one.cpus * (now - one.started)
+        why = str(self.reasons.pop(one.label).explanation) if self.settings.explain else ""
+        self.runs.append(Run(one.label, node.node.name, one.started, now, outcome, one.cpus, why))
+        self.placer.end(one.label, now, done=outcome == "ended")
+
+    def _end(self, now: float, name: str, version: int) -> bool:
+        where, _, label = name.partition("\0")
+        node = self.nodes[where]
+        one = node.running.get(label)
+        if one is None or one.version != version:
+            return False
+        if one.fails:
+            self._stop(node, one, now, "failed")
+            node.fault(now)
+            self.placer.update(node.seen(now))
+            self._ready(one.number, now)
+            return True
+        self._stop(node, one, now, "ended")
+        if self.moves:
+            self.held.setdefault(label, set()).add(where)
+        self.left -= 1
+        for other in self.work.after[one.number]:
+            self.missing[other] -= 1
+            if not self.missing[other]:
+                self._ready(other, now)
+        return True
+
+    def _happen(self, now: float, kind: int, name: str) -> None:
+        node = self.nodes.get(name)
+        if kind == LOOK and node is not None and node.heat is not None:
+            self._look(now, name)
+            self._later(now + node.heat.every, LOOK, name)
+        elif kind == VANISH and node is not None:
+            node.up = False
+            node.fault(now)
+            self.placer.update(node.seen(now))
+            for one in list(node.running.values()):
+                self._stop(node, one, now, "vanished")
+                self._ready(one.number, now)
+            if node.machine.back:
+                self._later(now + node.machine.back, BACK, name)
+        elif kind == BACK and node is not None:
+            node.up = True
+            self.placer.update(node.seen(now))
+            dice = random.Random(f"{self.settings.seed}/vanish/{name}/{now!r}")
+            self._later(now + dice.expovariate(node.machine.vanish / 3600), VANISH, name)
+
+    def _look(self, now: float, name: str) -> None:
+        node = self.nodes[name]
+        rate = node.rate
+        if node.look(now):
+            node.progress(now, rate)
+            for one in node.running.values():
+                one.version += 1
+                self._later(node.end_of(one), END, f"{name}\0{one.label}", one.version)
+        if node.heat is not None and node.heat.sensor:
+            self.placer.update(node.seen(now))
+
+    def _history(self, makespan: float) -> History:
+        none = Bound(seconds=0.0, critical_path=0.0, work=0.0)
+        widest = max(one.node.cpus for one in self.nodes.values())
+        work = evolve(
+            self.work,
+            seconds=self.took,
+            cpus=[min(count, widest) for count in self.work.cpus],
+        )
+        speeds = [one.speed for one in self.nodes.values() for _ in range(one.node.cpus)]
+        done = {run.label for run in self.runs if run.outcome == "ended"}
+        return History(
+            makespan=makespan,
+            bound=lower_bound(work, speeds) if self.settings.bound else none,
+            runs=tuple(self.runs),
+            nodes=tuple(
+                NodeReport(
+                    name=name,
+                    cpus=one.node.cpus,
+                    busy=one.busy_seconds,
+                    peak=None if one.heat is None else one.peak,
+                )
+                for name, one in self.nodes.items()
+            ),
+            plans=tuple(plan.name for plan in self.placer.plans),
+            unfinished=tuple(label for label in self.work.labels if label not in done)
+            if self.left
+            else (),
+        )
