@@ -11,6 +11,8 @@ from attrs import AttrsInstance, asdict, frozen
 from engine.config import CLEANUP, TYPES, parse_limit, user_file
 from engine.config_serve import ServeTable, serve_faults
 from engine.remote.settings import is_name_space, url_fault
+from engine.resources.settings import BenchmarkTable, ResourcesTable
+from engine.resources.settings import faults as resource_faults
 from engine.spec.faults import Fault, nearest, spec_error
 from engine.spec.load import read
 from engine.spec.model import documented
@@ -74,6 +76,8 @@ class ConfigFile:
     tiers: Mapping[str, TierTable] = documented("where blobs live", factory=dict)
     cache: CacheTable = documented("results shared with others", factory=CacheTable)
     serve: ServeTable = documented("the cache server", factory=ServeTable)
+    resources: ResourcesTable = documented("what of this machine is used", factory=ResourcesTable)
+    benchmark: BenchmarkTable = documented("when it is measured again", factory=BenchmarkTable)
 
 
 Tables: TypeAlias = tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]
@@ -98,6 +102,7 @@ def read_file(path: Path) -> ConfigFile:
         *_faults(path, file),
         *_cache_faults(path, file.cache),
         *serve_faults(path, file.serve),
+        *resource_faults(path, file.resources, file.benchmark),
     ]
     if faults:
         raise spec_error(faults)

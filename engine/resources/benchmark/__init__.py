@@ -1,0 +1,1 @@
+"""Benchmarks: how fast processors, memory, storage and network are, measured and kept."""
