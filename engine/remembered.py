@@ -62,11 +62,14 @@ class _Rows:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row of a recipe."""
-        start, end = self._buckets[key[0]], self._buckets[key[0] + 1]
-        for number in range(start, end):
-            if self._keys.startswith(key, _LENGTH * number):
-                return self._rows[self._ends[number - 1] if number else 0 : self._ends[number]]
-        return None
+        first, last = self._buckets[key[0]], self._buckets[key[0] + 1]
+        number = bisect_left(range(last), key, first, key=self._key)
+        if number == last or self._key(number) != key:
+            return None
+        return self._rows[self._ends[number - 1] if number else 0 : self._ends[number]]
+
+    def _key(self, number: int) -> bytes:
+        return self._keys[_LENGTH * number : _LENGTH * (number + 1)]
 
 
 class Remembered:
