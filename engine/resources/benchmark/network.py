@@ -59,12 +59,12 @@ def measure_network(
             connect = time.perf_counter() - began
             waits = [_head(client, url) for _ in range(requests)]
             bandwidth, largest = _read(client, url, seconds)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
+        raise InputError(f"{url}: {error}", "write it as http://host:port/") from error
     except httpx.HTTPError as error:
         raise HostError(
             f"{url}: {str(error) or type(error).__name__}", "is it reachable?"
         ) from error
-    except (httpx.InvalidURL, ValueError) as error:
-        raise InputError(f"{url}: {error}", "write it as http://host:port/") from error
     latency = measure("network.latency", "s", waits)
     measures = [latency, measure("network.connect", "s", [connect])]
     notes = []
