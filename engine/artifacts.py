@@ -77,10 +77,8 @@ class Artifacts:
             raise SpecFaultError(at, f"{text!r}: {error}") from None
         owner = unit.imports[selector.imported] if selector.imported else unit
         file = owner.spec.file
-        known = {**file.sources, **file.actions}
-        if selector.artifact not in known:
-            if not selector.imported:
-                known = {**known, **unit.imports}
+        if selector.artifact not in file.sources and selector.artifact not in file.actions:
+            known = [*file.sources, *file.actions, *(() if selector.imported else unit.imports)]
             if selector.artifact in unit.imports and not selector.pattern:
                 theirs = unit.imports[selector.artifact].spec.file.actions
                 hint = f"name one of its artifacts: {text}:{next(iter(theirs), 'NAME')}"
