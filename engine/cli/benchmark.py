@@ -47,6 +47,7 @@ json_option = click.option(
 )
 @click.option("--network", multiple=True, metavar="URL", help="Measure the way to an address.")
 @click.option("--due", is_flag=True, help="Measure what was not for long, if the machine is idle.")
+@click.option("--automatic", is_flag=True, help="With --due: only where [benchmark] lets bn watch.")
 @click.option("--mix", is_flag=True, help="Measure processors without node, by the compute mix.")
 @click.option("--offline", is_flag=True, help="Fetch nothing: without TypeScript, use the mix.")
 @format_option
@@ -60,6 +61,7 @@ def command(
     storage: tuple[Path, ...],
     network: tuple[str, ...],
     due: bool,
+    automatic: bool,
     mix: bool,
     offline: bool,
     form: str,
@@ -78,7 +80,7 @@ def command(
     machine = discover_compute()
     setting = Setting(kept=directory(), fetch=not offline, force_mix=mix)
     if due:
-        return _run_due(machine, setting, form)
+        return _run_due(machine, setting, form, automatic)
     wanted = Wanted(
         cpu=cpu or mix or everything,
         memory=memory or everything,
@@ -104,13 +106,17 @@ def _addresses() -> tuple[str, ...]:
     return tuple(remote.url for remote in config.cache.remotes) if config.cache else ()
 
 
-def _run_due(machine: Machine, setting: Setting, form: str) -> int:
+def _run_due(machine: Machine, setting: Setting, form: str, automatic: bool) -> int:
     from engine.resources.benchmark.due import due, why_not_idle
     from engine.resources.benchmark.kept import history
     from engine.resources.settings import schedule
 
+    plan = schedule()
+    if automatic and not plan.automatic:
+        note("switched off: [benchmark] automatic = false")
+        return OK
     here = os.uname().nodename
-    wanted = due(history(), schedule(), here, time.time(), _disks(), _addresses())
+    wanted = due(history(), plan, here, time.time(), _disks(), _addresses())
     if not wanted.anything:
         note("nothing is due")
         return OK

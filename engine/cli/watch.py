@@ -133,6 +133,11 @@ def _show(store: Path, as_json: bool) -> int:
     lines = [f"process {status['process']}, {memory:.0f} MiB, {used}"]
     if warm := status["warm"]:
         lines.append(_ready(warm))
+    if (measuring := status["benchmark"])["running"]:
+        lines.append("measuring what is due (bn benchmark --due)")
+    elif measuring["looks"] or measuring["broken_off"]:
+        counts = f"{measuring['looks']} times, {measuring['broken_off']} broken off for builds"
+        lines.append(f"looked after what is due to be measured {counts}")
     for one in status["records"]:
         why = f" ({one['why']})" if one["why"] else ""
         lines.append(f"{one['directory']}: {one['state']}{why}")

@@ -22,6 +22,7 @@ from typing import Any, Final
 from engine.watch.ask import view
 from engine.watch.inotify import NAMES, Inotify, most_watches
 from engine.watch.keeper import Keeper, memory_of
+from engine.watch.measuring import Measuring
 from engine.watch.places import MOUNTS, parse_mounts
 from engine.watch.sockets import is_own, listen, remove_own
 from engine.watch.vigil import Vigil
@@ -58,6 +59,7 @@ class Service:
         self._idle = idle_seconds
         self._view = view()
         self._keeper = Keeper(store) if warm else None
+        self._measuring = Measuring(store)
         self._vigils: dict[str, Vigil] = {}
         self._tried: dict[str, float] = {}
         self._busy: tuple[str, Iterator[None]] | None = None
@@ -88,6 +90,7 @@ class Service:
             self._take_newest()
             if self._keeper:
                 stack.callback(self._keeper.close)
+            stack.callback(self._measuring.close)
             with contextlib.suppress(KeyboardInterrupt):
                 ready()
                 self._loop(listening, mounts, news)
@@ -122,6 +125,7 @@ class Service:
                     vigil.take_in()
                     self._happened = time.monotonic()
             self._set_up()
+            self._measuring.look(self._asked_at, time.monotonic())
             if time.monotonic() - self._asked_at > self._idle or not is_own(
                 self._store / "watch", "socket", inode
             ):
@@ -273,6 +277,7 @@ class Service:
             "process": os.getpid(),
             "memory": memory_of(os.getpid()),
             "warm": self._keeper.status() if self._keeper else None,
+            "benchmark": self._measuring.status(),
             "questions": self._questions,
             "watches": sum(vigil.watches for vigil in self._vigils.values()),
             "most_watches": int(most_watches() * SHARE),
