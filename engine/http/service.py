@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 
 from engine.http.checks import (
     check_digests,
@@ -74,6 +74,13 @@ class Counts:
     stored: int = 0
     stored_bytes: int = 0
     damaged: int = 0
+    saved: dict[str, float] = field(factory=dict)
+    """Seconds of work that hits saved, where clients said so, by name space."""
+
+    def save(self, name_space: str, seconds: float) -> None:
+        """Count a hit that saved so much work."""
+        if seconds:
+            self.saved[name_space] = self.saved.get(name_space, 0.0) + seconds
 
 
 class Service:

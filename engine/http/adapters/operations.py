@@ -185,4 +185,6 @@ def totals(service: Service) -> Mapping[CountKey, float]:
     for name_space, gone in service.evicted.items():
         told["evicted_entries", name_space] = gone.entries
         told["evicted_bytes", name_space] = gone.bytes
+    for name_space, seconds in dict(service.counts.saved).items():
+        told["saved_seconds", name_space] = seconds
     return told

@@ -68,6 +68,9 @@ class Turbo:
                 found = await service.get(request.name_space, KIND, _key(request, key))
                 if found is None:
                     return MISS
+                if request.method == "GET":
+                    saved = int(found.meta.get(DURATION, "0")) / 1000
+                    service.counts.save(request.name_space, saved)
                 return answer(found, {**BYTES, **_kept(found.meta)})
             case "PUT", str(key) if key not in ("status", "events"):
                 meta = _said(request)

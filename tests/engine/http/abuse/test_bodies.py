@@ -41,7 +41,7 @@ def test_other_bytes_than_the_key_says(live: Live, kind: str, size: int, how: st
     data = os.urandom(size)
     path = KEYED[kind](data)
     wrong = {
-        "flipped": data[: size // 2] + b"!" + data[size // 2 + 1 :],
+        "flipped": data[: size // 2] + bytes([data[size // 2] ^ 1]) + data[size // 2 + 1 :],
         "shorter": data[:-1],
         "longer": data + b"!",
         "empty": b"",
