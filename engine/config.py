@@ -108,7 +108,8 @@ def load_config(
         if given_cache:
             from engine.remote.settings import laid_over
 
-            cache = laid_over(cache, given_cache, path.parent)
+            own = path == file or path == user_file()
+            cache = laid_over(cache, given_cache, path.parent, own=own)
         for name, given in tables.items():
             if "path" in given:
                 given["path"] = str(path.parent / Path(given["path"]).expanduser())

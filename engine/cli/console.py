@@ -21,6 +21,7 @@ from engine.timeline.events import (
     StepSkipped,
     StepStarted,
     TierDropped,
+    TokenWithheld,
 )
 from engine.units import show_duration
 from store.cas import Cas
@@ -96,6 +97,8 @@ class Lines:
             self.write(f"fetched {number} result{'s' * (number > 1)} from {event.remote}")
         elif isinstance(event, RemoteGivenUp):
             self.write(given_up_line(event))
+        elif isinstance(event, TokenWithheld):
+            self.write(f"remote cache {event.remote}: {event.reason}")
 
     def write(self, text: str) -> None:
         """Show text that stays."""

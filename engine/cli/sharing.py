@@ -8,7 +8,7 @@ from engine.cli.asking import note
 from engine.cli.console import given_up_line
 from engine.remote.remotes import Remotes
 from engine.session import ISOLATION, Request
-from engine.timeline.events import Event, RemoteGivenUp
+from engine.timeline.events import Event, RemoteGivenUp, TokenWithheld
 from engine.timeline.log import append
 from executors.base import HERMETIC
 from store.errors import InputError
@@ -56,4 +56,6 @@ def tell_events(remotes: Remotes) -> list[Event]:
     for event in events:
         if isinstance(event, RemoteGivenUp):
             note(given_up_line(event))
+        elif isinstance(event, TokenWithheld):
+            note(f"remote cache {event.remote}: {event.reason}")
     return events

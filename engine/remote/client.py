@@ -24,7 +24,7 @@ import trio
 from engine import __version__
 from engine.http.framing import MEDIA_TYPE, Decoder, FramingError, Piece, head
 from engine.remote.credentials import GivenUp as GivenUp
-from engine.remote.credentials import tls_of, token_of
+from engine.remote.credentials import tls_of, token_of, withheld
 from engine.remote.light_httpx import httpx
 from engine.remote.settings import RemoteSpec
 from engine.remote.wire import Candidate, Lie, closures, digests, parse, realisations, results
@@ -83,6 +83,8 @@ class Client:
         url = httpx.URL(spec.url)
         near = url.host in _LOOPBACK
         token = token_of(spec)
+        self.withheld = withheld(spec)
+        """Why it is not shown the token that there is, if so."""
         self._headers = {
             "user-agent": f"bn/{__version__}",
             "accept-encoding": "identity" if near else "zstd",

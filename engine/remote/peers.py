@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from engine.remote.client import Client, GivenUp
 from engine.remote.settings import RemoteSpec
-from engine.timeline.events import Event, RemoteGivenUp
+from engine.timeline.events import Event, RemoteGivenUp, TokenWithheld
 from store.errors import BnError
 from store.records import define, field
 
@@ -62,6 +62,8 @@ class Peers:
         """Return the client of a remote, within the loop. Raises GivenUp."""
         if peer.client is None:
             peer.client = Client(peer.spec)
+            if peer.client.withheld:
+                self.tell(TokenWithheld(remote=peer.name, reason=peer.client.withheld))
         return peer.client
 
     async def close(self) -> None:

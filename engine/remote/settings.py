@@ -13,13 +13,18 @@ from store.records import field, frozen
 TOKEN: Final = "BN_CACHE_TOKEN"
 """The environment variable with the token for remotes that name no file with one."""
 
+HOST: Final = "BN_CACHE_HOST"
+"""The environment variable with the host, or host:port, that may see this token although only a
+project names it."""
+
 _PATHS: Final = ("token_file", "ca", "certificate", "key")
 _NAME_SPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @frozen(kw_only=True)
 class RemoteSpec:
-    """One remote cache as configured; those with a smaller `priority` are asked first."""
+    """One remote cache as configured; those with a smaller `priority` are asked first. It is the
+    user's `own` where not only a project names it."""
 
     url: str
     read: bool = True
@@ -30,6 +35,7 @@ class RemoteSpec:
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
+    own: bool = True
 
     @property
     def base(self) -> str:
@@ -61,18 +67,30 @@ def url_fault(url: str) -> str | None:
     return None
 
 
-def laid_over(before: Mapping[str, Any], given: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """Return the table `given` in a file in `base` over that of another file. Remotes of both
-    count; of one address they are one, with what was `given` last. Paths become absolute.
+def laid_over(
+    before: Mapping[str, Any], given: Mapping[str, Any], base: Path, *, own: bool = False
+) -> dict[str, Any]:
+    """Return the table `given` in a file in `base`, the user's `own` or a project's, over that of
+    another file. Remotes of both count; of one address they are one, with what was `given` last.
+    Paths become absolute.
 
     Keys that the first file trusts stay the only ones, and no fewer have to have signed: a project
-    cannot talk its user into trusting somebody else.
+    cannot talk its user into trusting somebody else. Nor can it say how a remote of the user's own
+    is known, and what is shown to it.
     """
     remotes = {(one["url"], one.get("name_space")): one for one in before.get("remotes", ())}
+    trusted = {_address(one): one for one in before.get("remotes", ()) if one["own"]}
     for one in given.get("remotes", ()):
+        place = one["url"], one.get("name_space")
         paths = {name: str(base / Path(one[name]).expanduser()) for name in _PATHS if name in one}
-        known = remotes.get((one["url"], one.get("name_space")), {})
-        remotes[one["url"], one.get("name_space")] = {**known, **one, **paths}
+        made = {**remotes.get(place, {}), **one, **paths, "own": own}
+        if not own and _address(one) in trusted:
+            like = trusted[_address(one)]
+            if "token_file" in paths and "token_file" not in like:
+                like = {**like, "token_file": paths["token_file"]}
+            made = {name: value for name, value in made.items() if name not in _PATHS}
+            made |= {name: like[name] for name in _PATHS if name in like} | {"own": True}
+        remotes[place] = made
     made = {**before, **given, "remotes": list(remotes.values())}
     if before.get("trusted_keys"):
         made["trusted_keys"] = before["trusted_keys"]
@@ -90,6 +108,10 @@ def settle(table: Mapping[str, Any]) -> CacheSpec:
     remotes.sort(key=lambda one: one.priority)
     more = {name: value for name, value in table.items() if name != "remotes"}
     return CacheSpec(remotes=tuple(remotes), more=more)
+
+
+def _address(remote: Mapping[str, Any]) -> str:
+    return str(remote["url"]).rstrip("/")
 
 
 def is_name_space(name: str) -> bool:

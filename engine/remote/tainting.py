@@ -34,6 +34,8 @@ async def _tell(spec: RemoteSpec, digests: Sequence[Digest]) -> int:
         with trio.fail_after(SECONDS):
             for start in range(0, len(digests), ASKED_MOST):
                 dropped += await client.taint(digests[start : start + ASKED_MOST], SECONDS)
+    except GivenUp as error:
+        raise GivenUp(f"{error}; {client.withheld}" if client.withheld else str(error)) from None
     finally:
         await client.close()
     return dropped

@@ -137,6 +137,14 @@ class RemoteGivenUp:
 
 
 @frozen(kw_only=True)
+class TokenWithheld:
+    """A remote cache is not shown the environment's token; `reason` says why, and what helps."""
+
+    remote: str
+    reason: str
+
+
+@frozen(kw_only=True)
 class BuildFinished:
     """A build ended; counts of steps by how they ended, and its duration in seconds."""
 
@@ -159,6 +167,7 @@ Event: TypeAlias = (
     | RemoteFetched
     | RemoteUploaded
     | RemoteGivenUp
+    | TokenWithheld
     | BuildFinished
 )
 

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from engine.remote import fetch, uploads
+from engine.timeline.events import TokenWithheld
 from store.cas import MissingBlob
 from store.gc import collect
 from store.index import Table
@@ -272,6 +273,44 @@ def test_tokens_are_sent(
     machine(fake, token_file=str(tmp_path / "token")).find("x")
     machine(fake).find("x")
     assert fake.tokens == ["Bearer of-a-file", "Bearer of-the-environment"]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        (None, False),
+        ("", False),
+        ("localhost", False),
+        ("27.0.0.1", False),
+        ("127.0.0.1:1", False),
+        ("127.0.0.1", True),
+        ("127.0.0.1:PORT", True),
+    ],
+)
+def test_a_remote_that_only_a_project_names_is_not_shown_the_token(
+    fake: Fake,
+    machine: Machines,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str | None,
+    shown: bool,
+) -> None:
+    port = fake.url.rpartition(":")[2].strip("/")
+    monkeypatch.setenv("BN_CACHE_TOKEN", "secret")
+    if host is not None:
+        monkeypatch.setenv("BN_CACHE_HOST", host.replace("PORT", port))
+    one = machine(fake, own=False)
+    one.find("x")
+    one.find("y")
+    assert fake.tokens == ["Bearer secret" if shown else None] * 2
+    told = [event.reason for event in one.remotes.take_events() if isinstance(event, TokenWithheld)]
+    allowed = f"BN_CACHE_HOST=127.0.0.1:{port} allows that"
+    assert [reason.partition("; ")[2] for reason in told] == ([] if shown else [allowed])
+
+
+def test_without_a_token_nothing_is_withheld(fake: Fake, machine: Machines) -> None:
+    one = machine(fake, own=False)
+    one.find("x")
+    assert list(one.remotes.take_events()) == []
 
 
 def test_a_file_that_is_no_token_is_not_sent(fake: Fake, machine: Machines, tmp_path: Path) -> None:

@@ -166,6 +166,33 @@ def test_a_project_does_not_choose_whom_its_user_trusts() -> None:
     ]
 
 
+def test_whose_a_remote_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "bn").mkdir(parents=True)
+    (tmp_path / "home" / "bn" / "config.toml").write_text(
+        '[[cache.remotes]]\nurl = "https://mine"\nca = "mine.pem"\n'
+    )
+    file = tmp_path / "bn.toml"
+    file.write_text(
+        '[[cache.remotes]]\nurl = "https://mine"\nca = "theirs.pem"\nwrite = false\n'
+        '[[cache.remotes]]\nurl = "https://mine/"\nname_space = "team"\ncertificate = "c.pem"\n'
+        '[[cache.remotes]]\nurl = "https://theirs"\nca = "theirs.pem"\n'
+    )
+    cache = load_config(tmp_path / "store", tmp_path).cache
+    assert cache is not None
+    mine = str(tmp_path / "home" / "bn" / "mine.pem")
+    assert [(one.url, one.own, one.write, one.ca, one.certificate) for one in cache.remotes] == [
+        ("https://mine", True, False, mine, None),
+        ("https://mine/", True, True, mine, None),
+        ("https://theirs", False, True, str(tmp_path / "theirs.pem"), None),
+    ]
+    (alone,) = [one for one in cache.remotes if not one.own]
+    assert alone.url == "https://theirs"
+    named = load_config(tmp_path / "store", file=file).cache
+    assert named is not None
+    assert all(one.own for one in named.remotes)
+
+
 def test_the_configuration_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     c.write(tmp_path / "keys" / "c")
