@@ -254,4 +254,7 @@ def on_processor(sensor: Sensor) -> bool:
 
 
 def _both(cpus: tuple[int, ...], allowed: tuple[int, ...] | None) -> tuple[int, ...]:
-    return cpus if allowed is None else tuple(cpu for cpu in cpus if cpu in set(allowed))
+    if allowed is None:
+        return cpus
+    known = frozenset(allowed)
+    return tuple(cpu for cpu in cpus if cpu in known)

@@ -40,10 +40,11 @@ def measure_memory(
     machine: Machine, say: Say, rounds: int = 3, quick: bool = False
 ) -> tuple[tuple[Measure, ...], tuple[str, ...]]:
     """Measure bandwidth in bytes a second, read and written; raises HostError."""
+    usable = set(machine.usable_cpus)
     cores = [
-        next(cpu for cpu in core.cpus if cpu in machine.usable_cpus)
+        next(cpu for cpu in core.cpus if cpu in usable)
         for core in machine.cpu.cores
-        if set(core.cpus) & set(machine.usable_cpus)
+        if usable & set(core.cpus)
     ]
     if not cores:
         return (), ("no processor is known to measure on",)

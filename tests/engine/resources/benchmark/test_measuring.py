@@ -19,7 +19,7 @@ from engine.resources.benchmark.pinned import python, run_pinned
 from engine.resources.benchmark.program import MODULES, module, write_program
 from engine.resources.benchmark.results import Run
 from engine.resources.benchmark.session import Setting, Wanted, run_all
-from engine.resources.benchmark.typescript import Missing, find_compiler, unpack
+from engine.resources.benchmark.typescript import VERSION, Missing, find_compiler, unpack
 from engine.resources.discover import discover_compute
 from store.errors import HostError, InputError
 
@@ -88,6 +88,25 @@ def test_processors_by_the_mix(tmp_path: Path) -> None:
     assert multi > 0
     assert any("mix" in note for note in run.notes)
     assert int(run.about["threads"]) >= 1
+
+
+def test_processors_by_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = tmp_path / "bin/node"
+    node.parent.mkdir()
+    node.write_text('#!/bin/sh\n[ "$1" = --version ] && echo v99.1 || exec ls tsconfig.json src\n')
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(node.parent), prepend=":")
+    script = tmp_path / f"kept/typescript-{VERSION}/lib/tsc.js"
+    script.parent.mkdir(parents=True)
+    script.write_text("")
+    setting = Setting(kept=tmp_path / "kept", quick=True, fetch=False)
+    (run,) = run_all(discover_compute(), Wanted(cpu=True), setting, silent)
+    assert run.way == "typescript"
+    assert (run.about["node"], run.about["typescript"]) == ("v99.1", VERSION)
+    assert run.value("cpu.single")
+    node.write_text('#!/bin/sh\n[ "$1" = --version ] && echo v99.1 || exit 2\n')
+    with pytest.raises(HostError, match="failed in the benchmark"):
+        list(run_all(discover_compute(), Wanted(cpu=True), setting, silent))
 
 
 def test_memory(tmp_path: Path) -> None:
