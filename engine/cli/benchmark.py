@@ -136,8 +136,8 @@ def _measure(machine: Machine, wanted: Wanted, setting: Setting, form: str) -> i
     for one in _each(wanted):
         try:
             for run in run_all(machine, one, setting, note):
-                keep([run])
                 runs.append(run)
+                keep([run])
         except BnError as error:
             if not runs and one == _each(wanted)[-1]:
                 raise
@@ -166,7 +166,12 @@ def _tell(runs: list[Run], form: str) -> None:
     from engine.resources.benchmark.results import document
     from store.where import default_store
 
-    told = advice(runs, default_store())
+    here = os.uname().nodename
+    told = []
+    for node in dict.fromkeys(run.node for run in runs):
+        mine = [run for run in runs if run.node == node]
+        name = "" if node == here else f"{node}: "
+        told += [f"{name}{text}" for text in advice(mine, default_store() if not name else None)]
     if form == "json":
         print_json({**document(runs), "advice": told})
         return

@@ -59,4 +59,4 @@ def latency(path: Path, device: str) -> float | None:
     from store.where import default_store
 
     root = default_store()
-    return Latencies(root)(path, device) if mounted(root).device == device else None
+    return Latencies(root)(root, device) if mounted(root).device == device else None

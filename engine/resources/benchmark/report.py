@@ -67,7 +67,8 @@ def charted(runs: Iterable[Run]) -> list[Group]:
 
 def _bar(run: Run, one: Measure, most: float) -> Bar:
     kind = one.name.partition(".")[2].removeprefix("single").removeprefix(".")
-    detail = run.target or (kind if kind not in ("multi", "score") else "")
+    address = run.target.removeprefix("https://").removeprefix("http://")
+    detail = address or (kind if kind not in ("multi", "score") else "")
     if one.name.startswith("memory"):
         detail = "one core" if one.name == "memory.single" else "all cores"
     length = share(one.value, most)

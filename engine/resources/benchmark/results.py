@@ -17,6 +17,9 @@ KINDS: Final = (CPU, MEMORY, STORAGE, NETWORK)
 FORMAT: Final = 1
 """The version of what is written down."""
 
+MANY: Final = 8
+"""Samples of which one may lie far off by chance."""
+
 LOWER_IS_BETTER: Final = ("latency",)
 """The last word of the names of measures that are good when they are low."""
 
@@ -64,10 +67,15 @@ class Run:
 
 
 def measure(name: str, unit: str, samples: Sequence[float]) -> Measure:
-    """Return the measure of some samples, at least one."""
-    value = statistics.median(samples)
+    """Return the measure of some samples, at least one.
+
+    Where there are many, the least and the greatest do not count for the spread.
+    """
+    value, count = statistics.median(samples), len(samples)
+    if len(samples) >= MANY:
+        samples = sorted(samples)[1:-1]
     spread = (max(samples) - min(samples)) / value if value else 0.0
-    return Measure(name=name, value=value, unit=unit, spread=spread, samples=len(samples))
+    return Measure(name=name, value=value, unit=unit, spread=spread, samples=count)
 
 
 def document(runs: Iterable[Run]) -> dict[str, Any]:

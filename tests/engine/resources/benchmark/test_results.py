@@ -35,6 +35,11 @@ def test_median_and_spread() -> None:
     assert one.spread == pytest.approx(0.2 / 1.1)
 
 
+def test_one_sample_of_many_may_lie_far_off() -> None:
+    one = measure("network.latency", "s", [1.0] * 9 + [50.0])
+    assert (one.value, one.spread, one.samples) == (1.0, 0.0, 10)
+
+
 def test_what_is_written_is_read_again() -> None:
     told = json.loads(json.dumps(document([CPU, DISK])))
     assert runs_of(told) == [CPU, DISK]
