@@ -26,7 +26,7 @@ from store.errors import HostError
 TYPESCRIPT_SECONDS: Final = 5.7
 """Seconds of processor time that 1 BPU takes to compile the program; see README.md."""
 
-MIX_SECONDS: Final = 3.1
+MIX_SECONDS: Final = 3.0
 """Seconds of processor time that 1 BPU takes for the mix; see README.md."""
 
 UNCERTAINTY: Final = {"typescript": 0.2, "mix": 0.35}

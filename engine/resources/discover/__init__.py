@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.resources.discover import cpu, limits, memory, pressure, sensors
 from engine.resources.discover.files import text
 from engine.resources.machine import Absent, Machine
-from store.detect import Latency
 from store.records import evolve
+
+if TYPE_CHECKING:
+    from store.detect import Latency
 
 
 def discover(root: Path = Path("/"), latency: Latency | None = None) -> Machine:

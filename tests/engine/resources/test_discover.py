@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from attrs import asdict
 
+import engine
 from engine.resources.discover import discover, discover_compute
 from engine.resources.machine import Machine
 from engine.resources.nodes import local_nodes
@@ -165,3 +168,23 @@ def test_processor_that_is_offline(tree: Tree) -> None:
     assert machine.cpu.offline == (12,)
     assert 12 not in machine.usable_cpus
     assert classes(machine)["efficiency"] == (7, 7)
+
+
+def test_what_placement_needs_is_quick_to_load() -> None:
+    """A build may ask for its nodes: that must not load what takes longer than to read them."""
+    code = (
+        "from engine.resources.discover import discover_compute; "
+        "from engine.resources.nodes import local_nodes; "
+        "from engine.resources.allocation import allocate; "
+        "from engine.resources.benchmark.kept import speeds; "
+        "allocate(discover_compute()); local_nodes(discover_compute(), speeds()); "
+        "import sys; print(sorted({'attr', 'cattrs', 'click', 'httpx', 'trio'} & set(sys.modules)))"
+    )
+    root = Path(engine.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(root)!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
