@@ -188,8 +188,9 @@ class Cluster:
                 break
             else:
                 passed.append(heapq.heappop(heap))
-        for entry in dict.fromkeys(passed):
-            heapq.heappush(heap, entry)
+        if passed:
+            for entry in dict.fromkeys(passed):
+                heapq.heappush(heap, entry)
         return found
 
     def suits(self, group: Group, step: Ready) -> bool:

@@ -72,7 +72,7 @@ def decide(
 
     if cluster.free_cpus <= 0 or not queue.ready:
         return [], {}
-    turn = Round(cluster, costs, policy)
+    turn = Round(cluster, costs, policy, queue.backlog)
     try:
         plan = costs.plan
         if policy.strategy == "portfolio" and plan is not None and plan.rule == "follow":

@@ -128,15 +128,12 @@ class Placer:
 
     def _plan_where_useful(self, now: float) -> None:
         assert self._work is not None
-        plan = self._costs.plan
+        plan, ended = self._costs.plan, self._ended - self._planned_ended
         if plan is not None:
-            left = len(self._work) - self._planned_ended
-            if self._ended - self._planned_ended < max(8, left // SHARE):
-                if not self._changed or self._ended - self._planned_ended < 8:
-                    return
-            elif not self._changed and (
-                plan.rule != "follow" or self._drift <= OFF * plan.makespan
-            ):
+            off = plan.rule == "follow" and self._drift > OFF * plan.makespan
+            if not (off or self._changed):
+                return
+            if ended < max(8, (len(self._work) - self._planned_ended) // SHARE):
                 return
         lanes, groups = self._lanes(now)
         if not lanes.speeds:

@@ -20,9 +20,12 @@ from store.records import field, frozen
 GROUPS: Final = 32
 """Different speeds that are told apart; of more, those are taken together that are alike."""
 
-EFFORT: Final = 3_000_000
-"""Steps × groups up to which schedules with insertion are tried: some seconds. Beyond, only those
-that are made in the order of time."""
+EFFORT: Final = 1_500_000
+"""Steps × lanes up to which insertion is tried: a second or two. Beyond, only schedules that are
+made in the order of time."""
+
+PACKING: Final = 300_000
+"""Steps × lanes up to which schedules are packed to and fro."""
 
 ROUNDS: Final = 4
 ALIKE: Final = 1.001
@@ -90,13 +93,13 @@ def make_plan(
         )
     if len(lanes.speeds) > 1:
         found.append(("look ahead", "look ahead", look_ahead(work, lanes, priority, earliest)))
-    if len(work) * (len(lanes.speeds) + 4) <= EFFORT:
+    if len(work) * lanes.count <= EFFORT:
         steps = sorted(range(len(work)), key=lambda one: (priority[one], places[one]))
         found.append(("insertion", "follow", insertion(work, lanes, steps, earliest)))
     if not light:
         found.append(("first come", "follow", never_idle(work, lanes, None, earliest)))
         found.append(("fastest only", "follow", on_the_fastest(work, lanes)))
-    if not any(earliest) and not any(map(any, lanes.free)) and len(work) * 16 <= EFFORT:
+    if not any(earliest) and not any(map(any, lanes.free)) and len(work) * lanes.count <= PACKING:
         found += _packed(work, lanes, found)
     name, rule, best = _best(found)
     if rule == "follow":

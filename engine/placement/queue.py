@@ -22,6 +22,8 @@ class Queue:
         self.ready: dict[str, Ready] = {}
         self.reached: dict[int, int] = {}
         """Of each sequence of the plan, up to where everything has started."""
+        self.backlog = 0
+        """Microseconds at speed 1 of all that is ready."""
         self._plan = plan
         self._heap: list[Entry] = []
         self._looked_at: list[Entry] = []
@@ -29,11 +31,12 @@ class Queue:
     def add(self, step: Ready) -> None:
         """Put a step into the queue."""
         self.ready[step.label] = step
+        self.backlog += round(step.seconds * 1e6)
         heapq.heappush(self._heap, self._entry(step))
 
     def remove(self, label: str) -> None:
         """Take a step out."""
-        del self.ready[label]
+        self.backlog -= round(self.ready.pop(label).seconds * 1e6)
 
     def look(self, most: int) -> Iterator[Ready]:
         """Yield up to `most` steps in order; `put_back` has to follow."""

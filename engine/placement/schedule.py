@@ -10,12 +10,16 @@ import heapq
 import math
 from bisect import insort
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from engine.placement.work import Work, order
 from store.records import frozen
 
 Gap: TypeAlias = tuple[float, float]
+
+WINDOW: Final = 16
+"""Steps that may be kept waiting, at one time, for lanes that are faster than those that are idle;
+beyond, all that is ready is looked at as a whole."""
 
 
 @frozen(eq=False)
@@ -133,6 +137,9 @@ class _Ahead:
         self.speeds = lanes.speeds
         self.groups = [group for group, times in enumerate(lanes.free) if times]
         self.free = [0] * len(self.speeds)
+        self.speed = sum(self.speeds[one] * len(lanes.free[one]) for one in self.groups)
+        self.backlog = 0
+        """Microseconds at speed 1 of all that is ready."""
         self.ends: list[list[float]] = [[] for _ in self.speeds]
         for group in self.groups:
             for time in lanes.free[group]:
@@ -142,31 +149,47 @@ class _Ahead:
                 else:
                     self.free[group] += 1
 
-    def start(
-        self, run: _Run, ready: list[tuple[float, int]], now: float
-    ) -> list[tuple[float, int]]:
-        """Start what ends first on an idle lane; return the others."""
+    def start(self, run: _Run, ready: list[tuple[float, int]], now: float) -> None:
+        """Start what ends first on an idle lane; the others stay in `ready`, a heap."""
         left: list[tuple[float, int]] = []
         kept: list[list[float] | None] = [None] * len(self.speeds)
         free, ends, speeds, seconds = self.free, self.ends, self.speeds, run.work.seconds
-        for place, (rank, step) in enumerate(ready):
-            if not any(free):
-                return left + ready[place:]
-            best, least = -1, math.inf
-            for group in self.groups:
-                begin = now if free[group] else (kept[group] or ends[group])[0]
-                end = begin + seconds[step] / speeds[group]
-                if end < least:
-                    best, least = group, end
+        while ready and any(free):
+            rank, step = heapq.heappop(ready)
+            if len(left) < WINDOW:
+                best, least = self._first(seconds[step], now, kept)
+            else:
+                best = next(one for one in self.groups if free[one])
+                least = now + seconds[step] / speeds[best]
+                drained = now + self.backlog / 1e6 / self.speed
+                if least > drained + seconds[step] / speeds[self.groups[0]]:
+                    left.append((rank, step))
+                    break
             if free[best]:
                 free[best] -= 1
+                self.backlog -= round(seconds[step] * 1e6)
                 insort(ends[best], run.start(step, best, now, speeds[best]))
                 kept[best] = None
             else:
                 times = kept[best] = kept[best] or ends[best][:]
                 heapq.heapreplace(times, least)
                 left.append((rank, step))
-        return left
+        for one in left:
+            heapq.heappush(ready, one)
+
+    def _first(
+        self, seconds: float, now: float, kept: Sequence[list[float] | None]
+    ) -> tuple[int, float]:
+        """Return the group of lanes where a step would end first, and when."""
+        best, least = -1, math.inf
+        for group in self.groups:
+            begin = now if self.free[group] else (kept[group] or self.ends[group])[0]
+            end = begin + seconds / self.speeds[group]
+            if end < least:
+                best, least = group, end
+            if self.free[group]:
+                break  # the others are slower
+        return best, least
 
 
 def look_ahead(
@@ -177,9 +200,10 @@ def look_ahead(
     run = _Run(work, earliest)
     ahead = _Ahead(run, lanes)
     ready = sorted((priority[one], one) for one in run.ready())
+    ahead.backlog = sum(round(work.seconds[one] * 1e6) for _, one in ready)
     now = 0.0
     while True:
-        ready = ahead.start(run, ready, now)
+        ahead.start(run, ready, now)
         if not run.events:
             return run.done()
         now, steps, gone = run.next()
@@ -187,7 +211,8 @@ def look_ahead(
             ahead.ends[group].remove(end)
             ahead.free[group] += 1
         for step in steps:
-            insort(ready, (priority[step], step))
+            ahead.backlog += round(work.seconds[step] * 1e6)
+            heapq.heappush(ready, (priority[step], step))
 
 
 def insertion(

@@ -10,6 +10,7 @@ from typing import Final
 from engine.placement.cluster import PREFERENCES, Cluster, Group, Seat
 from engine.placement.decide import earliest_room, reason
 from engine.placement.model import Costs, Explanation, Factor, Placement, Policy, Ready
+from engine.placement.schedule import WINDOW
 from engine.placement.thermal import told
 
 RUNNERS_UP: Final = 2
@@ -19,8 +20,10 @@ RUNNERS_UP: Final = 2
 class Round:
     """One decision: what was placed in it, and what is kept free for whom."""
 
-    def __init__(self, cluster: Cluster, costs: Costs, policy: Policy) -> None:
+    def __init__(self, cluster: Cluster, costs: Costs, policy: Policy, backlog: int) -> None:
         self.cluster, self.costs, self.policy = cluster, costs, policy
+        self.backlog = backlog
+        """Microseconds of all that is ready, less what was placed."""
         self.placed: list[Placement] = []
         self.held: dict[str, str] = {}
         self.groups = [one for one in cluster.groups if one.count and one.value > 0]
@@ -29,6 +32,7 @@ class Round:
         self._reserved = any(group.only for group in self.groups)
         self._kept: dict[int, list[float]] = {}
         self._blocked: list[Seat] = []
+        self._over = False
         self._limits: tuple[int, int, int] | None = None
         name = policy.strategy
         if name == "portfolio":
@@ -37,7 +41,7 @@ class Round:
 
     def is_full(self) -> bool:
         """Say whether no node has a free processor that is not kept for a step."""
-        return self.cluster.free_cpus <= sum(seat.free_cpus for seat in self._blocked)
+        return self._over or self.cluster.free_cpus <= sum(seat.free_cpus for seat in self._blocked)
 
     def close(self) -> None:
         """Forget what was kept free."""
@@ -74,6 +78,8 @@ class Round:
 
     def transfer(self, step: Ready, seat: Seat) -> float:
         """Return the seconds until the step's inputs are on a node."""
+        if not step.inputs:
+            return 0.0
         name, held = seat.node.name, self.costs.held
         missing = [size for key, size in step.inputs if name not in held.get(key, (name,))]
         if not missing:
@@ -87,6 +93,7 @@ class Round:
         self.placed.append(
             Placement(label=step.label, node=name, cpus=cpus, memory=memory, explanation=why)
         )
+        self.backlog -= round(step.seconds * 1e6)
         self.cluster.take(name, cpus, memory, end)
         self._kept.pop(id(seat.group), None)
 
@@ -131,6 +138,15 @@ class Round:
         kept = self._kept.get(id(group))
         return group.ends if kept is None else kept
 
+    def drain(self, groups: Sequence[Group]) -> float:
+        """Return the seconds in which all processors together can do what is ready."""
+        rate = sum(group.rate * group.count * group.cpus for group in groups)
+        return self.backlog / 1e6 / rate
+
+    def stop(self) -> None:
+        """End the decision: of what comes next nothing will start."""
+        self._over = True
+
     def keep(self, group: Group, end: float) -> None:
         """Keep for a step what becomes free next of a group, until `end`."""
         times = self._kept.get(id(group))
@@ -170,6 +186,8 @@ def _look_ahead(
 ) -> tuple[Seat, Explanation] | None:
     """Choose the node where the step ends first; None where that one is still busy."""
     cluster = turn.cluster
+    if len(turn.held) >= WINDOW:
+        return _overflow(turn, step, groups, cpus, memory)
     best: tuple[float, Group, Seat | None] | None = None
     idle: tuple[float, Seat] | None = None
     for group in groups:
@@ -186,6 +204,8 @@ def _look_ahead(
             end = max(begin, cluster.time) + step.seconds / group.rate
         if best is None or end < best[0]:
             best = end, group, seat
+        if seat is not None and not step.inputs:
+            break  # the others are slower
     for seat in turn.holders(step, groups, cpus, memory) if step.inputs else ():
         end = cluster.time + step.seconds / seat.group.rate + turn.transfer(step, seat)
         if best is not None and end < best[0]:
@@ -208,6 +228,20 @@ def _look_ahead(
         score=group.rate,
     )
     return chosen, why
+
+
+def _overflow(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[Seat, Explanation] | None:
+    """Choose an idle node after many steps were kept waiting: only if the step ends there before
+    the fastest nodes would have come to it, as far as all that is ready tells."""
+    choice = _fastest(turn, step, groups, cpus, memory)
+    if choice is not None:
+        slow = step.seconds / choice[0].group.rate
+        if slow <= turn.drain(groups) + step.seconds / groups[0].rate:
+            return choice
+    turn.stop()
+    return None
 
 
 def _smart(
