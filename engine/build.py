@@ -387,7 +387,7 @@ class _Loop:
         self.finished[bytes.fromhex(resolved.digest)] = running.labels[0]
         if self.options.sharing is not None:
             recipes = map(self.graph.digest_of, running.labels)
-            self.options.sharing.built(result, recipes)
+            self.options.sharing.built(result, recipes, outcome.wall_seconds)
         for number, label in enumerate(running.labels):
             self._realised(label, resolved.digest, outcome.outputs)
             ended = Built(outcome.outputs, resolved.digest, outcome.wall_seconds)

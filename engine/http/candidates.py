@@ -25,6 +25,10 @@ DOCUMENT_MOST: Final = 4 * 2**20
 """Bytes of a document."""
 
 SIGNATURES: Final = "signatures"
+SECONDS: Final = "seconds"
+
+SECONDS_MOST: Final = 1e9
+"""The longest that an action may have taken."""
 
 _NAME_DIGITS: Final = 24
 """Digits of the digest of a signature that tell its row from others'."""
@@ -38,7 +42,8 @@ class Candidate:
     """A result or realisation and who signed it.
 
     `key` is the action digest of a result, the recipe digest of a realisation; `signatures` are
-    pairs of a key's name and base64.
+    pairs of a key's name and base64. `seconds` is how long a result took where it was built, as its
+    builder says: 0 where that is not known. Nobody signs it.
     """
 
     kind: str
@@ -51,12 +56,13 @@ class Candidate:
     signatures: tuple[tuple[str, str], ...] = ()
     results: tuple[Candidate, ...] = ()
     """The results that a realisation came with."""
+    seconds: float = 0.0
 
     def rows(self) -> dict[str, dict[str, str]]:
         """Return key and `meta` of its rows: one, and one for each signature. So none takes
         another's place, and signatures come together from whoever signs."""
         base = f"{self.key}/{self.digest}"
-        rows: dict[str, dict[str, str]] = {base: {}}
+        rows = {base: {SECONDS: f"{self.seconds:.3f}"} if self.seconds else {}}
         for key, signature in self.signatures:
             name = digest_bytes(f"{key} {signature}".encode())[:_NAME_DIGITS]
             rows[f"{base}/{name}"] = {"key": key, "signature": signature}
@@ -66,9 +72,10 @@ class Candidate:
 def result_candidate(value: object) -> Candidate:
     """Return the candidate in a request's JSON. Raises Failure(400)."""
     match value:
-        case {"result": dict(document), **rest} if rest.keys() <= {SIGNATURES}:
-            return _result(document, rest.get(SIGNATURES, []))
-    raise Failure(400, "a candidate is a `result` with `signatures`")
+        case {"result": dict(document), **rest} if rest.keys() <= {SIGNATURES, SECONDS}:
+            seconds = _seconds(rest.get(SECONDS, 0))
+            return _result(document, rest.get(SIGNATURES, []), seconds)
+    raise Failure(400, "a candidate is a `result` with `signatures`, and `seconds`")
 
 
 def realisation_candidate(value: object) -> Candidate:
@@ -101,7 +108,21 @@ def parsed(data: bytes, kind: str) -> Candidate | None:
 
 def result_text(data: bytes, metas: Iterable[Mapping[str, str]]) -> bytes:
     """Return the JSON of a candidate: a result's document, and the `meta` of its rows."""
-    return b'{"result":%s,"signatures":%s}' % (data, _signatures_text(metas))
+    listed = list(metas)
+    took = seconds_in(listed)
+    seconds = f'"{SECONDS}":{took},'.encode() if took else b""
+    return b'{"result":%s,%s"signatures":%s}' % (data, seconds, _signatures_text(listed))
+
+
+def seconds_in(metas: Iterable[Mapping[str, str]]) -> float:
+    """Return how long a result took, by the `meta` of its rows; 0 where they do not say."""
+    for one in metas:
+        if SECONDS in one:
+            try:
+                return _seconds(float(one[SECONDS]))
+            except (ValueError, Failure):
+                continue
+    return 0.0
 
 
 def realisation_text(
@@ -118,11 +139,11 @@ def realisation_text(
 
 
 def _signatures_text(metas: Iterable[Mapping[str, str]]) -> bytes:
-    listed = [{"key": one["key"], "signature": one["signature"]} for one in metas if one]
+    listed = [{"key": one["key"], "signature": one["signature"]} for one in metas if "key" in one]
     return json.dumps(listed[:MOST], separators=(",", ":")).encode() if listed else b"[]"
 
 
-def _result(document: dict[str, Any], signatures: object) -> Candidate:
+def _result(document: dict[str, Any], signatures: object, seconds: float = 0.0) -> Candidate:
     match document:
         case {
             "_": "result.1",
@@ -140,6 +161,7 @@ def _result(document: dict[str, Any], signatures: object) -> Candidate:
                     outputs=Digest(outputs),
                     log=Digest(log),
                     signatures=_signatures(signatures),
+                    seconds=seconds,
                     **_encoded(document),
                 )
     raise Failure(400, f"malformed {RESULT}", f"its fields are {TYPE_KEY}, action, log, …")
@@ -175,6 +197,13 @@ def _encoded(document: dict[str, Any]) -> dict[str, Any]:
     if len(data) > DOCUMENT_MOST:
         raise Failure(413, f"a document has {len(data)} bytes, more than {DOCUMENT_MOST}")
     return {"data": data, "digest": digest_bytes(data)}
+
+
+def _seconds(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and 0 <= value <= SECONDS_MOST:
+        return float(value)
+    raise Failure(400, "malformed seconds", f"a number from 0 to {SECONDS_MOST:.0f}")
 
 
 def _signatures(value: object) -> tuple[tuple[str, str], ...]:

@@ -31,7 +31,7 @@ COUNTERS: Final = {
     "failures": ("what", "What went wrong inside, by what it was"),
     "log_lines_dropped": ("", "Lines of the access log that were left out"),
     "refused": ("reason", "Requests and connections refused, by the limit that they met"),
-    "saved_seconds": ("name_space", "Seconds of work that clients said their hits saved them"),
+    "saved_seconds": ("name_space", "Seconds of work that hits saved, as clients said"),
 }
 """Counters that `Observer.count` knows: their label, and what they are."""
 

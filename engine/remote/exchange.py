@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from engine.durations import durations
 from engine.graph import Graph
 from engine.remote.lookup import realise
 from engine.remote.remotes import Remotes
@@ -32,6 +33,7 @@ def pushable(store: Store, graph: Graph, labels: Sequence[str]) -> tuple[list[It
     """Return the results of `labels` and of all that they rest on, as far as they are in this
     store, and the steps that have none."""
     by_action: dict[Digest, Item] = {}
+    took = durations(store.index)
     without = []
     for label in graph.order(tuple(labels)):
         recipe = graph.digest_of(label)
@@ -42,7 +44,9 @@ def pushable(store: Store, graph: Graph, labels: Sequence[str]) -> tuple[list[It
             continue
         before = by_action.get(result.action)
         recipes = (*before.recipes, recipe) if before else (recipe,)
-        by_action[result.action] = Item(result, recipes, is_mine(store, result))
+        by_action[result.action] = Item(
+            result, recipes, is_mine(store, result), took.get(result.action, 0.0)
+        )
     return list(by_action.values()), without
 
 

@@ -117,7 +117,8 @@ class Network:
                 continue
             seconds = time.monotonic() - begun
             made = one.candidate.realisation
-            found[digest] = Found(peer.name, result, made, one.key, parts, seconds)
+            took = one.candidate.seconds
+            found[digest] = Found(peer.name, result, made, one.key, parts, seconds, took)
         return found
 
     def _is_gone(self, result: ActionResult, trees: Mapping[Digest, tuple[Tree, bytes]]) -> bool:

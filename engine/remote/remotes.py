@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from engine.remote.found import Found, Needed
 from engine.remote.known import Known
@@ -135,7 +135,13 @@ class Remotes:
             cas.put_object(b"")
         else:
             self._known.note(found.result.log, found.remote, UNKNOWN)
-        origin = {"remote": found.remote, "result": found.result.digest(), "time": int(time.time())}
+        origin: dict[str, Any] = {
+            "remote": found.remote,
+            "result": found.result.digest(),
+            "time": int(time.time()),
+        }
+        if found.took:
+            origin["seconds"] = found.took
         if found.key:
             origin["key"] = found.key
         elif self._network is not None:
@@ -144,11 +150,11 @@ class Remotes:
 
     # what was built here
 
-    def built(self, result: ActionResult, recipes: Iterable[Digest]) -> None:
-        """Upload a result beside all else."""
+    def built(self, result: ActionResult, recipes: Iterable[Digest], seconds: float = 0.0) -> None:
+        """Upload a result, which took so long, beside all else."""
         from engine.remote.uploads import Item
 
-        self.give([Item(result, tuple(recipes))])
+        self.give([Item(result, tuple(recipes), seconds=seconds)])
 
     def give(self, items: Iterable[Item]) -> None:
         """Upload results (`uploads.Item`) beside all else."""

@@ -53,7 +53,7 @@ class Sharing:
         self.taken: dict[str, str] = {}
         """The steps whose results came from remotes, and from which."""
         self._verifying = verifying
-        self._held: list[tuple[ActionResult, list[Digest]]] = []
+        self._held: list[tuple[ActionResult, list[Digest], float]] = []
         self._store = store
         self._download = Download(download)
         self._events: deque[Event] = deque()
@@ -143,12 +143,12 @@ class Sharing:
             return resolved.digest, error
         return await run()
 
-    def built(self, result: ActionResult, recipes: Iterable[Digest]) -> None:
-        """Let others have what was built here."""
+    def built(self, result: ActionResult, recipes: Iterable[Digest], seconds: float) -> None:
+        """Let others have what was built here in so many seconds."""
         if self._verifying:
-            self._held.append((result, list(recipes)))
+            self._held.append((result, list(recipes), seconds))
         elif self.remotes.writable:
-            self.remotes.built(result, recipes)
+            self.remotes.built(result, recipes, seconds)
 
     def believe(self) -> None:
         """Let others have what was built here, now that what it rests on was verified."""

@@ -37,11 +37,13 @@ AT_ONCE: Final = 4
 
 @frozen
 class Item:
-    """A result, and the recipes that came to it; it is signed if it is `mine`: it ran here."""
+    """A result, and the recipes that came to it; it is signed if it is `mine`: it ran here. It took
+    `seconds`, 0 where that is not known."""
 
     result: ActionResult
     recipes: tuple[Digest, ...]
     mine: bool = True
+    seconds: float = 0.0
 
 
 class Uploader:
@@ -233,7 +235,8 @@ class Uploader:
     def _result(self, item: Item) -> dict[str, Any]:
         result = item.result
         signed = trust.signatures(RESULT, result.digest(), self._policy) if item.mine else []
-        return {"result": result.document(), "signatures": signed}
+        took = {"seconds": round(item.seconds, 3)} if item.seconds else {}
+        return {"result": result.document(), **took, "signatures": signed}
 
     def _realised(self, item: Item, recipe: Digest) -> dict[str, Any]:
         result = item.result

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import encode
@@ -18,6 +18,9 @@ from store.records import frozen
 Signature = tuple[str, str]
 """The name of a key, and base64."""
 
+SECONDS_MOST: Final = 1e9
+"""The longest that an action may have taken."""
+
 
 class Lie(Exception):
     """A remote's answer is not what it has to be; the message says what is wrong."""
@@ -26,12 +29,14 @@ class Lie(Exception):
 @frozen(kw_only=True)
 class Candidate:
     """A result that a remote offers and, where a recipe was asked for, that recipe's realisation,
-    each with its signatures."""
+    each with its signatures. `seconds` is how long the result took where it was built, as somebody
+    says: 0 where nobody does."""
 
     result: ActionResult
     signatures: tuple[Signature, ...]
     realisation: Realisation | None = None
     realisation_signatures: tuple[Signature, ...] = ()
+    seconds: float = 0.0
 
 
 Closures = Mapping[Digest, tuple[Tree, bytes]]
@@ -145,6 +150,7 @@ def _realised(value: Any, recipe: Digest) -> Iterator[Candidate]:
                         signatures=found.signatures,
                         realisation=made,
                         realisation_signatures=signatures,
+                        seconds=found.seconds,
                     )
         case _:
             raise Lie("a realisation is malformed")
@@ -168,8 +174,19 @@ def _result(value: Any, action: Digest) -> Candidate:
                 result = ActionResult(
                     action=action, outputs=Digest(outputs), log=Digest(log), observed=paths
                 )
-                return Candidate(result=result, signatures=_signatures(more.get("signatures", [])))
+                return Candidate(
+                    result=result,
+                    signatures=_signatures(more.get("signatures", [])),
+                    seconds=_seconds(more.get("seconds", 0)),
+                )
     raise Lie("a result is malformed")
+
+
+def _seconds(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= SECONDS_MOST:
+        raise Lie("the seconds of a result are malformed")
+    return float(value)
 
 
 def _are_paths(paths: Iterable[Any]) -> bool:

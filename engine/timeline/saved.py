@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
 
+from engine.durations import durations
 from engine.timeline.log import NAME, builds
-from store.index import Index, Table
+from store.index import Index
 
-_CACHED: Final = re.compile(rb'\{"event":"StepCached".*?"action":"([0-9a-f]{64})"')
-_FINISHED: Final = b'{"event":"StepFinished"'
+_WANTED: Final = tuple(
+    b'{"event":"%s"' % name
+    for name in (b"StepCached", b"StepsCached", b"StepFinished", b"RemoteFound")
+)
 
 
 @frozen(kw_only=True)
 class Saved:
-    """What builds came to: steps found cached, and those that ran, with how that ended.
+    """What builds came to: steps found cached, and those that ran, with how that ended. Of the
+    cached ones `remote` were found by remote caches in that build, the others were here.
 
-    `saved` are the seconds that the cached ones took when they last ran here, as far as that is
-    `known`; `spent` are those of the ones that ran.
+    `saved` are the seconds that the cached ones took when they last ran here, or where a remote's
+    result was built, as far as that is `known`; `saved_remote` are those of the ones that remotes
+    found, `spent` those of the ones that ran.
     """
 
     builds: int
     first: str
     """The name of the oldest build; it begins with its time, in UTC. Empty where there is none."""
     cached: int
+    remote: int
     known: int
     ran: int
     failed: int
     saved: float
+    saved_remote: float
     spent: float
 
     @property
@@ -45,54 +50,57 @@ class Saved:
 def saved(root: Path, index: Index, last: int | None = None) -> Saved:
     """Return what the last builds recorded in the store at `root` came to, or all of them."""
     names = builds(root)[:last]
-    cached: Counter[str] = Counter()
-    took = dict(_remembered(index))
+    took = durations(index)
+    here: list[str] = []
+    fetched: list[str] = []
     spent, ran, failed = 0.0, 0, 0
     for name in reversed(names):
-        for line in _lines(root / "builds" / name / NAME):
-            if found := _CACHED.match(line):
-                cached[found[1].decode()] += 1
-            elif line.startswith(_FINISHED) and (event := _event(line)):
-                ran += 1
-                spent += float(event["seconds"])
-                if event["status"] == "succeeded":
-                    took[str(event["action"])] = float(event["seconds"])
-                else:
-                    failed += 1
+        cached: dict[str, str] = {}
+        at_remotes: set[str] = set()
+        for event in _events(root / "builds" / name / NAME):
+            match event:
+                case {"event": "StepCached", "label": str(label), "action": str(action)}:
+                    cached[label] = action
+                case {"event": "StepsCached", "labels": list(labels), "actions": list(actions)}:
+                    cached |= dict(zip(labels, actions, strict=False))
+                case {"event": "RemoteFound", "labels": list(labels)}:
+                    at_remotes.update(labels)
+                case {"event": "StepFinished", "action": str(action), "seconds": seconds}:
+                    ran += 1
+                    spent += seconds
+                    if event.get("status") == "succeeded":
+                        took[action] = seconds
+                    else:
+                        failed += 1
+        for label, action in cached.items():
+            (fetched if label in at_remotes else here).append(action)
+    saved_remote = sum(took.get(action, 0.0) for action in fetched)
     return Saved(
         builds=len(names),
         first=names[-1] if names else "",
-        cached=cached.total(),
-        known=sum(number for action, number in cached.items() if action in took),
+        cached=len(here) + len(fetched),
+        remote=len(fetched),
+        known=sum(action in took for action in (*here, *fetched)),
         ran=ran,
         failed=failed,
-        saved=sum(took.get(action, 0.0) * number for action, number in cached.items()),
+        saved=sum(took.get(action, 0.0) for action in here) + saved_remote,
+        saved_remote=saved_remote,
         spent=spent,
     )
 
 
-def _remembered(index: Index) -> Iterator[tuple[str, float]]:
-    """Yield the actions of all steps' histories, and how long they took."""
-    for _, value in index.items(Table.HISTORY):
-        try:
-            for row in json.loads(value):
-                if row["seconds"]:
-                    yield row["action"], float(row["seconds"])
-        except (ValueError, TypeError, KeyError):
-            continue
-
-
-def _lines(path: Path) -> list[bytes]:
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events that matter here; a line that a kill cut off, or that is noise, is left
+    out."""
     try:
-        return path.read_bytes().splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError:
-        return []
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    """Return an event, None where its line was cut off by a kill."""
-    try:
-        event: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return event
+        return
+    for line in lines:
+        if line.startswith(_WANTED):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event

@@ -61,8 +61,9 @@ def command(remote: str | None, last: int | None, ca: str | None, as_json: bool)
     """Show how often the cache had what was needed, and the time that this saved.
 
     For the store here: of the recorded builds, which do not hold those that found all up to date
-    at once. A cached step saves what it took when it last ran here. With --remote: what the server
-    counted since it was started; where it asks for a token, BN_CACHE_TOKEN has it.
+    at once. A cached step saves what it took when it last ran, here or where a remote's result was
+    built. With --remote: what the server counted since it was started; where it asks for a token,
+    BN_CACHE_TOKEN has it.
     """
     if remote is not None and last is not None:
         raise click.UsageError("--last counts builds here: it does not go with --remote")
@@ -89,11 +90,14 @@ def local_lines(path: str, found: Saved) -> Iterator[str]:
     yield f"{path}: {found.builds} build{plural} since {day[:4]}-{day[4:6]}-{day[6:8]}"
     steps = found.cached + found.ran
     failed = f", {found.failed} failed" if found.failed else ""
-    yield f"steps  {steps}: {found.cached} cached ({found.rate:.1%}), {found.ran} ran{failed}"
+    where = f", {found.remote} of them by remote caches" if found.remote else ""
+    share = f"{found.cached} cached ({found.rate:.1%}{where})"
+    yield f"steps  {steps}: {share}, {found.ran} ran{failed}"
     unknown = found.cached - found.known
-    note = f" ({unknown} never ran here and are not counted)" if unknown else ""
+    note = f" (nobody knows what {unknown} took: not counted)" if unknown else ""
     whole = show_duration(found.saved + found.spent)
-    yield f"saved  {show_duration(found.saved)} of {whole}{note}"
+    where = f", {show_duration(found.saved_remote)} of it by remote caches" if found.remote else ""
+    yield f"saved  {show_duration(found.saved)} of {whole}{where}{note}"
 
 
 def _remote(url: str, ca: str | None, as_json: bool) -> int:

@@ -6,13 +6,15 @@ stays out of sight.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from engine.durations import durations
 from engine.http.bn.rows import BLOB, REALISATION, RESULT, portions
+from engine.http.candidates import SECONDS
 from engine.http.message import DEFAULT_NAME_SPACE
 from store.digest import Digest
 from store.entries import Put, Vanished
@@ -48,8 +50,9 @@ def _adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest])
     try:
         with store.lease("serve"):
             puts: dict[tuple[str, str], Put] = {}
+            took = durations(store.index)
             for key in keys:
-                for one in _puts(service, name_space, kind, key):
+                for one in _puts(service, name_space, kind, key, took):
                     puts.setdefault((one.kind, one.key), one)
                 if len(puts) > _MOST:
                     break
@@ -61,7 +64,9 @@ def _adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest])
         return False
 
 
-def _puts(service: Service, name_space: str, kind: str, key: Digest) -> Iterator[Put]:
+def _puts(
+    service: Service, name_space: str, kind: str, key: Digest, took: Mapping[str, float]
+) -> Iterator[Put]:
     """Yield the rows of a result or a realisation; none where it is not whole."""
     store = service.store
     realisation = store.actions.realisation(key) if kind == REALISATION else None
@@ -71,14 +76,22 @@ def _puts(service: Service, name_space: str, kind: str, key: Digest) -> Iterator
         return
     for document, of in ((result, RESULT), (realisation, REALISATION)):
         if document is not None:
-            yield _candidate(name_space, of, document)
+            yield _candidate(name_space, of, document, took)
     yield from _blobs(service, name_space, result)
 
 
-def _candidate(name_space: str, kind: str, document: ActionResult | Realisation) -> Put:
+def _candidate(
+    name_space: str, kind: str, document: ActionResult | Realisation, took: Mapping[str, float]
+) -> Put:
     digest = document.digest()
-    key = document.action if isinstance(document, ActionResult) else document.recipe
-    return Put(name_space, kind, f"{key}/{digest}", digest, len(document.encode()))
+    meta = {}
+    if isinstance(document, ActionResult):
+        key = document.action
+        if took.get(key):
+            meta[SECONDS] = f"{took[key]:.3f}"
+    else:
+        key = document.recipe
+    return Put(name_space, kind, f"{key}/{digest}", digest, len(document.encode()), meta)
 
 
 def _blobs(service: Service, name_space: str, result: ActionResult) -> Iterator[Put]:

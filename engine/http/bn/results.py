@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import trio
@@ -27,6 +27,7 @@ from engine.http.candidates import (
     realisation_text,
     result_candidate,
     result_text,
+    seconds_in,
 )
 from engine.http.message import Failure, Request, Response
 from engine.http.service import Item, Service
@@ -133,9 +134,11 @@ class Results:
         """Return the JSON of whole candidates by key."""
         found = await self.find(service, name_space, kind, keys)
         if kind == RESULT:
+            _count(service, name_space, found)
             return {key: [one.text() for one in each] for key, each in found.items()}
         actions = {one.candidate.action: None for each in found.values() for one in each}
         results = await self.find(service, name_space, RESULT, list(actions))
+        _count(service, name_space, results)
         texts: dict[Digest, list[bytes]] = {}
         for key, each in found.items():
             for one in each:
@@ -262,6 +265,12 @@ class _Plan:
     async def write(self) -> None:
         """Write them, durably."""
         await self._service.put_many(self._name_space, self._items)
+
+
+def _count(service: Service, name_space: str, found: Mapping[Digest, Sequence[Found]]) -> None:
+    """Count the work that results save who asked for them."""
+    for each in found.values():
+        service.counts.save(name_space, seconds_in(row.meta for row in each[0].rows))
 
 
 def _of_kind(kind: str, value: object) -> Candidate:

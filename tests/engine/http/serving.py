@@ -82,9 +82,10 @@ class Sample:
         self.files = list(contents.values())
         self.blobs = [*self.trees, *self.files, log.encode()]
 
-    def candidate(self, *keys: str) -> dict[str, Any]:
+    def candidate(self, *keys: str, **more: Any) -> dict[str, Any]:
         """Return the candidate of the result, signed by these keys as far as anybody can see."""
-        return {"result": self.result.document(), "signatures": [signature(key) for key in keys]}
+        signatures = [signature(key) for key in keys]
+        return {"result": self.result.document(), "signatures": signatures, **more}
 
     def realised(self, *keys: str) -> dict[str, Any]:
         """Return the candidate of the realisation."""

@@ -18,6 +18,7 @@ ABSENT = "0" * 64
 def asked() -> list[tuple[str, str, bytes]]:
     """Return requests, in order: method, path, body."""
     one = Sample("one", {"a.txt": b"a\n", "b.txt": b"b\n"}, log="said\n")
+    timed = Sample("timed")
 
     def of(value: Any) -> bytes:
         return json.dumps(value, sort_keys=True).encode()
@@ -45,6 +46,10 @@ def asked() -> list[tuple[str, str, bytes]]:
         ("GET", f"realisations/{one.recipe}", b""),
         ("GET", f"closures/{one.tree}", b""),
         ("POST", "closures:get", of({"digests": [one.tree, ABSENT]})),
+        ("POST", "blobs:put", frames(timed.blobs)),
+        ("PUT", f"actions/{timed.action}", of(timed.candidate("ci", seconds=-1))),
+        ("PUT", f"actions/{timed.action}", of(timed.candidate("ci", seconds=1.25))),
+        ("GET", f"actions/{timed.action}", b""),
         ("POST", "taint", of({"digest": one.tree})),
         ("GET", f"actions/{one.action}", b""),
         ("GET", "nothing", b""),

@@ -144,6 +144,35 @@ async def test_a_hit_is_a_use_of_all_that_it_names(store: Store) -> None:
         assert not (await asked(client, "actions:get", two.action))["actions"]
 
 
+async def test_what_a_result_took_comes_with_it(store: Store) -> None:
+    one = Sample("one")
+    async with served(store) as client:
+        await put_blobs(client, one.blobs)
+        for seconds in (2.5, 7):
+            answer = await client.put(
+                f"/bn/v1/actions/{one.action}", json=one.candidate("ci", seconds=seconds)
+            )
+            assert answer.status_code == 200
+        answer = await client.put(f"/bn/v1/realisations/{one.recipe}", json=one.realised())
+        assert answer.status_code == 200
+        (found,) = (await client.get(f"/bn/v1/actions/{one.action}")).json()["results"]
+        assert found["seconds"] == 2.5
+        made = await asked(client, "realisations:get", one.recipe)
+        (realised,) = made["realisations"][one.recipe]
+        assert realised["results"] == [found]
+
+
+@pytest.mark.parametrize("seconds", [-1, True, "1", None, 1e10, 10**400, [1]])
+async def test_seconds_that_are_none_are_refused(store: Store, seconds: object) -> None:
+    one = Sample("one")
+    async with served(store) as client:
+        await put_blobs(client, one.blobs)
+        answer = await client.put(
+            f"/bn/v1/actions/{one.action}", json=one.candidate(seconds=seconds)
+        )
+        assert answer.status_code == 400
+
+
 async def test_other_results_stand_beside_the_first(store: Store) -> None:
     first = Sample("one")
     others = [Sample("one", {"out.txt": f"{number}".encode()}) for number in range(8)]

@@ -37,10 +37,12 @@ class Machine:
         tree = build_tree(cas, entries)
         return ActionResult(action=digest_of(name), outputs=tree, log=cas.put_object(log))
 
-    def give(self, name: str, files: dict[str, bytes], log: bytes = b"done\n") -> ActionResult:
+    def give(
+        self, name: str, files: dict[str, bytes], log: bytes = b"done\n", seconds: float = 0.0
+    ) -> ActionResult:
         """Make up the result of an action and upload it, with its recipe."""
         result = self.make(name, files, log)
-        self.remotes.built(result, [recipe(name)])
+        self.remotes.built(result, [recipe(name)], seconds)
         assert self.remotes.wait_for_uploads(30)
         return result
 

@@ -221,14 +221,17 @@ def test_what_was_built_here_is_not_replaced(fake: Fake, machine: Machines) -> N
 
 def test_where_a_result_came_from_is_noted(fake: Fake, machine: Machines) -> None:
     one, two = machine(fake), machine(fake)
-    result = one.give("x", FILES)
-    two.find("x")
+    result = one.give("x", FILES, seconds=2.00049)
+    one.give("y", FILES)
+    two.find("x", "y")
     two.store.actions.commit()
 
     row = two.store.index.get_json(Table.ORIGINS, digest_of("x"))
 
     assert row["remote"] == fake.url
     assert row["result"] == result.digest()
+    assert row["seconds"] == 2.0
+    assert "seconds" not in two.store.index.get_json(Table.ORIGINS, digest_of("y"))
 
 
 def test_an_action_without_outputs_is_shared_too(fake: Fake, machine: Machines) -> None:

@@ -8,10 +8,18 @@ import pytest
 
 from engine.cli.cache.stat import local_lines
 from engine.history import History, Past
-from engine.timeline.events import BuildStarted, Event, StepCached, StepFinished
+from engine.timeline.events import (
+    BuildStarted,
+    Event,
+    RemoteFound,
+    StepCached,
+    StepFinished,
+    cached_together,
+)
 from engine.timeline.log import TimelineLog
 from engine.timeline.saved import saved
 from store.digest import Digest, digest_bytes
+from store.index import Table, to_json
 from store.store import Store
 
 
@@ -79,7 +87,24 @@ def test_what_ran_before_the_recorded_builds_is_known_from_history(store: Store)
     build(store, 1, cached("a"), cached("unknown"))
     found = saved(store.root, store.index)
     assert (found.cached, found.known, found.saved) == (2, 1, 7.0)
-    assert "1 never ran here" in list(local_lines("here", found))[-1]
+    assert "nobody knows what 1 took" in list(local_lines("here", found))[-1]
+
+
+def test_what_remotes_found_is_counted_and_took_what_they_say(store: Store) -> None:
+    origin = {"remote": "http://x", "result": action("r"), "time": 1, "seconds": 40.0}
+    store.index.write([(Table.ORIGINS, action("a"), to_json(origin))])
+    build(store, 0, ran("here", 5.0))
+    names = ("a", "b", "here")
+    found_there = RemoteFound(remote="http://x", labels=("a", "b", "unused"), seconds=1.0)
+    build(store, 1, *cached_together((name, action(name), "o") for name in names), found_there)
+    build(store, 2, *cached_together((name, action(name), "o") for name in names))
+    found = saved(store.root, store.index)
+    assert (found.cached, found.remote, found.known, found.ran) == (6, 2, 4, 1)
+    assert (found.saved, found.saved_remote) == (90.0, 40.0)
+    _, steps, times = local_lines("here", found)
+    assert steps == "steps  7: 6 cached (85.7%, 2 of them by remote caches), 1 ran"
+    assert times.startswith("saved  1 min 30 s of 1 min 35 s, 40 s of it by remote caches")
+    assert times.endswith("(nobody knows what 2 took: not counted)")
 
 
 def test_of_the_last_builds_only(store: Store) -> None:
