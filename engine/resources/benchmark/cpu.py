@@ -23,10 +23,10 @@ from engine.resources.benchmark.typescript import VERSION, Compiler, Missing
 from engine.resources.machine import Machine
 from store.errors import HostError
 
-TYPESCRIPT_SECONDS: Final = 5.7
+TYPESCRIPT_SECONDS: Final = 5.4
 """Seconds of processor time that 1 BPU takes to compile the program; see README.md."""
 
-MIX_SECONDS: Final = 3.0
+MIX_SECONDS: Final = 2.9
 """Seconds of processor time that 1 BPU takes for the mix; see README.md."""
 
 UNCERTAINTY: Final = {"typescript": 0.2, "mix": 0.35}
