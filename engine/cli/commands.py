@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "watch": "know without looking whether files changed",
     "shell": "open a shell in an action's sandbox",
     "init": "write a first spec for the project in a directory",
+    "simulate": "run a build in virtual time on any hardware",
     "doctor": "check this machine, and say how to mend it",
     "schema": "print the JSON Schema of specs",
     "completions": "print a shell's completion script",

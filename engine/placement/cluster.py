@@ -63,7 +63,8 @@ class Seat:
 class Group:
     """Nodes that are alike but for what runs on them: their rate is speed times multipliers."""
 
-    def __init__(self, number: int, seat: Seat, rate: float) -> None:
+    def __init__(self, key: object, number: int, seat: Seat, rate: float) -> None:
+        self.key = key
         self.number = number
         self.rate = rate
         self.value = seat.value
@@ -95,8 +96,6 @@ class Cluster:
         self.dearest = max((seat.node.price for seat in self.seats), default=0.0)
         self.free_cpus = 0
         self.running = 0
-        self.last_end: dict[str, float] = {}
-        """When what was started last on a node is expected to end."""
         self._groups: dict[object, Group] = {}
         self.groups: list[Group] = []
         """The groups, the one with the highest rate first."""
@@ -109,9 +108,8 @@ class Cluster:
         key = (number, seat.value, node.only, node.price, node.cpus, node.memory)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(number, seat, seat.speed * seat.value)
-            self.groups.append(group)
-            self.groups.sort(key=lambda one: (-one.rate, one.number))
+            group = self._groups[key] = Group(key, number, seat, seat.speed * seat.value)
+            insort(self.groups, group, key=lambda one: (-one.rate, one.number))
         seat.group = group
         group.count += 1
         for end, cpus in seat.ends:
@@ -130,6 +128,9 @@ class Cluster:
         self.running -= len(seat.ends)
         self.free_cpus -= seat.free_cpus
         seat.group.free_cpus -= seat.free_cpus
+        if not seat.group.count:
+            self.groups.remove(seat.group)
+            del self._groups[seat.group.key]
 
     def _offer(self, seat: Seat) -> None:
         if seat.free_cpus > 0:
@@ -152,7 +153,6 @@ class Cluster:
         seat.free_cpus -= cpus
         seat.free_memory -= memory
         insort(seat.ends, (end, cpus))
-        self.last_end[name] = end
         for _ in range(cpus):
             insort(seat.group.ends, end)
         self.running += 1
@@ -175,6 +175,8 @@ class Cluster:
 
     def first(self, group: Group, cpus: int, memory: int) -> Seat | None:
         """Return the node of a group that has room and of whose processors the least are taken."""
+        if group.free_cpus <= 0:
+            return None
         passed: list[tuple[float, float, int]] = []
         found = None
         heap = group.free

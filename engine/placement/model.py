@@ -152,13 +152,15 @@ class Explanation:
 
 @frozen(kw_only=True)
 class Placement:
-    """A step to be started on a node, the share of the node that it holds, and why."""
+    """A step to be started on a node, the share of the node that it holds, and why; `seconds` is
+    how long it is expected to take, 0 where nobody asked."""
 
     label: str
     node: str
     cpus: int
     memory: int
     explanation: Explanation
+    seconds: float = 0.0
 
 
 def release(node: Node, placement: Placement) -> Node:

@@ -80,14 +80,10 @@ class Placer:
         )
         placed, held = decide(self._queue, self.cluster, costs, self.policy)
         for one in placed:
-            self._running[one.label] = (one.node, one.cpus, one.memory, self.expected(one.node))
+            self._running[one.label] = (one.node, one.cpus, one.memory, now + one.seconds)
             self._started.add(one.label)
         self._held.update(held)
         return [self._with_wait(one, now) for one in placed] if self._held else placed
-
-    def expected(self, node: str) -> float:
-        """Return when what was started last on a node is expected to end."""
-        return self.cluster.last_end[node]
 
     def end(self, label: str, now: float, done: bool = True) -> None:
         """Note that a step no longer runs; where it is not `done`, it may be added again."""

@@ -88,13 +88,19 @@ class Round:
 
     def start(self, step: Ready, seat: Seat, cpus: int, memory: int, why: Explanation) -> None:
         """Place a step."""
-        end = self.cluster.time + self.seconds(step, seat)
-        name = seat.node.name
+        seconds, name = self.seconds(step, seat), seat.node.name
         self.placed.append(
-            Placement(label=step.label, node=name, cpus=cpus, memory=memory, explanation=why)
+            Placement(
+                label=step.label,
+                node=name,
+                cpus=cpus,
+                memory=memory,
+                explanation=why,
+                seconds=seconds,
+            )
         )
         self.backlog -= round(step.seconds * 1e6)
-        self.cluster.take(name, cpus, memory, end)
+        self.cluster.take(name, cpus, memory, self.cluster.time + seconds)
         self._kept.pop(id(seat.group), None)
 
     # the strategies
@@ -185,15 +191,45 @@ def _look_ahead(
     turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
 ) -> tuple[Seat, Explanation] | None:
     """Choose the node where the step ends first; None where that one is still busy."""
-    cluster = turn.cluster
     if len(turn.held) >= WINDOW:
         return _overflow(turn, step, groups, cpus, memory)
-    best: tuple[float, Group, Seat | None] | None = None
+    end, group, chosen, idle = _ends(turn, step, groups, cpus, memory)
+    now = turn.cluster.time
+    for seat in turn.holders(step, groups, cpus, memory) if step.inputs else ():
+        there = now + step.seconds / seat.group.rate + turn.transfer(step, seat)
+        if there < end:
+            end, group, chosen = there, seat.group, seat
+    if group is None:
+        return None
+    if chosen is None:
+        turn.keep(group, end)
+        if idle is not None:
+            later = f"there it would have ended {idle[0] - end:.1f} s later"
+            turn.held[step.label] = f"for a faster node than {idle[1].node.name}: {later}"
+        return None
+    plan = turn.costs.plan
+    text = reason(step, cpus, chosen.free_cpus) if plan is None else plan.reason
+    why = Explanation(
+        reason=f"{text}; ends first there, in {end - now:.1f} s",
+        strategy=turn.policy.strategy,
+        score=group.rate,
+    )
+    return chosen, why
+
+
+def _ends(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[float, Group | None, Seat | None, tuple[float, Seat] | None]:
+    """Return where the step would end first and when: a group, and a node of it where one is idle;
+    and the same for the idle nodes alone."""
+    now, least = turn.cluster.time, math.inf
+    best: Group | None = None
+    chosen: Seat | None = None
     idle: tuple[float, Seat] | None = None
     for group in groups:
-        seat = cluster.first(group, cpus, memory)
+        seat = turn.cluster.first(group, cpus, memory)
         if seat is not None:
-            end = cluster.time + step.seconds / group.rate + turn.transfer(step, seat)
+            end = now + step.seconds / group.rate + turn.transfer(step, seat)
             if idle is None or end < idle[0]:
                 idle = end, seat
         else:
@@ -201,33 +237,12 @@ def _look_ahead(
             if len(times) < cpus or group.memory < memory:
                 continue
             begin = times[0] if cpus == 1 else heapq.nsmallest(cpus, times)[-1]
-            end = max(begin, cluster.time) + step.seconds / group.rate
-        if best is None or end < best[0]:
-            best = end, group, seat
+            end = max(begin, now) + step.seconds / group.rate
+        if end < least:
+            least, best, chosen = end, group, seat
         if seat is not None and not step.inputs:
             break  # the others are slower
-    for seat in turn.holders(step, groups, cpus, memory) if step.inputs else ():
-        end = cluster.time + step.seconds / seat.group.rate + turn.transfer(step, seat)
-        if best is not None and end < best[0]:
-            best = end, seat.group, seat
-    if best is None:
-        return None
-    end, group, chosen = best
-    if chosen is None:
-        turn.keep(group, end)
-        if idle is not None:
-            other = idle[1].node.name
-            later = f"there it would have ended {idle[0] - end:.1f} s later"
-            turn.held[step.label] = f"for a faster node than {other}: {later}"
-        return None
-    plan = turn.costs.plan
-    text = reason(step, cpus, chosen.free_cpus) if plan is None else plan.reason
-    why = Explanation(
-        reason=f"{text}; ends first there, in {end - cluster.time:.1f} s",
-        strategy=turn.policy.strategy,
-        score=group.rate,
-    )
-    return chosen, why
+    return least, best, chosen, idle
 
 
 def _overflow(

@@ -14,7 +14,7 @@ RECENT: Final = 60.0
 MARGIN: Final = 12.0
 """°C below its limit from which on a node is given less, down to nothing at the limit."""
 
-STEPS: Final = 16
+STEPS: Final = 8
 """Headroom is told in so many steps: nodes that are nearly alike count as alike."""
 
 

@@ -102,7 +102,7 @@ class Simulated:
     def instability(self, now: float) -> float:
         """Return the failures that are not forgotten yet."""
         kept = self.failures * math.exp2((self.failed_at - now) / HALF_LIFE)
-        return round(kept, 1)
+        return round(kept * 2) / 2
 
     def seen(self, now: float) -> Node:
         """Return the node as placement sees it now."""

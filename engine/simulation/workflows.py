@@ -1,0 +1,149 @@
+"""Work to simulate: from JSON files, from a spec with its history, from the timeline of a build.
+
+Two forms of JSON are read: that of wfcommons (WfFormat, schemas 1.0 to 1.5) and bn's own::
+
+    {"format": "bn.workflow.1",
+     "steps": [{"name": "a", "seconds": 2.5, "needs": [], "cpus": 1, "memory": 0, "bytes": 0,
+                "target": ""}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from engine.placement.work import Work, make_work, order
+from store.errors import InputError
+
+FORMAT: Final = "bn.workflow.1"
+
+
+@frozen(kw_only=True)
+class Workflow:
+    """Work with a name, and the target of each step (all empty where there are none)."""
+
+    name: str
+    work: Work
+    targets: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load_workflow(path: Path) -> Workflow:
+    """Read a workflow from a JSON file. Raises InputError."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    try:
+        return parse_workflow(document, path.stem)
+    except (KeyError, TypeError, AttributeError) as error:
+        hint = 'either wfcommons’ WfFormat or {"format": "bn.workflow.1", "steps": […]}'
+        raise InputError(f"{path}: not a workflow: {error!r}", hint) from None
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def parse_workflow(document: Mapping[str, Any], name: str) -> Workflow:
+    """Return the workflow that a JSON document describes. Raises KeyError, TypeError or ValueError
+    where it describes none."""
+    rows = _own(document) if document.get("format") == FORMAT else _wf_format(document)
+    return workflow_of(str(document.get("name", name)), rows)
+
+
+def workflow_of(
+    name: str, rows: Iterable[Mapping[str, Any]], notes: tuple[str, ...] = ()
+) -> Workflow:
+    """Return the workflow of steps in the form of bn's own JSON."""
+    steps = {str(row["name"]): row for row in rows}
+    if not steps:
+        raise ValueError("there are no steps")
+    seconds = {label: float(row.get("seconds") or 0.0) for label, row in steps.items()}
+    wrong = next((label for label, value in seconds.items() if not 0 <= value < 1e12), None)
+    if wrong is not None:
+        raise ValueError(f"step {wrong!r} takes {seconds[wrong]} s")
+    work = make_work(
+        seconds,
+        {label: [str(need) for need in row.get("needs", ())] for label, row in steps.items()},
+        {label: max(1, int(row.get("cpus") or 1)) for label, row in steps.items()},
+        {label: max(0, int(row.get("memory") or 0)) for label, row in steps.items()},
+        {label: max(0, int(row.get("bytes") or 0)) for label, row in steps.items()},
+    )
+    order(work)
+    targets = tuple(str(row.get("target", "")) for row in steps.values())
+    return Workflow(name=name, work=work, targets=targets, notes=notes)
+
+
+def to_document(workflow: Workflow) -> dict[str, Any]:
+    """Return a workflow in bn's own JSON."""
+    work = workflow.work
+    rows = [
+        {
+            "name": label,
+            "seconds": work.seconds[n],
+            "needs": [work.labels[need] for need in work.needs[n]],
+            "cpus": work.cpus[n],
+            "memory": work.memory[n],
+            "bytes": work.sizes[n],
+            "target": workflow.targets[n],
+        }
+        for n, label in enumerate(work.labels)
+    ]
+    return {"format": FORMAT, "name": workflow.name, "steps": rows}
+
+
+def _own(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return list(document["steps"])
+
+
+def _wf_format(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the steps of a document of wfcommons: since schema 1.5 what a task is and how it ran
+    stand apart."""
+    workflow: Mapping[str, Any] = document["workflow"]
+    specification: Mapping[str, Any] = workflow.get("specification") or workflow
+    tasks = specification.get("tasks") or specification.get("jobs")
+    if not isinstance(tasks, list):
+        raise KeyError("tasks")
+    ran: dict[str, Mapping[str, Any]] = {
+        one["id"]: one for one in (workflow.get("execution") or {}).get("tasks", ())
+    }
+    files = {one["id"]: one.get("sizeInBytes", 0) for one in specification.get("files", ())}
+    names = {str(task.get("id", task["name"])) for task in tasks}
+    by_name = {str(task["name"]): str(task.get("id", task["name"])) for task in tasks}
+    needs: dict[str, set[str]] = {name: set() for name in names}
+
+    def known(name: object) -> str:
+        return str(name) if str(name) in names else by_name.get(str(name), str(name))
+
+    for task in tasks:
+        own = str(task.get("id", task["name"]))
+        needs[own].update(known(one) for one in task.get("parents", ()))
+        for child in task.get("children", ()):
+            needs.setdefault(known(child), set()).add(own)
+    rows: list[Mapping[str, Any]] = []
+    for task in tasks:
+        own = str(task.get("id", task["name"]))
+        run = ran.get(own) or task
+        given = [files.get(one, 0) for one in task.get("outputFiles", ())]
+        given += [
+            one.get("sizeInBytes", one.get("size", 0))
+            for one in task.get("files", ())
+            if one.get("link") == "output"
+        ]
+        seconds = run.get("runtimeInSeconds", run.get("runtime", 0))
+        rows.append(
+            {
+                "name": own,
+                "seconds": max(0.0, float(seconds or 0)),
+                "needs": sorted(needs[own]),
+                "cpus": int(run.get("coreCount", run.get("cores", 1)) or 1),
+                "memory": int(run.get("memoryInBytes", 0) or 0),
+                "bytes": sum(given),
+            }
+        )
+    return rows
