@@ -116,13 +116,15 @@ def test_processes_that_share_a_pipe_write_whole_lines(tmp_path: Path) -> None:
     for number in range(4):
         pid = os.fork()
         if pid == 0:
-            log = AccessLog()
-            log._handle = writing
-            for index in range(200):
-                log.line(**ONE | {"request": f"{number}-{index}"})
-                if index % 50 == 49:
-                    log.flush()
-            os._exit(0)
+            try:
+                log = AccessLog()
+                log._handle = writing
+                for index in range(200):
+                    log.line(**ONE | {"request": f"{number}-{index}"})
+                    if index % 50 == 49:
+                        log.flush()
+            finally:
+                os._exit(0)
         children.append(pid)
     os.close(writing)
     with os.fdopen(reading) as told:

@@ -38,30 +38,30 @@ class Worker:
     """A process that counts until it is killed or let end."""
 
     def __init__(self, run: Path, work: Callable[[Observer], None]) -> None:
-        ready, self._ready = os.pipe()
-        self._go, go = os.pipe()
+        ready, tell = os.pipe()
+        wait, self._held = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            os.close(self._go)
-            os.close(ready)
             try:
+                os.close(self._held)
                 observer = Observer(run)
                 work(observer)
                 observer.flush(now=True)
-                os.write(self._ready, b"!")
-                signal.pause()
+                os.write(tell, b"!")
+                os.read(wait, 1)  # the test is gone, however it ended
             finally:
                 os._exit(1)
-        os.close(go)
-        os.close(self._ready)
-        assert os.read(ready, 1) == b"!"
+        os.close(tell)
+        os.close(wait)
+        said = os.read(ready, 1)
         os.close(ready)
-        os.close(self._go)
+        assert said == b"!"
 
     def kill(self) -> None:
         """Kill it, and wait until it is gone."""
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
+        os.close(self._held)
 
 
 @pytest.fixture
