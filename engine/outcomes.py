@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from engine.remembered import Cached
-from engine.result import Built, Cancelled, Ended, Failed, Skipped
+from engine.graph import Graph
+from engine.plan import Plan
+from engine.remembered import Cached, Remembered
+from engine.result import Built, Cancelled, Ended, Failed, Result, Skipped
 from store.digest import Digest
 
 _LENGTH: Final = 32
@@ -81,3 +83,21 @@ class Outcomes(Mapping[str, Ended]):
 
     def _digest(self, place: int) -> Digest:
         return Digest(self._digests[_LENGTH * place : _LENGTH * (place + 1)].hex())
+
+
+def remember(remembered: Remembered, graph: Graph, plan: Plan, result: Result) -> None:
+    """Remember what the recipes of a build came to."""
+    known = remembered.found
+    news = [label for label in plan.steps if graph.digest_of(label) not in known]
+    if not remembered.add(_outcomes(graph, result, news), len(plan.steps)):
+        remembered.keep(_outcomes(graph, result, plan.steps))
+
+
+def _outcomes(
+    graph: Graph, result: Result, labels: Iterable[str]
+) -> Iterator[tuple[Digest, Cached]]:
+    """Yield what the recipes of steps came to."""
+    for label in labels:
+        step = result.steps.get(label)
+        if isinstance(step, Cached | Built):
+            yield graph.digest_of(label), Cached(step.outputs, step.action)

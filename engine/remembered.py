@@ -2,12 +2,14 @@
 
 The index knows it too, object by object; where one file of a thousand changed, the thousand others
 are found here at once. Like a realisation it is only a cache: its blobs are looked for in the store
-before it is believed.
+before it is believed. The last few outcomes stand in a second file, which names the first.
 """
 
 from __future__ import annotations
 
 import marshal
+import os
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +27,9 @@ KIND: Final = "outcomes"
 
 MOST_BLOBS: Final = 64
 """Blobs up to which an outcome is remembered: larger ones cost as much to read here as there."""
+
+MOST_NEWS: Final = 64
+"""Outcomes that are written into a file of their own, so that the large one stays as it is."""
 
 _Blobs: TypeAlias = list[tuple[bytes, int, bool]]
 """As `Blob`, but with the bytes of a digest."""
@@ -77,8 +82,12 @@ class Remembered:
 
     def __init__(self, store: Store, package: str) -> None:
         self._store = store
-        self._path = memo_path(store.root, KIND, "2", package)
+        self._path = memo_path(store.root, KIND, "3", package)
         self._rows: _Rows | None = None
+        self._stamp = ""
+        self._news: dict[bytes, bytes] = {}
+        self.found: set[Digest] = set()
+        """The recipes whose outcomes were asked for and found."""
 
     def find(self, recipe: Digest) -> Cached | None:
         """Return the outcome of a recipe if it is known and all of its blobs are in the store."""
@@ -87,10 +96,13 @@ class Remembered:
     def find_all(self, recipes: Sequence[Digest]) -> list[Cached | None]:
         """Return the outcomes of recipes, as `find` does, for all at once."""
         known, cas = self._known(), self._store.cas
-        rows = [known.get(bytes.fromhex(recipe)) for recipe in recipes]
+        keys = map(bytes.fromhex, recipes)
+        rows = [self._news.get(key) or known.get(key) for key in keys]
         trees = {row[_LENGTH : 2 * _LENGTH].hex() for row in rows if row is not None}
         here = cas.recent_objects(list(map(Digest, trees)))
-        return [None if row is None else self._found(row, here) for row in rows]
+        found = [None if row is None else self._found(row, here) for row in rows]
+        self.found.update(recipe for recipe, one in zip(recipes, found, strict=True) if one)
+        return found
 
     def _found(self, row: bytes, here: set[Digest]) -> Cached | None:
         cas = self._store.cas
@@ -109,15 +121,31 @@ class Remembered:
             cas.know_tree(outputs, Tree(dict(zip(names, files, strict=True))))
         return Cached(outputs, Digest(row[:_LENGTH].hex()))
 
+    def add(self, outcomes: Iterable[tuple[Digest, Cached]], steps: int) -> bool:
+        """Remember these outcomes beside those that were found, in a build of so many steps; False
+        where that is too much at a time, or there are many of no use: then `keep` is better."""
+        room = MOST_NEWS - len(self._news)
+        if len(self._known()) > steps + MOST_NEWS or not self._stamp:
+            return False
+        news: dict[bytes, bytes] = {}
+        for recipe, outcome in outcomes:
+            if len(news) == room:
+                return False
+            if row := self._row(outcome):
+                news[bytes.fromhex(recipe)] = row
+        if news:
+            write_memo(f"{self._path}.news", (self._stamp, {**self._news, **news}))
+        return True
+
     def keep(self, outcomes: Iterable[tuple[Digest, Cached]]) -> None:
         """Remember the outcomes of these recipes, and of no others."""
         before = self._known()
-        fresh = False
+        fresh = bool(self._news)
         found: dict[bytes, tuple[int, int]] = {}
         rows = bytearray()
         for recipe, outcome in outcomes:
             key = bytes.fromhex(recipe)
-            row = before.get(key)
+            row = self._news.get(key) or before.get(key)
             if row is None or not row.startswith(bytes.fromhex(outcome.action + outcome.outputs)):
                 row = self._row(outcome)
                 fresh = fresh or row is not None
@@ -136,14 +164,18 @@ class Remembered:
             ordered += rows[start : start + length]
             ends.append(len(ordered))
         rows.clear()
-        write_memo(self._path, (b"".join(keys), ends.tobytes(), ordered))
+        stamp = f"{time.time_ns()} {os.getpid()}"
+        write_memo(self._path, (stamp, b"".join(keys), ends.tobytes(), ordered))
 
     def _known(self) -> _Rows:
         if self._rows is None:
             try:
-                self._rows = _Rows(*read_memo(self._path) or ())
+                stamp, *rows = read_memo(self._path) or ("",)
+                self._rows, self._stamp = _Rows(*rows), stamp
+                stamp, news = read_memo(f"{self._path}.news") or ("", {})
+                self._news = news if stamp == self._stamp else {}
             except (ValueError, TypeError):
-                self._rows = _Rows()
+                self._rows, self._stamp = _Rows(), ""
         return self._rows
 
     def _row(self, outcome: Cached) -> bytes | None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.cached import all_cached
+from engine.delivery import link_of, trees_of
 from engine.graph import Graph
 from engine.history import History
 from engine.kept_graph import Evaluation, KeptGraph
+from engine.outcomes import remember
 from engine.picking import local_node, make_executor, make_wall
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
-from engine.result import BuildStatus, Built, Result
+from engine.result import BuildStatus, Result
 from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
@@ -29,7 +31,6 @@ from store.records import field, frozen
 from store.roots import artifact_root
 from store.spans import span
 from store.store import Store
-from store.trees import merge
 
 if TYPE_CHECKING:
     from engine.remote.sharing import Sharing
@@ -66,6 +67,8 @@ class Request:
     """What is fetched from them: `all`, `toplevel` or `minimal`."""
     verify: int | Literal["all"] | None = None
     """How many of the results that they give are built again here and compared."""
+    link: Path | None = None
+    """Where a link to the result is made afterwards: it is noted as a root with the results."""
 
 
 @frozen(kw_only=True)
@@ -77,6 +80,8 @@ class Report:
     targets: tuple[str, ...]
     trees: Mapping[str, Digest]
     verified: Verified | None = None
+    rooted: bool = False
+    """Whether the request's link was noted as a root."""
 
     @property
     def up_to_date(self) -> bool:
@@ -218,31 +223,27 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
                 for event in sharing.take_events():
                     emit(event)
                 verified = _verified(build_id, graph, store, history, request, sharing, result)
-            trees = _trees(store, graph, targets, result)
+            trees = trees_of(store, graph, targets, result)
         except BaseException:
             store.actions.commit()
             raise
     finally:
         log.close()
     if len(plan.steps) > len(labels):
-        remembered.keep(_outcomes(graph, result))
+        with span("remember"):
+            remember(remembered, graph, plan, result)
     with span("commit"):
-        roots = (artifact_root(package, name, tree) for name, tree in trees.items())
-        store.actions.commit_with(roots)
+        roots = [artifact_root(package, name, tree) for name, tree in trees.items()]
+        rooted = link_of(store, request.link, result, trees)
+        store.actions.commit_with(roots if rooted is None else [*roots, rooted])
     return Report(
-        result=result, evaluation=evaluation, targets=targets, trees=trees, verified=verified
+        result=result,
+        evaluation=evaluation,
+        targets=targets,
+        trees=trees,
+        verified=verified,
+        rooted=rooted is not None,
     )
-
-
-def _trees(store: Store, graph: Graph, targets: Sequence[str], result: Result) -> dict[str, Digest]:
-    """Return the tree of each target all of whose steps succeeded."""
-    trees = {}
-    for target in targets:
-        steps = [result.steps.get(label) for label in graph.labels_of(target)]
-        outputs = [step.outputs for step in steps if isinstance(step, Cached | Built)]
-        if len(outputs) == len(steps):
-            trees[target] = merge(store.cas, outputs)
-    return trees
 
 
 @contextlib.contextmanager
@@ -338,15 +339,6 @@ def _verified(
         )
     sharing.believe()
     return found
-
-
-def _outcomes(graph: Graph, result: Result) -> Iterator[tuple[Digest, Cached]]:
-    """Yield what the recipes of a build came to."""
-    for label, step in result.steps.items():
-        if isinstance(step, Cached):
-            yield graph.digest_of(label), step
-        elif isinstance(step, Built):
-            yield graph.digest_of(label), Cached(step.outputs, step.action)
 
 
 def _sandbox_ahead(

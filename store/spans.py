@@ -1,7 +1,8 @@
 """Spans: where bn's own time goes, for `bn build --profile-bn`. Free while nobody records.
 
 Written as Chrome's trace events ("Trace Event Format", the JSON object form), which Perfetto and
-chrome://tracing show: complete events (`"ph": "X"`) with times in microseconds since the start.
+chrome://tracing show: complete events (`"ph": "X"`) with times in microseconds since the start, and
+what the main thread used of a processor meanwhile (`tdur`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from store.errors import InputError
 MAIN = "bn"
 """The lane of what bn does itself, one thing at a time."""
 
-_Row = tuple[str, str, int, int, dict[str, Any]]
+_Row = tuple[str, str, int, int, int, dict[str, Any]]
+"""Name, lane, begin, end, processor time (ns), details."""
 _rows: list[_Row] | None = None
 _started = 0
 _NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
@@ -29,8 +31,9 @@ def record() -> None:
     """Begin to record. What the process used until now is the first span."""
     global _rows, _started
     now = time.perf_counter_ns()
-    _started = now - time.process_time_ns()
-    _rows = [("start-up", MAIN, _started, now, {})]
+    used = time.process_time_ns()
+    _started = now - used
+    _rows = [("start-up", MAIN, _started, now, used, {})]
 
 
 def span(name: str, lane: str = MAIN, **details: object) -> contextlib.AbstractContextManager[None]:
@@ -56,9 +59,10 @@ def write(path: Path) -> None:
             "tid": lanes[lane],
             "ts": (begun - _started) / 1000,
             "dur": (ended - begun) / 1000,
+            "tdur": used / 1000,
             "args": details,
         }
-        for name, lane, begun, ended, details in rows
+        for name, lane, begun, ended, used, details in rows
     ]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -70,13 +74,13 @@ def write(path: Path) -> None:
 
 
 class _Span:
-    __slots__ = ("begun", "details", "lane", "name", "rows")
+    __slots__ = ("begun", "details", "lane", "name", "rows", "used")
 
     def __init__(self, rows: list[_Row], name: str, lane: str, details: dict[str, Any]) -> None:
         self.rows, self.name, self.lane, self.details = rows, name, lane, details
 
     def __enter__(self) -> None:
-        self.begun = time.perf_counter_ns()
+        self.begun, self.used = time.perf_counter_ns(), time.thread_time_ns()
 
     def __exit__(
         self,
@@ -84,4 +88,6 @@ class _Span:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.rows.append((self.name, self.lane, self.begun, time.perf_counter_ns(), self.details))
+        used = time.thread_time_ns() - self.used
+        ended = time.perf_counter_ns()
+        self.rows.append((self.name, self.lane, self.begun, ended, used, self.details))

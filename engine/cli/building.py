@@ -28,6 +28,7 @@ from store import spans
 from store.digest import Digest
 from store.errors import ACTION_FAILED, INTERRUPTED, OK, InputError
 from store.presence import is_whole
+from store.records import evolve
 from store.store import Store
 
 RESULT_LINK = "result"
@@ -63,6 +64,8 @@ def build_asked(
                 "no remote cache is configured, so there is nothing to verify",
                 "name one in bn.toml under [[cache.remotes]]: url",
             )
+        if target is None and not no_link and asked.download != "minimal":
+            asked = evolve(asked, link=Path(RESULT_LINK))
         with spans.span("build"):
             report = run(store, asked)
         tell_verified(report)
@@ -146,7 +149,7 @@ def _deliver(
         where = "not fetched"
     else:
         link = Path(RESULT_LINK)
-        links[str(link.absolute())] = str(link_result(store, tree, link))
+        links[str(link.absolute())] = str(link_result(store, tree, link, rooted=report.rooted))
         where = f"./{link}"
     text = summary(report, where)
     said = json.dumps(document(report, tree), indent=2) + "\n" if as_json else ""

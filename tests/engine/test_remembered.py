@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from engine.remembered import MOST_BLOBS, Cached, Remembered
+from engine.remembered import MOST_BLOBS, MOST_NEWS, Cached, Remembered
 from store.digest import digest_bytes
 from store.objects import Entry, File, Link
 from store.trees import build_tree, find
@@ -85,3 +85,39 @@ def test_what_is_large_or_gone_is_left_to_the_index(store: Store) -> None:
     Remembered(store, "p").keep([(RECIPE, large), (OTHER, gone)])
     assert asked(store) is None
     assert asked(store, OTHER) is None
+
+
+def test_few_outcomes_are_added_beside_those_that_were_found(store: Store) -> None:
+    first, second = outcome(store, {"a": "A"}), outcome(store, {"a": "B"})
+    Remembered(store, "p").keep([(RECIPE, first)])
+    later = Remembered(store, "p")
+    assert later.find(RECIPE) == first
+    assert later.found == {RECIPE}
+    assert later.add([(OTHER, second)], 2)
+    assert asked(store) == first
+    assert asked(store, OTHER) == second
+    lose(store, second.outputs)
+    assert asked(store, OTHER) is None
+
+
+def test_many_outcomes_are_not_added(store: Store) -> None:
+    known = outcome(store, {"a": "A"})
+    recipes = [digest_bytes(b"%d" % number) for number in range(MOST_NEWS + 2)]
+    assert not Remembered(store, "p").add([(RECIPE, known)], 1)  # there is nothing yet
+    Remembered(store, "p").keep([(recipe, known) for recipe in recipes])
+    assert not Remembered(store, "p").add([], 1)  # most of them are of no use any more
+    Remembered(store, "p").keep([(RECIPE, known)])
+    assert not Remembered(store, "p").add([(recipe, known) for recipe in recipes], 100)
+    assert asked(store, recipes[0]) is None
+    assert Remembered(store, "p").add([(recipe, known) for recipe in recipes[:MOST_NEWS]], 100)
+    assert asked(store, recipes[0]) == known
+    assert not Remembered(store, "p").add([(recipes[-1], known)], 100)
+
+
+def test_what_was_added_goes_with_what_it_was_added_to(store: Store) -> None:
+    first, second = outcome(store, {"a": "A"}), outcome(store, {"a": "B"})
+    Remembered(store, "p").keep([(RECIPE, first)])
+    assert Remembered(store, "p").add([(OTHER, second)], 2)
+    Remembered(store, "p").keep([(RECIPE, first)])
+    assert asked(store, OTHER) is None
+    assert asked(store) == first
