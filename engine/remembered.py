@@ -124,9 +124,9 @@ class Remembered:
     def add(self, outcomes: Iterable[tuple[Digest, Cached]], steps: int) -> bool:
         """Remember these outcomes beside those that were found, in a build of so many steps; False
         where that is too much at a time, or there are many of no use: then `keep` is better."""
-        room = MOST_NEWS - len(self._news)
         if len(self._known()) > steps + MOST_NEWS or not self._stamp:
             return False
+        room = MOST_NEWS - len(self._news)
         news: dict[bytes, bytes] = {}
         for recipe, outcome in outcomes:
             if len(news) == room:
