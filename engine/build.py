@@ -135,6 +135,8 @@ class _Loop:
     settled: deque[str] = field(factory=deque)
     finished: dict[bytes, str] = field(factory=dict)
     """Actions that ran, by digest, and the steps that they were."""
+    untold: dict[str, Cached] = field(factory=dict)
+    """Cached steps that nobody was told of yet."""
     prefetch: Prefetch = field(init=False)
     interrupted: bool = False
     error: Exception | None = None
@@ -201,6 +203,20 @@ class _Loop:
                 self.settled.append(label)
             elif self.prefetch.is_useful:
                 self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
+        self.untold = cached
+        if alone:
+            await self._run_in_turn()
+        else:
+            self._tell_cached()
+            await self._run_side_by_side()
+        if self.error:
+            raise self.error
+
+    def _tell_cached(self) -> None:
+        """Tell of the steps that are cached to begin with, and go on with what waited for them."""
+        cached, self.untold = self.untold, {}
+        if not cached:
+            return
         news = self.history.news({label: step.action for label, step in cached.items()})
         rows = ((label, step.action, step.outputs) for label, step in cached.items())
         for event in cached_together(rows):
@@ -209,20 +225,20 @@ class _Loop:
             if label in news:
                 self._note(label, Past(action=step.action, build=self.build))
             self._end(label, step)
-        await (self._run_in_turn() if alone else self._run_side_by_side())
-        if self.error:
-            raise self.error
 
     async def _run_in_turn(self) -> None:
-        """Run without trio: nothing goes on besides the one execution."""
-        from executors.waiting import Interrupted
+        """Run without trio: nothing goes on besides the one execution. The first one that can run
+        does so before all the cached steps are told of."""
+        from executors.waiting import Interrupted, meanwhile
 
+        meanwhile(self._tell_cached)
         try:
             await self._decide(self._commit_if_due)
         except BnError as error:
             self.error = error
         except Interrupted:
             self.interrupted = True
+        self._tell_cached()
 
     async def _run_side_by_side(self) -> None:
         import trio
@@ -286,7 +302,9 @@ class _Loop:
             running = self.running.get(one[0])
             return running.labels[0] if running else ""
 
-        return sorted(await self.crew.ended(), key=first)
+        endings = await self.crew.ended()
+        self._tell_cached()
+        return sorted(endings, key=first)
 
     def _report_tiers(self) -> None:
         """Tell of the tiers that dropped out, and of what was promoted, since the last look."""
@@ -314,6 +332,8 @@ class _Loop:
         """Start what fits; a step that is identical to another one leaves its room to the next."""
         while False in {self._start(*one) for one in self.ready.take(self.node)}:
             pass
+        if not self.running:
+            self._tell_cached()
 
     def _start(self, placement: Placement, reason: str, input_root: bytes) -> bool:
         """Start a step; say whether it needs to run, and no identical one runs or ran already."""

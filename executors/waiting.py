@@ -11,7 +11,7 @@ import math
 import select
 import signal
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,6 +68,13 @@ def closing(descriptor: int) -> None:
         trio.lowlevel.notify_closing(descriptor)
 
 
+def meanwhile(chore: Callable[[], None]) -> None:
+    """Have something short done as soon as there is nothing to do but to wait; only for what runs
+    alone. What it raises comes out of that wait. Nobody waits just for it to be done."""
+    assert _Alone.now is not None
+    _Alone.now.chores.append(chore)
+
+
 def shielded() -> AbstractContextManager[object]:
     """Return a context in which waits are not cut short by a cancellation or a signal."""
     if _Alone.now is not None:
@@ -111,6 +118,7 @@ class _Alone:
         self._told = False
         self._waits = False
         self._shields = 0
+        self.chores: list[Callable[[], None]] = []
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
         """Note a signal; one that comes during a wait ends it."""
@@ -123,6 +131,8 @@ class _Alone:
         poll = select.poll()
         if descriptor is not None:
             poll.register(descriptor, events)
+            while self.chores and not poll.poll(0):
+                self.chores.pop(0)()
         end = math.inf if seconds is None else time.monotonic() + seconds
         try:
             self._waits = not self._shields
