@@ -9,6 +9,9 @@ Each bound is about a set of steps with heads ≥ a and tails ≥ b, which takes
 - its work, where each lane begins after a head of its own and ends before a tail of its own
   (Carlier, 1987, for lanes of one speed).
 
+- for each k, where lanes differ: the work of k chains over the speed of the k fastest lanes, as of
+  k chains no more than k steps run at a time.
+
 Heads and tails are found in the same way: a step begins when all those before it are done, and
 these are a set as above. For lanes of different speeds, last, a time is refuted: steps that a slow
 lane could not do within it are left to the others, and these have to manage.
@@ -26,6 +29,10 @@ from store.records import frozen
 
 CUTS: Final = 48
 """Values of heads and of tails that are tried."""
+
+CHAIN_CUTS: Final = 6
+CHAIN_EFFORT: Final = 100_000
+"""The same for chains: this divided by steps × lanes, between 2 and CHAIN_CUTS."""
 
 CLOSE: Final = 1e-4
 """How exactly a time is refuted."""
@@ -63,6 +70,7 @@ def lower_bound(work: Work, speeds: Iterable[float], cuts: int = CUTS) -> Bound:
     by_length = sorted(range(len(seconds)), key=lambda one: (-seconds[one], one))
     bound = max(found, total, _sets(seconds, area, heads, tails, by_length, counts, cuts, wide))
     if lanes[0] != lanes[-1]:
+        bound = max(bound, _chains(work, numbers, heads, tails, lanes))
         bound = _refuted(bound, _Times(seconds, area, heads, tails, by_length), counts)
     return Bound(seconds=bound, critical_path=max(path) / lanes[0], work=total)
 
@@ -190,6 +198,53 @@ def _sets(
                 starts, ends_ = [heads[one] for one in some], [tails[one] for one in some]
                 found = max(found, counts.within(work, starts, ends_))
     return found
+
+
+def _chains(
+    work: Work,
+    numbers: Sequence[int],
+    heads: Sequence[float],
+    tails: Sequence[float],
+    lanes: Sequence[float],
+) -> float:
+    """Return the greatest of the bounds of chains of steps, by head and tail."""
+    found = 0.0
+    cuts = max(2, min(CHAIN_CUTS, CHAIN_EFFORT // (len(numbers) * len(lanes))))
+    for head in _cut(heads, cuts):
+        later = [one for one in numbers if heads[one] >= head]
+        for tail in _cut(tails, cuts):
+            left = {one for one in later if tails[one] >= tail}
+            done = speed = 0.0
+            for lane in lanes[:-1]:
+                chain = _longest_chain([one for one in later if one in left], left, work)
+                if not chain:
+                    break
+                left.difference_update(chain)
+                done += sum(work.seconds[one] for one in chain)
+                speed += lane
+                found = max(found, head + tail + done / speed)
+    return found
+
+
+def _longest_chain(numbers: Sequence[int], within: set[int], work: Work) -> list[int]:
+    """Return the chain of most seconds of some steps, given needed ones first."""
+    length: dict[int, float] = {}
+    before: dict[int, int] = {}
+    last, longest = -1, -1.0
+    for one in numbers:
+        most, best = 0.0, -1
+        for need in work.needs[one]:
+            if need in within and length[need] > most:
+                most, best = length[need], need
+        before[one] = best
+        length[one] = total = most + work.seconds[one]
+        if total > longest:
+            last, longest = one, total
+    chain = []
+    while last >= 0:
+        chain.append(last)
+        last = before[last]
+    return chain
 
 
 @frozen(eq=False)

@@ -62,10 +62,15 @@ class Follow:
                     kept.append(begin)
                 continue
             end = self._now + step.seconds / groups[0].rate - LATE
-            if room > sum(one < end for one in kept) and self._start(step, groups):
-                room = self._room(groups)
-                if room <= 0:
-                    break
+            if room <= sum(one < end for one in kept):
+                continue
+            if not self._start(step, groups):
+                if step.cpus > 1 or step.memory:
+                    break  # it waits for room, and those behind it with it
+                continue
+            room = self._room(groups)
+            if room <= 0:
+                break
 
     def _left(self, number: int) -> Iterator[str]:
         """Yield the steps of a group that have not started, by planned start."""
@@ -88,7 +93,9 @@ class Follow:
             if group.ends:
                 begin = max(plan.priority[step.label], self._now + group.ends[0] - clock)
                 limit = max(limit, begin + step.seconds / group.rate)
-        late = own is None or not limit or step.waited > self._turn.policy.max_wait
+        late = own not in self._groups or step.waited > self._turn.policy.max_wait
+        if not late and not limit:
+            return
         for number, groups in self._groups.items():
             room = self._room(groups)
             end = self._now + step.seconds / groups[0].rate

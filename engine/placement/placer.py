@@ -17,6 +17,9 @@ from store.records import evolve
 OFF: Final = 0.02
 """The share of its makespan by which a plan may be off before another one is made."""
 
+MUCH: Final = 0.25
+"""The change of a node's multipliers after which a plan made before is not followed any more."""
+
 SHARE: Final = 4
 """A new plan at the earliest when so much (one divided by it) of what was left has ended."""
 
@@ -24,8 +27,8 @@ SHARE: Final = 4
 class Placer:
     """Decides for a build; it is told what became ready, what ended, and how nodes are.
 
-    Times are in seconds on any clock. With the strategy "portfolio" it plans `work` and, where
-    durations differ or nodes change, plans what is left anew.
+    Times are in seconds on any clock. With the strategy "portfolio" it plans `work`; where
+    durations differ, it plans what is left anew; once nodes change, it looks ahead each time.
     """
 
     def __init__(
@@ -45,7 +48,8 @@ class Placer:
         self._ended = 0
         self._planned_at = 0.0
         self._planned_ended = 0
-        self._changed = True
+        self.steady = True
+        """Whether nodes are as they were when the plan was made."""
         self._queue = Queue()
         self._since: dict[str, float] = {}
         self._running: dict[str, tuple[str, int, int, float]] = {}
@@ -67,7 +71,7 @@ class Placer:
         if self.cluster.free_cpus <= 0 or not self._queue.ready:
             return []
         self.cluster.time = now
-        if self._work is not None and self.policy.strategy == "portfolio":
+        if self._work is not None and self.steady and self.policy.strategy == "portfolio":
             self._plan_where_useful(now)
         limit = self.policy.max_wait
         if limit < float("inf"):
@@ -91,7 +95,7 @@ class Placer:
         self.cluster.give(node, cpus, memory, end)
         if not done:
             self._started.discard(label)
-            self._changed = True
+            self._unsteady()
             return
         self._ended += 1
         self._drift = max(self._drift, abs(now - end))
@@ -103,8 +107,15 @@ class Placer:
         before = self.cluster.by_name[node.name].value
         self.cluster.update(node)
         after = self.cluster.by_name[node.name].value
-        if (before == 0) != (after == 0) or abs(before - after) > 0.25:
-            self._changed = True
+        if (before == 0) != (after == 0) or abs(before - after) > MUCH:
+            self._unsteady()
+
+    def _unsteady(self) -> None:
+        """Give up planning: from here on each decision looks ahead from how nodes are then."""
+        if self.steady and self.policy.strategy == "portfolio" and self._started:
+            self.steady = False
+            self._costs = evolve(self._costs, plan=None)
+            self._queue.sort(None)
 
     def _with_wait(self, placement: Placement, now: float) -> Placement:
         why = self._held.pop(placement.label, None)
@@ -126,8 +137,7 @@ class Placer:
         assert self._work is not None
         plan, ended = self._costs.plan, self._ended - self._planned_ended
         if plan is not None:
-            off = plan.rule == "follow" and self._drift > OFF * plan.makespan
-            if not (off or self._changed):
+            if plan.rule != "follow" or self._drift <= OFF * plan.makespan:
                 return
             if ended < max(8, (len(self._work) - self._planned_ended) // SHARE):
                 return
@@ -140,7 +150,7 @@ class Placer:
         self._costs = evolve(self._costs, plan=plan)
         self._queue.sort(plan)
         self._planned_at, self._planned_ended = now, self._ended
-        self._changed, self._drift = False, 0.0
+        self._drift = 0.0
 
     def _left(self, now: float) -> tuple[Work, list[float]]:
         """Return what has not started, and when at the earliest what runs lets it start."""

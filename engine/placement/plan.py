@@ -27,6 +27,9 @@ made in the order of time."""
 PACKING: Final = 300_000
 """Steps × lanes up to which schedules are packed to and fro."""
 
+SHARES: Final = (0.75, 0.5)
+"""Shares of the speeds, the highest ones, with which insertion is tried, too."""
+
 ROUNDS: Final = 4
 ALIKE: Final = 1.001
 """A rule that decides as things come is preferred to a schedule that is so little shorter."""
@@ -93,13 +96,25 @@ def make_plan(
         )
     if len(lanes.speeds) > 1:
         found.append(("look ahead", "look ahead", look_ahead(work, lanes, priority, earliest)))
-    if len(work) * lanes.count <= EFFORT:
+    narrow = all(count == 1 for count in work.cpus)
+    if narrow and len(work) * lanes.count <= EFFORT:
         steps = sorted(range(len(work)), key=lambda one: (priority[one], places[one]))
         found.append(("insertion", "follow", insertion(work, lanes, steps, earliest)))
-    if not light:
+        for share in () if light else SHARES:  # the slowest lanes may do more harm than good
+            few = round(len(lanes.speeds) * share)
+            if 0 < few < len(lanes.speeds) and any(lanes.free[:few]):
+                fewer = Lanes(lanes.speeds[:few], lanes.free[:few])
+                name = f"insertion, {few} of {len(lanes.speeds)} speeds"
+                found.append((name, "follow", insertion(work, fewer, steps, earliest)))
+    if narrow and not light:
         found.append(("first come", "follow", never_idle(work, lanes, None, earliest)))
         found.append(("fastest only", "follow", on_the_fastest(work, lanes)))
-    if not any(earliest) and not any(map(any, lanes.free)) and len(work) * lanes.count <= PACKING:
+    if (
+        narrow
+        and not any(earliest)
+        and not any(map(any, lanes.free))
+        and len(work) * lanes.count <= PACKING
+    ):
         found += _packed(work, lanes, found)
     name, rule, best = _best(found)
     if rule == "follow":

@@ -264,7 +264,10 @@ class _Simulation:
                 )
                 for name, one in self.nodes.items()
             ),
-            plans=tuple(plan.name for plan in self.placer.plans),
+            plans=(
+                *(plan.name for plan in self.placer.plans),
+                *(() if self.placer.steady else ("look ahead, as nodes changed",)),
+            ),
             unfinished=tuple(label for label in self.work.labels if label not in done)
             if self.left
             else (),
