@@ -19,7 +19,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +42,7 @@ from store.environment import Environment, check, error_number
 from store.errors import HostError, NoSpace, host_error
 from store.object_table import LEAST_FREE, Uses
 from store.room import free_bytes
+from store.ticking import STEP, Clock
 
 __all__ = ["Entries", "Put", "Row", "Usage", "Vanished"]
 
@@ -68,6 +68,7 @@ class Entries:
     def __init__(self, root: Path, *, readonly: bool = False) -> None:
         self.path = root / DIRECTORY
         self._readonly = readonly
+        self._clock = Clock()
         self._lock = -1
         if not readonly:
             self._lock = lock(root, fcntl.LOCK_SH)
@@ -214,9 +215,9 @@ class Entries:
         def change(transaction: Any) -> None:
             nonlocal gone
             rows.clear()
-            now = time.time()
+            now = self._clock.now(len(puts))
             tables = Tables(self._environment, transaction, self._uses)
-            rows.extend(tables.put(one, now + at / 1e6) for at, one in enumerate(puts))
+            rows.extend(tables.put(one, now + at * STEP) for at, one in enumerate(puts))
             missing = tables.missing(there) if there is not None else set()
             if missing:
                 raise Vanished(missing)
@@ -318,7 +319,7 @@ class Entries:
     def _note(self, name: bytes) -> None:
         if not self._readonly:
             with contextlib.suppress(OSError):  # a full disk
-                self._uses.note(slot(name))
+                self._uses.note(slot(name), self._clock.now())
 
     def _removal(self, names: Mapping[bytes, Digest | None]) -> Usage:
         """Remove rows, where a digest is given only if they still name it."""

@@ -281,15 +281,15 @@ class Uses:
         self._handle = -1
         self._is_whole = False
 
-    def note(self, slot: int) -> None:
-        """Note a use. Raises OSError."""
+    def note(self, slot: int, now: float | None = None) -> None:
+        """Note a use, at this moment unless another one is given. Raises OSError."""
         handle = self._handle
         if not self._is_whole:
             handle = self._opened(os.O_RDWR | os.O_CREAT)
             if os.fstat(handle).st_size < self._size:
                 os.posix_fallocate(handle, 0, self._size)
             self._is_whole = True
-        os.pwrite(handle, _TIME.pack(time.time()), slot * _TIME.size)
+        os.pwrite(handle, _TIME.pack(time.time() if now is None else now), slot * _TIME.size)
 
     def of(self, slot: int) -> float:
         """Return the last use noted, 0 where there is none."""

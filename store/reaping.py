@@ -105,8 +105,10 @@ class Reaper:
         while not self._closed:
             self._wanted.wait(PATIENCE if waiting else None)
             self._wanted.clear()
-            with contextlib.suppress(BnError, OSError):
+            try:
                 waiting = self.reap()
+            except (BnError, OSError):
+                waiting = True
 
     def _is_mine(self) -> bool:
         return sum(map(self._store.index.count, _NAMING)) <= self._most

@@ -133,6 +133,19 @@ def test_many_are_listed_in_order(entries: Entries) -> None:
     assert entries.usage("a") == Usage(3000, 3000)
 
 
+def test_a_clock_that_is_set_back_changes_no_order(
+    entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    entries.put([put("s", name, name) for name in "abcdef"])
+    for back, name in ((0.2, "a"), (0.4, "b")):
+        monkeypatch.setattr("time.time", lambda back=back: now - back)
+        entries.find("s", "generic", name)
+    entries.put([put("s", "g", "g")])
+    assert entries.evict("s", 300) == Usage(4, 400)
+    assert keys(entries, "s") == ["a", "b", "g"]
+
+
 def test_what_was_used_longest_ago_goes_first(entries: Entries) -> None:
     for name in "abcdef":
         entries.put([put("s", name, name)])
