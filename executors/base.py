@@ -79,13 +79,14 @@ class Limits:
 
 @frozen(kw_only=True)
 class ExecutionRequest:
-    """An action to run, and what does not change its outputs: limits, and whether to keep its
-    sandbox when it fails."""
+    """An action to run, and what does not change its outputs: limits, whether to keep its sandbox
+    when it fails, and the processors that it is pinned to (by number; none: not pinned)."""
 
     action: Action
     label: str
     limits: Limits = field(factory=Limits)
     keep_failed: bool = False
+    cpus: tuple[int, ...] = ()
 
 
 class Status(StrEnum):

@@ -115,13 +115,22 @@ class Pool:
 
     def close(self) -> None:
         """End the wall and remove all cells that are at rest."""
+        self.lay_aside()
+        self.remove()
+
+    def lay_aside(self) -> None:
+        """Tell the wall to end, and lay aside what the next build can use; `remove` does the rest
+        of what `close` does."""
         self.wall.end()
         with span("lay inputs aside"):
             for cell in self._idle:
                 cell.lay_aside()
-        with span("end the wall"):
+
+    def remove(self) -> None:
+        """Wait for the wall's end and remove the workspaces."""
+        with span("end the wall", "leaving"):
             self.wall.close()
-        with span("remove workspaces"):
+        with span("remove workspaces", "leaving"):
             for cell in (*self._idle, *self._coming):
                 cell.abandon()
         self._idle.clear()
@@ -221,6 +230,7 @@ class Cell:
             "env": {**env, "PWD": "/build"},
             "mounts": mounts,
             "rlimits": [one for one in self._fence.resource_limits() if not _for_life(one)],
+            "cpus": request.cpus,
         }
         try:
             with span("run", self.name, step=request.label):

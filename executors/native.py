@@ -103,6 +103,7 @@ def _command(
         cwd=Path(places.work),
         log=workspace.log,
         strays=strays,
+        cpus=request.cpus,
     )
 
 

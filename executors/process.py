@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from executors.base import Limits
 from executors.limits import Fence
+from executors.pinning import pinned
 from executors.waiting import closing, pause, readable, shielded
 from store.errors import host_error
 from store.records import field, frozen
@@ -35,8 +36,8 @@ WATCH_SECONDS: Final = 0.1
 @frozen(kw_only=True)
 class Command:
     """What to start. `status` is where bubblewrap writes what became of the sandbox, `given` a file
-    that is open as descriptor `GIVEN`; `strays` finds
-    processes that left the tree, where nothing else contains them."""
+    that is open as descriptor `GIVEN`; `strays` finds processes that left the tree, where nothing
+    else contains them; `cpus` are the processors that it is pinned to, none for any."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
@@ -45,6 +46,7 @@ class Command:
     status: Path | None = None
     given: Path | None = None
     strays: Callable[[], Iterable[int]] = field(default=lambda: ())
+    cpus: tuple[int, ...] = ()
 
 
 @frozen
@@ -116,6 +118,7 @@ def _spawn(command: Command, fence: Fence) -> subprocess.Popen[bytes]:
                 stack.callback(os.close, status)
                 argv[1:1] = ["--json-status-fd", str(status)]
                 handed = (status,)
+            stack.enter_context(pinned(command.cpus))
             return subprocess.Popen(
                 fence.wrap(argv, command.given),
                 stdin=subprocess.DEVNULL,

@@ -111,6 +111,7 @@ class PlainSandbox:
             log=workspace.log,
             status=workspace.status,
             given=workspace.seccomp,
+            cpus=request.cpus,
         )
         ended = await run(command, limits, self._limiter.fence(limits))
         return _checked(ended, workspace)
@@ -185,6 +186,16 @@ class Sandbox(PlainSandbox):
         """End the fork server."""
         while self._pools:
             self._pools.popitem()[1].close()
+
+    def leave(self) -> None:
+        """Do as `close` does, but leave what takes long to a thread, which the process waits for
+        when it ends, as Python does."""
+        import threading
+
+        pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            pool.lay_aside()
+            threading.Thread(target=pool.remove, name="leaving").start()
 
     def _pool(self) -> Pool | None:
         """Return the cells behind a running wall that shows the store's work directory; None where

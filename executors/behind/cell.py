@@ -47,6 +47,7 @@ from executors.behind.calls import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
 CANNOT_RUN = 127
@@ -119,6 +120,8 @@ class Cell:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             start = fork if request["rlimits"] else spawn
+            if request["cpus"]:
+                start = pinned(start)
             command = start(request, ((null, 0), (log, 1), (log, 2)))
         except OSError as error:
             os.write(log, cannot_run(request["command"][0], error))
@@ -238,6 +241,20 @@ def fork(request: dict[str, Any], streams: Streams) -> int:
         os.write(2, cannot_run(request["command"][0], error))
     finally:
         os._exit(CANNOT_RUN)
+
+
+def pinned(start: Callable[[dict[str, Any], Streams], int]) -> Callable[..., int]:
+    """Return what starts the command of a request on its processors only; here nothing changes."""
+
+    def started(request: dict[str, Any], streams: Streams) -> int:
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, request["cpus"])
+        try:
+            return start(request, streams)
+        finally:
+            os.sched_setaffinity(0, before)
+
+    return started
 
 
 def cannot_run(name: str, error: OSError) -> bytes:

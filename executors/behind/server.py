@@ -18,7 +18,7 @@ marshal(3)'s data, as both ends are the same Python::
 
     server ─▶ {"pid"}                               before or after the cell's first word
     cell ─▶ {"ready": True} or {"error"}            waits for an action; first: the cell is made
-    bn   ─▶ {"command", "env", "mounts", "rlimits"}
+    bn   ─▶ {"command", "env", "mounts", "rlimits", "cpus"}
     cell ─▶ {"exit_code", "cpu_seconds", "peak_memory"}
     server ─▶ {"gone", …} and the end               the cell and all that ran in it are no more
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,10 @@ from attrs import evolve
 
 from executors.base import Limits, Status
 from executors.limits import enforcement
+from executors.sandbox import Sandbox
 from store.cas import MissingBlob
 from store.digest import Digest, digest_bytes
+from store.errors import HostError
 from store.objects import Directory, File, Link
 
 if TYPE_CHECKING:
@@ -278,3 +281,31 @@ async def test_cancelled_at_any_moment(either: Runner) -> None:
     either.executor.close()  # the fork server and its wall may go on until then
     assert either.processes_with(str(either.store.work())) == []
     assert set(either.children()) <= before
+
+
+SHOW_AFFINITY = """/bin/sh -c '
+    while read -r name value; do
+        case $name in Cpus_allowed_list:) echo "$value";; esac
+    done < /proc/self/status' """
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+async def test_pinned_to_processors_with_all_that_it_starts(either: Runner) -> None:
+    allowed = os.sched_getaffinity(0)
+    first, last = min(allowed), max(allowed)
+    free = await either.says(SHOW_AFFINITY)
+    for cpus in ((last,), (first,), (first, last)):
+        request = evolve(either.request(SHOW_AFFINITY), cpus=cpus)
+        said = either.log(await either.executor.execute(request)).strip()
+        assert set(said.replace("-", ",").split(",")) == set(map(str, cpus))
+    assert await either.says(SHOW_AFFINITY) == free
+    assert os.sched_getaffinity(0) == allowed
+
+
+async def test_processors_that_are_not_there(either: Runner) -> None:
+    request = evolve(either.request("true"), cpus=(4095,))
+    if isinstance(either.executor, Sandbox):
+        assert (await either.executor.execute(request)).exit_code == 127
+    else:
+        with pytest.raises(HostError):
+            await either.executor.execute(request)
