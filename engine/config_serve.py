@@ -8,6 +8,7 @@
     log = "access.log"               # "-" is the standard error; without it none is written
     tokens = "tokens.json"           # by default serve/tokens.json in the store
     reserve = "2GB"                  # room on the disk that uploads may not take
+    durability = "process"           # what an acknowledged upload survives, or "disk"
 
     [serve.name_spaces.default]      # "*" is all that are not named
     quota = "50GB"
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from engine.http.settings import Settings
 
 PUBLIC: Final = ("none", "read", "write")
+DURABILITIES: Final = ("process", "disk")
 
 
 @frozen(kw_only=True)
@@ -98,6 +100,9 @@ class ServeTable:
     tokens: str | None = documented("file of the tokens", default=None)
     reserve: str | None = documented("room that uploads may not take, as 2GB or 5%", default=None)
     share_local: bool | None = documented("serve what was built in this store", default=None)
+    durability: str | None = documented(
+        "what an acknowledged upload survives: process or disk", default=None
+    )
     name_spaces: Mapping[str, NameSpaceTable] = documented("who shares", factory=dict)
     limits: LimitsTable = documented("what is taken from clients", factory=LimitsTable)
     tls: TlsTable | None = documented("TLS", default=None)
@@ -116,6 +121,9 @@ def serve_faults(path: Path, table: ServeTable) -> Iterator[Fault]:
     yield from size(table.limits.body, "serve", "limits", "body")
     if table.workers is not None and not 1 <= table.workers <= 64:
         yield Fault(path, ("serve", "workers"), "workers: from 1 to 64")
+    if table.durability is not None and table.durability not in DURABILITIES:
+        hint = nearest(table.durability, DURABILITIES)
+        yield Fault(path, ("serve", "durability"), f"durability is not {table.durability!r}", hint)
     for name, given in asdict(table.limits).items():
         if isinstance(given, int) and given < 1:
             yield Fault(path, ("serve", "limits", name), f"{name}: at least 1")
@@ -154,7 +162,7 @@ def _settled(
     given: dict[str, Any] = {}
     if table.bind:
         given["bind"] = table.bind
-    for name in ("workers", "share_local"):
+    for name in ("workers", "share_local", "durability"):
         if getattr(table, name) is not None:
             given[name] = getattr(table, name)
     if table.log is not None:

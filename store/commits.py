@@ -5,6 +5,8 @@
     lease ─▶ objects: one transaction ─▶ files renamed ─▶ one sync ─▶ rows: one transaction
                                                               what is over its quota goes │
                                      store.reaping: the bytes of orphans, afterwards ◀────┘
+
+In a store that is relaxed no sync is waited for: store.syncing does them afterwards.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from store.incoming import Incoming
 from store.leases import Lease
 from store.reaping import Reaper, still_there
 from store.store import Store
+from store.syncing import Syncer
 from store.tiers import EPOCH_NS, Form, Tier, discard
 
 PURPOSE: Final = "serve"
@@ -95,6 +98,7 @@ class Committer:
         self.quotas = quotas
         self.evicted: dict[str, Usage] = {}
         self.reaper = Reaper(store, entries, most=MOST_FOLLOWED)
+        self._syncer = Syncer(store.cas.tier_set, entries) if store.is_relaxed else None
         self._store = store
         self._cas = store.cas
         self._entries = entries
@@ -134,6 +138,8 @@ class Committer:
             os.close(self._lock)
             self._lock = -1
         self.reaper.close()
+        if self._syncer is not None:
+            self._syncer.close()
 
     # the thread
 
@@ -239,8 +245,7 @@ class Committer:
         try:
             for _ in range(8):
                 self._place(arrivals, fresh)
-                if not self._cas.tier_set.sync():
-                    raise HostError("a disk of the store failed", "see `bn store stat`")
+                self._sync()
                 try:
                     puts = [one.put() for one in arrivals]
                     rows, gone = self._entries.put(puts, self.quotas, self._is_there)
@@ -252,6 +257,9 @@ class Committer:
         except BaseException:
             self._take_back(fresh)
             raise
+        finally:
+            if self._syncer is not None:
+                self._syncer.note()
         for one, row in zip(arrivals, rows, strict=True):
             one.row = row
         for name_space, more in gone.items():
@@ -260,6 +268,14 @@ class Committer:
             self.evicted = {**self.evicted, name_space: both}
         if gone:
             self.reaper.wake()
+
+    def _sync(self) -> None:
+        """Make what was placed durable, unless that is done afterwards and did not fail."""
+        if self._syncer is not None:
+            if self._syncer.error is not None:
+                self._syncer.sync()
+        elif not self._cas.tier_set.sync():
+            raise HostError("a disk of the store failed", "see `bn store stat`")
 
     def _hold(self) -> None:
         """See to it that the collector spares what is used from now on."""
@@ -299,7 +315,13 @@ class Committer:
             second = self._cas.temporary()
             os.link(path, second)
             path = second
-        self._cas.tier_set.write(lambda tier: _adopt(tier, digest, path, incoming.size))
+
+        def place(tier: Tier) -> None:
+            if self._syncer is not None and tier.table is not None:
+                tier.table.enter()
+            _adopt(tier, digest, path, incoming.size)
+
+        self._cas.tier_set.write(place)
 
     def _has_object(self, digest: Digest, data: bytes) -> bool:
         """Say whether these very bytes are in a table, and renew their time of use."""

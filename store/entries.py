@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from store.ballast import Ballast
+from store.checkpoints import Mark
 from store.digest import Digest
 from store.entry_rows import (
     SLOTS,
@@ -65,7 +66,8 @@ class Entries:
     Raises HostError where the disk fails, IntegrityError where the tables are damaged.
     """
 
-    def __init__(self, root: Path, *, readonly: bool = False) -> None:
+    def __init__(self, root: Path, *, readonly: bool = False, relaxed: bool = False) -> None:
+        """Open them; where that is `relaxed`, what is written is durable only after `keep`."""
         self.path = root / DIRECTORY
         self._readonly = readonly
         self._clock = Clock()
@@ -76,10 +78,14 @@ class Entries:
             if not readonly:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(self.path)
-            self._environment = Environment(self.path, TABLES, WHAT, HINT, readonly=readonly)
+            self._environment = Environment(
+                self.path, TABLES, WHAT, HINT, readonly=readonly, relaxed=relaxed
+            )
         except BaseException:
             self._unlock()
             raise
+        self.changed: Callable[[], object] = int
+        """Called after each transaction."""
         self._uses = Uses(f"{self.path}/uses", SLOTS)
         self._ballast = Ballast(self.path / "ballast")
         if not readonly:
@@ -203,7 +209,8 @@ class Entries:
         quotas: Mapping[str, int] | None = None,
         there: Callable[[Digest], bool] | None = None,
     ) -> tuple[list[Row], dict[str, Usage]]:
-        """Write rows in one transaction that is durable when this returns, and return them.
+        """Write rows in one transaction that is durable when this returns, unless they were opened
+        `relaxed`, and return them.
 
         A name space that gets over its quota (bytes) loses what was used longest ago; how much
         that was, by name space, is returned, too. `there` says whether a blob is in the store, of
@@ -226,6 +233,18 @@ class Entries:
 
         self._change(change)
         return rows, gone
+
+    def mark(self) -> Mark | None:
+        """Return what was written so far, for `keep`; None where that is durable."""
+        return self._environment.mark()
+
+    def keep(self, mark: Mark | None) -> None:
+        """Make durable what was written before a mark. What the rows name is to be so already."""
+        self._environment.keep(mark)
+
+    def settle(self) -> None:
+        """Make what was written durable, and be at rest."""
+        self._environment.settle()
 
     def remove(self, rows: Iterable[Row]) -> Usage:
         """Remove rows that are still as they were found, and return what that was."""
@@ -297,6 +316,7 @@ class Entries:
         that. Raises NoSpace where the disk is full."""
         try:
             self._environment.change(change)
+            self.changed()
             if frees:
                 self._ballast.take_in()
         except HostError as error:
@@ -305,6 +325,7 @@ class Entries:
             if not frees or not self._ballast.drop():
                 raise NoSpace(error.message, error.hint) from error
             self._environment.change(change)
+            self.changed()
 
     def _unlock(self) -> None:
         handle, self._lock = self._lock, -1

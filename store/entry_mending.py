@@ -21,15 +21,15 @@ PATIENCE: Final = 10.0
 """Seconds for which others are waited for that find the same."""
 
 
-def opened(root: Path) -> Entries:
-    """Open the entries of the store at `root`, mended where they are damaged.
+def opened(root: Path, *, relaxed: bool = False) -> Entries:
+    """Open the entries of the store at `root`, mended where they are damaged; `relaxed` as those.
 
     Raises HostError where they are and another process uses them.
     """
     with contextlib.suppress(IntegrityError):
-        return Entries(root)
+        return Entries(root, relaxed=relaxed)
     mend(root)
-    return Entries(root)
+    return Entries(root, relaxed=relaxed)
 
 
 def mend(root: Path) -> int | None:

@@ -12,18 +12,23 @@ import errno
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lmdb
 
+from store.checkpoints import LOCK as LOCK
+from store.checkpoints import Checkpoints, Mark, boot
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
 from store.mapped import PATIENCE, is_much, release
 from store.pages import DATA as DATA
 from store.pages import DamagedPage, check_pages
+from store.resting import at_rest as at_rest
+from store.resting import check as check
+from store.resting import comes_to_rest
+from store.resting import corrupt as corrupt
 
 MAP_SIZE: Final = 1 << 40
 """Bytes of address space for the map; it takes no room on disk."""
@@ -34,13 +39,8 @@ MAP_LEAST: Final = 1 << 20
 READERS: Final = 1024
 """Read transactions that may be open at a time, of all processes."""
 
-LOCK: Final = "lock.mdb"
 LOCK_BYTES: Final = 17 * 4096
 """Bytes of the lock file, with room for all readers. It is mapped, so the disk gives them first."""
-
-_GLANCES: Final = 12
-_GLANCE_SECONDS: Final = 0.003
-"""How often, and after how long, tables that are just written to are looked at again."""
 
 Value = TypeVar("Value")
 
@@ -61,11 +61,13 @@ class Environment:
         *,
         readonly: bool = False,
         metasync: bool = True,
+        relaxed: bool = False,
     ) -> None:
         """Open `tables`, called `what` in errors, in the directory `path`, which is there.
 
         `hint` says what helps where they are damaged. Without `metasync` a committed transaction is
-        whole, but durable only after `sync`.
+        whole, but durable only after `sync`; one that is `relaxed` is not synced at all until then,
+        and after a power cut the file goes back to what was synced last (`store.checkpoints`).
         """
         self._path = path
         self._what = what
@@ -73,17 +75,23 @@ class Environment:
         self._names = tables
         self._readonly = readonly
         self._metasync = metasync
+        self._relaxed = relaxed and not readonly and bool(boot())
+        self._sync = True
+        self._checkpoints = Checkpoints(path)
         self._reading = threading.RLock()
         self._writing = threading.RLock()
+        self._syncing = threading.RLock()
         self._tables: dict[str, Any] = {}
         self._environment: Any = None
         self._size = MAP_SIZE
         self._looks = 0
-        if not _comes_to_rest(path):
+        if self._went_back() or not comes_to_rest(path):
             check(path, tables, what, hint)
         sizes = [max(MAP_LEAST, MAP_SIZE >> shift) for shift in range(0, 21, 4)]
         self._guarded(lambda: self._open(sizes), f"cannot open the {what}")
         self._rest()
+        if self._relaxed:
+            self._set_relaxed()
 
     @property
     def map_size(self) -> int:
@@ -128,6 +136,7 @@ class Environment:
 
         def write() -> None:
             with self._writing, self._environment.begin(write=True) as transaction:
+                self._prepare()
                 change(transaction)
 
         if self._readonly:
@@ -164,19 +173,95 @@ class Environment:
             self._keep_small()
 
     def sync(self) -> None:
-        """Make what was committed durable."""
+        """Make what was committed durable, by others as well."""
 
         def flush() -> None:
-            with self._reading:
+            with self._syncing:
                 self._environment.sync(True)
 
-        self._guarded(flush, f"cannot write to the {self._what}")
+        if not self.is_ahead:
+            self._guarded(flush, f"cannot write to the {self._what}")
+        elif self._relaxed:
+            self.keep(self.mark())
+        else:
+            self.settle()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether some process has committed what may not be durable yet."""
+        try:
+            return self._checkpoints.is_ahead
+        except OSError:
+            return True
+
+    def enter(self) -> None:
+        """Say that what is not durable yet may come from now on, as `is_ahead` of all processes
+        tells. For one that is relaxed."""
+        self._transact(self._prepare)
+
+    def mark(self) -> Mark | None:
+        """Return what was committed so far, for `keep`; None where that is durable."""
+        return self._transact(lambda: self._checkpoints.mark(self._environment))
+
+    def keep(self, mark: Mark | None) -> None:
+        """Make what was committed before a mark durable."""
+
+        def advance() -> None:
+            nonlocal mark
+            with self._syncing:
+                while mark and not self._checkpoints.advance(self._environment, mark):
+                    mark = self.mark()  # the tables were opened anew with a larger map
+
+        self._guarded(lambda: _as_lmdb(advance), f"cannot write to the {self._what}")
+
+    def settle(self) -> None:
+        """Make all that was committed durable, and know that it is: after a power cut the file does
+        not go back. Others wait to write meanwhile."""
+        self._transact(lambda: self._checkpoints.settle(self._environment))
 
     def close(self) -> None:
         """Close the environment; every process that opened it should."""
-        self._environment.close()
+        with self._syncing:
+            self._checkpoints.close()
+            self._environment.close()
 
     # inside
+
+    def _went_back(self) -> bool:
+        """Bring the file back to its last checkpoint after a power cut; say whether there was one.
+        One that cannot be written is only looked at."""
+        try:
+            return self._checkpoints.restore()
+        except OSError:
+            return True
+
+    def _set_relaxed(self) -> None:
+        """Open the tables, which were made durably, anew without syncs. What a process left that
+        was killed becomes durable first."""
+        if self.is_ahead:
+            self.settle()
+        self._sync = False
+        self._guarded(lambda: self._reopen([self._size]), f"cannot open the {self._what}")
+
+    def _prepare(self) -> None:
+        """See to it, within a write transaction, that the file can be written to as this one is
+        meant to."""
+        if self._relaxed:
+            _as_lmdb(lambda: self._checkpoints.enter(self._environment))
+        else:
+            _as_lmdb(lambda: self._checkpoints.settle(self._environment))
+
+    def _transact(self, action: Callable[[], Value]) -> Value:
+        """Return what `action` gives while nobody else writes."""
+
+        def act() -> Value:
+            with self._writing, self._environment.begin(write=True) as transaction:
+                try:
+                    return _as_lmdb(action)
+                finally:
+                    transaction.abort()
+
+        return self._retried(act, f"cannot write to the {self._what}")
 
     def _keep_small(self) -> None:
         """Give back what is mapped of the tables, where it is much."""
@@ -231,7 +316,8 @@ class Environment:
 
     def _reopen(self, sizes: Iterable[int]) -> None:
         """Open the tables anew with another map, while no thread uses them."""
-        with self._writing, self._reading:
+        with self._writing, self._reading, self._syncing:
+            self._checkpoints.forget()
             self._environment.close()
             self._open(sizes)
 
@@ -259,7 +345,8 @@ class Environment:
         options: dict[str, Any] = {"map_size": size, "max_dbs": 16, "max_readers": READERS}
         if not self._readonly:
             _reserve(self._path / LOCK)
-            return lmdb.open(str(self._path), metasync=self._metasync, **options)
+            options |= {"sync": self._sync, "metasync": self._metasync}
+            return lmdb.open(str(self._path), **options)
         try:
             return lmdb.open(str(self._path), readonly=True, create=False, **options)
         except (lmdb.MemoryError, lmdb.InvalidError, lmdb.CorruptedError):
@@ -272,6 +359,14 @@ class Environment:
         if not self._readonly:
             with contextlib.suppress(OSError):
                 os.utime(self._path / DATA, ns=EPOCH_NS)
+
+
+def _as_lmdb(action: Callable[[], Value]) -> Value:
+    """Return what `action` gives; the system's errors become LMDB's."""
+    try:
+        return action()
+    except OSError as error:
+        raise lmdb.Error(os.strerror(error.errno or errno.EIO)) from error
 
 
 def _reserve(lock: Path) -> None:
@@ -302,47 +397,6 @@ def error_number(error: BaseException | None) -> int:
         return errno.EBUSY
     known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
     return next((number for number in known if os.strerror(number) in text), errno.EIO)
-
-
-def at_rest(path: Path) -> bool:
-    """Say whether the tables in `path` were last changed by an `Environment`, or are not there."""
-    try:
-        status = os.stat(path / DATA)
-    except OSError as error:
-        return error.errno == errno.ENOENT
-    return status.st_mtime_ns == EPOCH_NS[0]
-
-
-def _comes_to_rest(path: Path) -> bool:
-    """Say whether the tables in `path` are at rest, or are so in a moment: another process may be
-    writing just now."""
-    for _ in range(_GLANCES):
-        if at_rest(path):
-            return True
-        with contextlib.suppress(OSError):
-            if abs(time.time() - os.stat(path / DATA).st_mtime) > 1.0:
-                break
-        time.sleep(_GLANCE_SECONDS)
-    return at_rest(path)
-
-
-def check(path: Path, tables: Iterable[str], what: str, hint: str) -> None:
-    """Read all tables in the directory `path`, in a child process because a damaged one can end it;
-    raises IntegrityError where that fails."""
-    import subprocess
-
-    command = [sys.executable, "-I", "-m", "store.environment", str(path), *tables]
-    done = subprocess.run(
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
-    if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or [f"reading it ends with {done.returncode}"]
-        raise corrupt(path, what, last[0], hint)
-
-
-def corrupt(path: Path, what: str, why: str, hint: str) -> IntegrityError:
-    """Return the error that says that the tables in `path` are damaged."""
-    return IntegrityError(f"{path}: the {what} is corrupt: {why}", hint)
 
 
 def _read_all(path: str, tables: Iterable[str]) -> None:

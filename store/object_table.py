@@ -65,6 +65,7 @@ class ObjectTable:
     def __init__(self, root: Path) -> None:
         self.path = root / DIRECTORY
         self.unsynced = False
+        self.relaxed = False
         self._data = f"{self.path}/{DATA}"
         self._uses = Uses(f"{self.path}/uses", SLOTS)
         self._environment: Environment | None = None
@@ -194,6 +195,31 @@ class ObjectTable:
             environment.change(change)
         return gone
 
+    def relax(self) -> None:
+        """From now on nothing that is put is durable before `sync`, and commits cost nothing: after
+        a power cut the table goes back to what was synced last. For a server."""
+        self.close()
+        self.relaxed = True
+
+    def enter(self) -> None:
+        """Let all know that what is new on this tier may not be durable. For one that is
+        relaxed."""
+        environment = self.open(create=True)
+        assert environment is not None
+        with _system_errors(self.path):
+            environment.enter()
+
+    def settle(self) -> None:
+        """Make what was put durable, and be at rest."""
+        if self._environment is not None:
+            with _system_errors(self.path):
+                self._environment.settle()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a process that is relaxed has put something that may not be durable."""
+        return self._environment is not None and self._environment.is_ahead
+
     def sync(self) -> None:
         """Make what was put durable."""
         self.unsynced = False
@@ -244,7 +270,9 @@ class ObjectTable:
             self.path.mkdir(exist_ok=True)
         if os.access(self.path, os.W_OK):
             try:
-                return Environment(self.path, [_TABLE], WHAT, HINT, metasync=False)
+                return Environment(
+                    self.path, [_TABLE], WHAT, HINT, metasync=False, relaxed=self.relaxed
+                )
             except HostError:
                 if create or not there:
                     raise

@@ -8,7 +8,9 @@ and the size of its key.
 
 from __future__ import annotations
 
+import errno
 import mmap
+import os
 import struct
 from collections.abc import Iterator
 from typing import Final
@@ -62,6 +64,44 @@ def found_values(path: str, page_size: int = PAGE_SIZE) -> Iterator[tuple[bytes,
                 yield page[offset + 8 : at], data[first : first + size]
             elif at + size <= page_size:
                 yield page[offset + 8 : at], page[at : at + size]
+
+
+def last_meta(path: str) -> tuple[int, bytes]:
+    """Return the number of the last transaction, and what its first page says. Nobody may commit
+    meanwhile. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return max((meta for _, meta in _metas(handle)), key=lambda meta: meta[0])
+    finally:
+        os.close(handle)
+
+
+def go_back(path: str, transaction: int, meta: bytes) -> None:
+    """Make a transaction the last one again, durably, given what its first page said. Nobody may
+    have the file open. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for number, (start, _) in enumerate(_metas(handle)):
+            shown = transaction if number == transaction % 2 else max(0, transaction - 1)
+            os.pwrite(handle, meta[: -_NUMBER.size] + _NUMBER.pack(shown), start)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _metas(handle: int) -> list[tuple[int, tuple[int, bytes]]]:
+    """Return where the descriptions in the two first pages are, the number of the transaction
+    that each is of, and its bytes."""
+    first = os.pread(handle, _META.size, 16)
+    if len(first) < _META.size:
+        raise OSError(errno.EIO, "the first page is cut off")
+    size = struct.unpack_from("<I", _META.unpack(first)[4])[0]
+    second = os.pread(handle, _META.size, size + 16)
+    if len(second) < _META.size:
+        raise OSError(errno.EIO, "the second page is cut off")
+    return [
+        (start, (_META.unpack(meta)[7], meta)) for start, meta in ((16, first), (size + 16, second))
+    ]
 
 
 class _Pages:

@@ -61,6 +61,7 @@ class Store:
         self.index.before_write = self.cas.commit_objects
         self.actions = ActionCache(self.cas, self.index)
         self._entries: Entries | None = None
+        self._relaxed = False
         if not self.read_only:
             self._sweep_temporaries()
 
@@ -108,8 +109,22 @@ class Store:
             else:
                 from store.entry_mending import opened
 
-                self._entries = opened(self.root)
+                self._entries = opened(self.root, relaxed=self._relaxed)
         return self._entries
+
+    def relax(self) -> None:
+        """Let commits of objects and entries cost no sync from now on: what was written survives
+        this process, but not the machine before somebody syncs. To be called before anything is
+        used. Only for a server that says so to its clients."""
+        self._relaxed = True
+        for tier in self.cas.tiers:
+            if tier.table is not None:
+                tier.table.relax()
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether commits of objects and entries are not synced."""
+        return self._relaxed
 
     def has_entries(self) -> bool:
         """Say whether this store was used by a cache server."""

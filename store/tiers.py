@@ -395,22 +395,26 @@ class Tier:
 
     def sync(self) -> None:
         """Make what was put here durable. Raises OSError and HostError."""
-        if self.unsynced:  # that covers the table, too
+        table = self.table
+        ahead = table is not None and table.is_ahead
+        if self.unsynced or (table is not None and ahead and not table.relaxed):
             self.unsynced = False
+            if table is not None and not ahead:
+                table.unsynced = False  # that covers the table, too
             try:
                 sync_file_system(self.root)
             except BaseException:
                 self.unsynced = True
                 raise
-        elif self.table is not None and self.table.unsynced:
-            self.table.sync()
-        if self.table is not None:
-            self.table.unsynced = False
+        if table is not None and (ahead or table.unsynced):
+            table.sync()
 
     @property
     def is_dirty(self) -> bool:
         """Whether something was put here since the last sync."""
-        return self.unsynced or (self.table is not None and self.table.unsynced)
+        if self.unsynced or self.table is None:
+            return self.unsynced
+        return self.table.unsynced or self.table.is_ahead
 
     def _took(self, size: int) -> None:
         self.added += size

@@ -26,7 +26,7 @@ from engine.http.adapters.operations import totals
 from engine.http.observing import Observer, keep_writing, make_run
 from engine.http.reserve import Reserve
 from engine.http.server import Server
-from engine.http.settings import Settings
+from engine.http.settings import PROCESS, Settings
 from engine.http.sharing import Board
 from engine.http.workers import Supervisor, address_of, listen, unlink_sockets
 from store.errors import InputError
@@ -156,6 +156,8 @@ def work(index: int, plan: Plan) -> None:
     settings = plan.settings
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(open_healed(plan.root, plan.config, _say))
+        if settings.durability == PROCESS:
+            store.relax()
         observer = Observer(plan.run)
         stack.callback(observer.close)
         log = None

@@ -14,6 +14,12 @@ from engine.http.limits import Limits
 if TYPE_CHECKING:
     from engine.http.tls import Tls
 
+PROCESS: Final = "process"
+"""An upload that was acknowledged survives the server, and is durable about a second later."""
+
+DISK: Final = "disk"
+"""An upload that was acknowledged is durable."""
+
 BIND: Final = "127.0.0.1:8980"
 MOST_WORKERS: Final = 4
 """Where nothing is configured."""
@@ -35,6 +41,7 @@ class Settings:
     tokens: Path | None = None
     reserve: int | None = None
     share_local: bool = True
+    durability: str = PROCESS
     quotas: Mapping[str, int] = Factory(dict)
     public: Mapping[str, str] = Factory(dict)
     limits: Limits = Factory(Limits)

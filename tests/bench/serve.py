@@ -1,7 +1,8 @@
-"""The cache server beside nginx with the same files: `python -m tests.bench.serve [SECONDS]`.
+"""The cache server beside nginx with the same files: `python -m tests.bench.serve [SECONDS [ROW]]`.
 
-wrk (2 threads, 32 connections) asks both in turns, several times; the table has medians. It needs
-nginx and wrk on the PATH. bn acknowledges an upload when it is durable; nginx does not sync at all.
+wrk (2 threads, 32 connections) asks all in turns, several times; the table has medians. It needs
+nginx and wrk on the PATH. An upload that was acknowledged survives, of nginx and of bn with
+durability `process`, the server; with `disk` a power cut, too.
 """
 
 from __future__ import annotations
@@ -84,49 +85,61 @@ class Row:
     nginx: Figures
     bn: Figures
     bar: float
+    ratio: float
+    """The median of what the turns say, each with its own neighbour."""
 
 
 def main() -> None:
     """Measure in one run and print the table."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    wanted = " ".join(sys.argv[2:])
     with tempfile.TemporaryDirectory(prefix="bn-bench-") as directory:
         place = Path(directory)
-        with nginx(place / "nginx") as one, bn(place / "bn") as other:
+        with (
+            nginx(place / "nginx") as one,
+            bn(place / "process", "process") as other,
+            bn(place / "disk", "disk") as third,
+        ):
             for name, size in FILES.items():
                 data = os.urandom(size)
                 for port in (one, other):
                     put(port, f"/generic/{name}", data)
-            rows = list(measure(one, other, place, seconds))
-    line = "{:<12} {:>10} {:>10} {:>7} {:>5}   {:>9} {:>9} {:>7}  {}\n"
+            rows = [
+                row for many in measure(one, other, third, place, seconds, wanted) for row in many
+            ]
+    line = "{:<16} {:>10} {:>10} {:>7} {:>5}   {:>9} {:>9} {:>7}  {}\n"
     heads = ("", "nginx/s", "bn/s", "ratio", "bar", "nginx p99", "bn p99", "ratio", "errors")
     sys.stdout.write(line.format(*heads))
     for row in rows:
-        rates = (f"{row.nginx.rate:.0f}", f"{row.bn.rate:.0f}", f"{row.bn.rate / row.nginx.rate:.2f}")
+        rates = (f"{row.nginx.rate:.0f}", f"{row.bn.rate:.0f}", f"{row.ratio:.2f}")
         times = (f"{row.nginx.p99:.2f}", f"{row.bn.p99:.2f}", f"{row.bn.p99 / row.nginx.p99:.2f}")
         errors = f"{row.nginx.bad} {row.bn.bad}"
         sys.stdout.write(line.format(row.name, *rates, f"{row.bar:g}", *times, errors))
 
 
-def measure(one: int, other: int, place: Path, seconds: float) -> Iterator[Row]:
-    """Yield the rows; both servers are asked in turns, so that what else the machine does is
+def measure(
+    one: int, other: int, third: int, place: Path, seconds: float, wanted: str
+) -> Iterator[list[Row]]:
+    """Yield the rows; the servers are asked in turns, so that what else the machine does is
     shared."""
     for name, bar in (("4k", 0.35), ("1m", 0.8)):
-        yield _row(f"GET {name}", bar, one, other, seconds, [f"/generic/{name}"])
+        if f"GET {name}".startswith(wanted):
+            names = {f"GET {name}": (other, bar)}
+            yield _rows(names, one, seconds, f"/generic/{name}")
     for name, bar in (("4k", 0.3), ("1m", 0.0)):
-        size = FILES[name]
-        yield _row(f"PUT {name}", bar, one, other, seconds, ["/"], script=(place, size))
+        if f"PUT {name}".startswith(wanted):
+            names = {f"PUT {name} process": (other, bar), f"PUT {name} disk": (third, 0.0)}
+            yield _rows(names, one, seconds, "/", script=(place, FILES[name]))
 
 
-def _row(
-    name: str,
-    bar: float,
+def _rows(
+    names: dict[str, tuple[int, float]],
     one: int,
-    other: int,
     seconds: float,
-    what: list[str],
+    what: str,
     script: tuple[Path, int] | None = None,
-) -> Row:
-    figures: dict[int, list[Figures]] = {one: [], other: []}
+) -> list[Row]:
+    figures: dict[int, list[Figures]] = {one: [], **{port: [] for port, _ in names.values()}}
     for _ in range(ROUNDS):
         for port, found in figures.items():
             more = []
@@ -134,8 +147,20 @@ def _row(
                 path = script[0] / "put.lua"
                 path.write_text(PUT.format(size=script[1], run=secrets.token_hex(4)))
                 more = ["-s", str(path)]
-            found.append(wrk(port, what[0], seconds, more))
-    return Row(name, _median(figures[one]), _median(figures[other]), bar)
+            found.append(wrk(port, what, seconds, more))
+    return [
+        Row(
+            name,
+            _median(figures[one]),
+            _median(figures[port]),
+            bar,
+            statistics.median(
+                mine.rate / theirs.rate
+                for mine, theirs in zip(figures[port], figures[one], strict=True)
+            ),
+        )
+        for name, (port, bar) in names.items()
+    ]
 
 
 def _median(figures: list[Figures]) -> Figures:
@@ -191,11 +216,11 @@ def nginx(place: Path) -> Iterator[int]:
 
 
 @contextmanager
-def bn(place: Path) -> Iterator[int]:
+def bn(place: Path, durability: str) -> Iterator[int]:
     """Run the cache server on a store of its own and give its port."""
     place.mkdir()
     port = free_port()
-    (place / "bn.toml").write_text("")
+    (place / "bn.toml").write_text(f'[serve]\ndurability = "{durability}"\n')
     command = [str(TOP / "bn"), "serve", "--bind", f"127.0.0.1:{port}"]
     env = {"BN_STORE": str(place / "store")}
     with running([*command, "--config", str(place / "bn.toml")], port, env):
