@@ -15,6 +15,10 @@ PREFERENCES: Final = {"": 1.0, "preferred": 1.5, "avoid": 0.25, "disabled": 0.0}
 """What a node's preference multiplies its score with."""
 
 
+LEAST: Final = 0.01
+"""The multiplier of a node's speed where it is to get nothing: only the coolest is asked then."""
+
+
 class Seat:
     """A node while decisions are made: what of it is free now, and what it counts for."""
 
@@ -108,7 +112,7 @@ class Cluster:
         key = (number, seat.value, node.only, node.price, node.cpus, node.memory)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key, number, seat, seat.speed * seat.value)
+            group = self._groups[key] = Group(key, number, seat, seat.speed * (seat.value or LEAST))
             insort(self.groups, group, key=lambda one: (-one.rate, one.number))
         seat.group = group
         group.count += 1

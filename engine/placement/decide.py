@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -103,9 +104,11 @@ def earliest_room(
             continue
         free, when = seat.free_cpus, cluster.time
         for end, given in seat.ends:
-            if free >= cpus and (memory <= seat.free_memory or when > cluster.time):
+            if free >= cpus and memory <= seat.free_memory:
                 break
             free, when = free + given, max(when, end)
+        if free < cpus:
+            when = math.inf  # nobody knows
         if found is None or when < found[0]:
             found = when, seat
     return found

@@ -17,7 +17,7 @@ from store.records import evolve
 OFF: Final = 0.02
 """The share of its makespan by which a plan may be off before another one is made."""
 
-MUCH: Final = 0.25
+MUCH: Final = 0.1
 """The change of a node's multipliers after which a plan made before is not followed any more."""
 
 SHARE: Final = 4

@@ -26,12 +26,20 @@ class Round:
         """Microseconds of all that is ready, less what was placed."""
         self.placed: list[Placement] = []
         self.held: dict[str, str] = {}
+        self._blocked: list[Seat] = []
         self.groups = [one for one in cluster.groups if one.count and one.value > 0]
         if not self.groups and not cluster.running:
-            self.groups = _coolest(cluster)
+            coolest = _coolest(cluster)
+            if coolest is not None:
+                self.groups = [coolest.group]
+                others = [one for one in cluster.seats if one.group is coolest.group]
+                self._blocked = [one for one in others if one is not coolest]
+                for seat in self._blocked:
+                    seat.blocked = True
+        self._room = sum(group.free_cpus for group in self.groups)
+        self._room -= sum(seat.free_cpus for seat in self._blocked)
         self._reserved = any(group.only for group in self.groups)
         self._kept: dict[int, list[float]] = {}
-        self._blocked: list[Seat] = []
         self._over = False
         self._limits: tuple[int, int, int] | None = None
         name = policy.strategy
@@ -41,7 +49,7 @@ class Round:
 
     def is_full(self) -> bool:
         """Say whether no node has a free processor that is not kept for a step."""
-        return self._over or self.cluster.free_cpus <= sum(seat.free_cpus for seat in self._blocked)
+        return self._over or self._room <= 0
 
     def close(self) -> None:
         """Forget what was kept free."""
@@ -70,6 +78,7 @@ class Round:
             if found is not None:
                 found[1].blocked = True
                 self._blocked.append(found[1])
+                self._room -= found[1].free_cpus
         return False
 
     def seconds(self, step: Ready, seat: Seat) -> float:
@@ -100,6 +109,7 @@ class Round:
             )
         )
         self.backlog -= round(step.seconds * 1e6)
+        self._room -= cpus
         self.cluster.take(name, cpus, memory, self.cluster.time + seconds)
         self._kept.pop(id(seat.group), None)
 
@@ -161,17 +171,15 @@ class Round:
         heapq.heapreplace(times, end)
 
 
-def _coolest(cluster: Cluster) -> list[Group]:
-    """Return the groups to take where all are too hot and nothing runs, so that nothing can get
-    stuck: that of the node that is the furthest below its limit."""
-    allowed = [one for one in cluster.seats if one.node.preference != "disabled"]
-    if not allowed:
-        return []
+def _coolest(cluster: Cluster) -> Seat | None:
+    """Return the node to take where all are too hot and nothing runs, so that nothing can get
+    stuck: the one that is the furthest below its limit."""
 
     def too_hot(seat: Seat) -> float:
         return seat.node.samples[-1][1] - seat.node.limit if seat.node.samples else -math.inf
 
-    return [min(allowed, key=lambda one: (too_hot(one), one.index)).group]
+    allowed = (one for one in cluster.seats if one.node.preference != "disabled")
+    return min(allowed, key=lambda one: (too_hot(one), one.index), default=None)
 
 
 def _fastest(
@@ -180,10 +188,11 @@ def _fastest(
     for group in groups:
         seat = turn.cluster.first(group, cpus, memory)
         if seat is not None:
-            name = turn.policy.strategy
-            return seat, Explanation(
-                reason=reason(step, cpus, seat.free_cpus), strategy=name, score=group.rate
-            )
+            plan, name = turn.costs.plan, turn.policy.strategy
+            text = reason(step, cpus, seat.free_cpus)
+            if plan is not None:
+                text = f"{plan.reason}; {text}"
+            return seat, Explanation(reason=text, strategy=name, score=group.rate)
     return None
 
 

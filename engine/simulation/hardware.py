@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -112,12 +113,12 @@ def load_hardware(path: Path) -> Hardware:
     hardware = read(path, Hardware)
     if not hardware.nodes:
         raise InputError(f"{path}: there are no nodes", "write one as [[nodes]] with a name")
-    names = [node.name for node, _ in hardware.named()]
-    doubled = {name for name in names if names.count(name) > 1} if len(names) < 5000 else set()
-    if doubled:
-        raise InputError(f"{path}: two nodes are named {min(doubled)!r}")
     for one in hardware.nodes:
         _check(path, one)
+    names = [node.name for node, _ in hardware.named()]
+    if len(set(names)) < len(names):
+        doubled = next(name for name, count in Counter(names).items() if count > 1)
+        raise InputError(f"{path}: two nodes are named {doubled!r}")
     try:
         parse_size(hardware.network.bandwidth or "0")
     except ValueError as error:
