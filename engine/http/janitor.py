@@ -151,15 +151,16 @@ def keep_house(
     keep_days: float,
     reserve: Reserve,
     run: Path | None = None,
+    parent: int | None = None,
 ) -> None:
-    """Be the janitor until SIGTERM or SIGINT comes, or the parent is gone.
+    """Be the janitor until SIGTERM or SIGINT comes, or the parent (its process id) is gone.
 
     For a process of its own, in its main thread, that opened the store after it was forked.
     """
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    parent = os.getppid()
+    parent = parent or os.getppid()
     observer = Observer(run)
     entries = store.entries()
     reaper = Reaper(store, entries)

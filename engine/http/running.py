@@ -143,9 +143,8 @@ def _keep_house(plan: Plan) -> None:
         listener.close()
     with open_healed(plan.root, config, _say) as store:
         reserve = Reserve(store.cas.primary.root, settings.reserve)
-        if os.getppid() != plan.parent:
-            return
-        keep_house(store, settings.quotas, config.policy.keep_days, reserve, plan.run)
+        days = config.policy.keep_days
+        keep_house(store, settings.quotas, days, reserve, plan.run, plan.parent)
 
 
 def work(index: int, plan: Plan) -> None:

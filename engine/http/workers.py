@@ -11,6 +11,7 @@ The parent opens no store and has no threads, so that forking it again is safe a
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -33,6 +34,8 @@ _SHORT_SECONDS: Final = 5.0
 """A process that lives shorter is restarted only after a pause."""
 
 _PAUSES: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_PR_SET_PDEATHSIG: Final = 1
+
 _LEAVE_SECONDS: Final = 2.0
 """For processes to end at a second signal, before they are killed."""
 
@@ -132,8 +135,8 @@ class Supervisor:
     """Keeps `workers` copies of `work` running, and `others` beside them, until a signal ends it.
 
     `work` is called in a process of its own with the worker's number; its signals are as they are
-    by default, and it is to end after SIGTERM; SIGHUP, which is passed on, is ignored until it
-    wants it.
+    by default, and it is to end after SIGTERM, which it also gets when this process dies; SIGHUP,
+    which is passed on, is ignored until it wants it.
     """
 
     work: Callable[[int], None]
@@ -171,6 +174,7 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         child.begun, child.due = time.monotonic(), None
+        library, parent = ctypes.CDLL(None), os.getpid()
         pid = os.fork()
         if pid:
             child.pid = pid
@@ -181,7 +185,9 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            child.work()
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() == parent:
+                child.work()
             code = 0
         except KeyboardInterrupt:
             code = 130

@@ -33,8 +33,12 @@ class Served:
 
     def workers(self) -> list[int]:
         """Return the processes that have the socket for clients: not the janitor."""
+        return self.children()[:2]
+
+    def children(self) -> list[int]:
+        """Return the processes that it has started and that are there."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return list(map(int, children.read_text().split()))[:2]
+        return list(map(int, children.read_text().split()))
 
 
 @contextlib.contextmanager
@@ -55,6 +59,18 @@ def served(place: Path, *bind: str) -> Iterator[Served]:
     finally:
         process.kill()
         process.wait()
+        settles(lambda: not of_store(place / "store"))
+
+
+def of_store(store: Path) -> list[int]:
+    """Return the processes that were told to serve a store."""
+    wanted = f"BN_STORE={store}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
 
 
 def settles(looks: Callable[[], object]) -> None:
@@ -137,6 +153,17 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         workers = running.workers()
         running.process.kill()
         settles(lambda: not any(is_alive(pid) for pid in workers))
+
+
+def test_processes_that_were_just_started_end_with_their_parent(tmp_path: Path) -> None:
+    port = free_port()
+    with served(tmp_path, f"127.0.0.1:{port}") as running:
+        before = running.children()
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        settles(lambda: set(running.children()) - set(before))
+        running.process.kill()
+        settles(lambda: not of_store(tmp_path / "store"))
 
 
 def is_alive(pid: int) -> bool:
