@@ -155,7 +155,7 @@ def _needs(shape: str, n: int, names: Sequence[str], dice: random.Random) -> lis
     if n == 0:
         return []
     if shape == "fork and join":  # every 30th step needs all since the one before, and so on
-        return names[max(0, n - 30) : n] if n % 30 == 0 else [names[n - n % 30]]
+        return list(names[max(0, n - 30) : n]) if n % 30 == 0 else [names[n - n % 30]]
     if shape == "layers":
         width = 12
         first = (n // width - 1) * width

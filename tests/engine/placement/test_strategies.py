@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -23,13 +24,13 @@ from engine.placement.thermal import forecast, headroom
 HOT = ((-4.0, LIMIT - 8), (-2.0, LIMIT - 4), (0.0, LIMIT - 1))
 
 
-def node(name: str, cpus: int = 1, **more: object) -> Node:
+def node(name: str, cpus: int = 1, **more: Any) -> Node:
     memory = 100
     made = Node(name=name, cpus=cpus, memory=memory, free_cpus=cpus, free_memory=memory)
     return evolve(made, **more)
 
 
-def step(label: str, rank: float = 1.0, **more: object) -> Ready:
+def step(label: str, rank: float = 1.0, **more: Any) -> Ready:
     return evolve(Ready(label=label, rank=rank), **more)
 
 
@@ -37,9 +38,9 @@ def where(placed: Sequence[Placement]) -> dict[str, str]:
     return {one.label: one.node for one in placed}
 
 
-def one(nodes: Sequence[Node], strategy: str, ready: Ready | None = None, **more: object) -> str:
+def one(nodes: Sequence[Node], strategy: str, ready: Ready | None = None, **more: Any) -> str:
     """Return the node that a step is placed on."""
-    costs = Costs(**more)  # type: ignore[arg-type]
+    costs = Costs(**more)
     (placed,) = place([ready or step("a")], nodes, costs, Policy(strategy=strategy))
     return placed.node
 
