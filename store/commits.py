@@ -241,7 +241,7 @@ class Committer:
 
     def _together(self, arrivals: Sequence[Arrival]) -> None:
         self._hold()
-        fresh: set[Digest] = set()
+        fresh: dict[Digest, Form] = {}
         try:
             for _ in range(8):
                 self._place(arrivals, fresh)
@@ -292,7 +292,7 @@ class Committer:
             if now - self._noted > NOTE_SECONDS:
                 self._note_added()
 
-    def _place(self, arrivals: Sequence[Arrival], fresh: set[Digest]) -> None:
+    def _place(self, arrivals: Sequence[Arrival], fresh: dict[Digest, Form]) -> None:
         """Put what is not in the store yet where it belongs; note in `fresh` what that was."""
         objects: dict[Digest, bytes] = {}
         for one in arrivals:
@@ -303,14 +303,14 @@ class Committer:
             elif os.path.exists(incoming.path) and not self._has_file(digest, incoming.size):
                 self._place_file(digest, incoming, fresh)
         if objects:
-            fresh.update(digest for digest in objects if not self._is_there(digest))
+            fresh.update(dict.fromkeys(objects, Form.OBJECT))
             self._cas.tier_set.write(lambda tier: tier.write_objects(objects))
 
-    def _place_file(self, digest: Digest, incoming: Incoming, fresh: set[Digest]) -> None:
+    def _place_file(self, digest: Digest, incoming: Incoming, fresh: dict[Digest, Form]) -> None:
         path = incoming.path
         assert path is not None
         if not self._is_there(digest):
-            fresh.add(digest)
+            fresh[digest] = Form.PLAIN
         if self._entries.is_orphan(digest):  # it may go once more: then it is needed again
             second = self._cas.temporary()
             os.link(path, second)
@@ -357,11 +357,16 @@ class Committer:
     def _is_there(self, digest: Digest) -> bool:
         return still_there(self._cas, digest)
 
-    def _take_back(self, fresh: set[Digest]) -> None:
-        """Remove what was put there for rows that could not be written."""
-        if fresh:
-            with contextlib.suppress(BnError, OSError):
-                self.reaper.take_back(fresh)
+    def _is_file(self, digest: Digest) -> bool:
+        return any(tier.find(digest) for tier in self._cas.tier_set.readable() if tier.durable)
+
+    def _take_back(self, fresh: dict[Digest, Form]) -> None:
+        """Remove what was put there for rows that could not be written, but for what a table got
+        that is a file, too, which others put there."""
+        with contextlib.suppress(BnError, OSError):
+            gone = [d for d, form in fresh.items() if form is Form.PLAIN or not self._is_file(d)]
+            if gone:
+                self.reaper.take_back(gone)
 
     def _remove(self, rows: Iterable[Row]) -> None:
         with contextlib.suppress(BnError, OSError):

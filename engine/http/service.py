@@ -12,6 +12,7 @@ threads. A process has one service of its own, made after it was forked.
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar, TypeVarTuple
 
@@ -106,6 +107,7 @@ class Service:
         self.share_local = share_local
         self._committer = Committer(store, self.entries, self.quotas)
         self._opener = Opener(store.cas, hot_bytes)
+        self._finished: deque[trio.Event] = deque()
         self._limiter = trio.CapacityLimiter(THREADS)
 
     def close(self) -> None:
@@ -365,13 +367,8 @@ class Service:
         if not arrivals:
             return
         finished = trio.Event()
-        token = trio.lowlevel.current_trio_token()
-
-        def done() -> None:
-            token.run_sync_soon(finished.set)
-
         try:
-            self._committer.submit(arrivals, done)
+            self._committer.submit(arrivals, self._wakeup(finished))
         except BnError as error:
             for one in arrivals:
                 one.incoming.discard()
@@ -383,6 +380,25 @@ class Service:
             if one.row is not None and one.incoming.size:
                 self.counts.stored += 1
                 self.counts.stored_bytes += one.incoming.size
+
+    def _wakeup(self, finished: trio.Event) -> Callable[[], None]:
+        """Return what another thread calls to set an event; those of a batch wake the loop once."""
+        token = trio.lowlevel.current_trio_token()
+
+        def wake() -> None:
+            while self._finished:
+                self._finished.popleft().set()
+
+        def done() -> None:
+            self._finished.append(finished)
+            if len(self._finished) == 1:
+                try:
+                    token.run_sync_soon(wake)
+                except trio.RunFinishedError:
+                    self._finished.clear()
+                    raise
+
+        return done
 
     async def _threaded(self, action: Callable[[*Arguments], Value], *args: *Arguments) -> Value:
         return await trio.to_thread.run_sync(action, *args, limiter=self._limiter)
