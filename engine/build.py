@@ -20,13 +20,16 @@ from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
 from engine.execution import execute, finished, unless_inputs_changed
 from engine.graph import Graph
 from engine.history import History, Past
+from engine.makespan import Clock, Took
 from engine.outcomes import Outcomes
-from engine.placement import Node, Placement, release, take
+from engine.pins import Pins
+from engine.placement import Node
+from engine.places import Places
 from engine.plan import Cached, Plan, Run, look_up
 from engine.prefetch import Prefetch
-from engine.ready import ReadyQueue
 from engine.resolve import NothingMatchesError, Resolved, resolve, with_inputs
 from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
+from engine.seats import Needs, OneNode, Seats, Turn
 from engine.timeline.events import (
     BuildFinished,
     BuildStarted,
@@ -58,7 +61,9 @@ COMMIT_SECONDS = 0.5
 class Options:
     """How to go about a build: what runs at a time, what to do after a failure."""
 
-    node: Node
+    node: Node | None = None
+    """Where it runs, if that is all that there is to say of it; else `places` says more."""
+    places: Places | None = None
     keep_going: bool = False
     keep_failed: bool = False
     sharing: Sharing | None = None
@@ -69,7 +74,7 @@ class Options:
 class _Running:
     """An execution under way and the steps that wait for it: identical actions run once."""
 
-    placement: Placement
+    turn: Turn
     resolved: Resolved
     labels: list[str] = field(factory=list)
 
@@ -86,7 +91,7 @@ def run(
 ) -> Result:
     """Do as `run_build` does, in trio only where that is of use, and leave to the caller what is to
     be committed at the end."""
-    loop = _Loop(build, graph, plan, store, executor, history, options, emit, options.node)
+    loop = _Loop(build, graph, plan, store, executor, history, options, emit)
     if options.sharing is None and is_chain(plan):
         from executors.waiting import run_alone
 
@@ -111,8 +116,16 @@ async def run_build(
     A failed action is part of the result. Raises HostError and MissingBlob; whatever had succeeded
     until then is committed. SIGINT and SIGTERM end it with a result, too: INTERRUPTED.
     """
-    loop = _Loop(build, graph, plan, store, executor, history, options, emit, options.node)
+    loop = _Loop(build, graph, plan, store, executor, history, options, emit)
     return await loop.run()
+
+
+def places_for(options: Options) -> Places:
+    """Return where a build with these options runs."""
+    if options.places is not None:
+        return options.places
+    assert options.node is not None
+    return Places(nodes=(options.node,), memory=options.node.memory)
 
 
 @define(eq=False)
@@ -127,10 +140,15 @@ class _Loop:
     history: History
     options: Options
     emit: Callable[[Event], None]
-    node: Node
     waits: Waits = field(init=False)
     ended: Outcomes = field(init=False)
-    ready: ReadyQueue = field(init=False)
+    places: Places = field(init=False)
+    seats: Seats = field(init=False)
+    took: Clock = field(init=False)
+    peaks: dict[str, int] = field(factory=dict)
+    """Bytes of memory that steps took last."""
+    clock: Callable[[], float] = field(default=time.monotonic)
+    began: float = 0.0
     running: dict[Digest, _Running] = field(factory=dict)
     settled: deque[str] = field(factory=deque)
     finished: dict[bytes, str] = field(factory=dict)
@@ -148,10 +166,39 @@ class _Loop:
         self.prefetch = Prefetch(self.store.cas)
         self.waits = Waits(self.plan.steps, self._needs, self._seconds)
         self.ended = Outcomes(self.waits.labels, self.waits.numbers)
-        self.ready = ReadyQueue(lambda label: self.graph.recipes[label].resources)
+        self.places = places_for(self.options)
+        self.took = Clock(self.places.nodes)
+        self.seats = self._make_seats()
+
+    def _make_seats(self) -> Seats:
+        needs = Needs(lambda label: self.graph.recipes[label].resources, self._peak)
+        if len(self.places.nodes) == 1:
+            return OneNode(self.places.nodes[0], needs, Pins.of(self.places))
+        from engine.placement.work import make_work
+        from engine.several import SeveralNodes
+
+        pending = self._pending()
+        work = make_work({label: self.history.seconds(label) for label in pending}, pending)
+        return SeveralNodes(self.places, work, needs, self._kind)
+
+    def _kind(self, label: str) -> str:
+        return "test" if self.graph.recipes[label].test else "build"
+
+    def _peak(self, label: str) -> int:
+        return self.peaks.get(label, 0)
+
+    def _pending(self) -> dict[str, Iterable[str]]:
+        """Return what may have to run, needed ones first, with what each needs."""
+        needs, steps = self.graph.needs_of, self.plan.steps.items()
+        return {name: needs(name) for name, step in steps if not isinstance(step, Cached)}
 
     async def run(self, *, alone: bool = False, commit: bool = True) -> Result:
         started = time.monotonic()
+        if not alone:
+            import trio
+
+            self.clock = self.seats.clock = trio.current_time
+        self.began = self.clock()
         steps = self.plan.steps
         cached = sum(isinstance(step, Cached) for step in steps.values())
         self.emit(
@@ -175,11 +222,18 @@ class _Loop:
             if commit:
                 self.store.actions.commit()
         seconds = time.monotonic() - started
-        result = Result(self.build, self._status(), self.ended, seconds)
+        makespan = self.took.makespan(self._pending())
+        result = Result(self.build, self._status(), self.ended, seconds, makespan)
         kinds = (Cached, Built, Failed, Skipped, Cancelled)
         counts = {kind.__name__.lower(): self.ended.count(kind) for kind in kinds}
         self.emit(
-            BuildFinished(build=self.build, status=result.status, counts=counts, seconds=seconds)
+            BuildFinished(
+                build=self.build,
+                status=result.status,
+                counts=counts,
+                seconds=seconds,
+                makespan=makespan.document() if makespan else None,
+            )
         )
         return result
 
@@ -192,7 +246,12 @@ class _Loop:
         return () if isinstance(self.plan.steps[label], Cached) else self.graph.needs_of(label)
 
     def _seconds(self, label: str) -> float:
-        return 0.0 if isinstance(self.plan.steps[label], Cached) else self.history.seconds(label)
+        if isinstance(self.plan.steps[label], Cached):
+            return 0.0
+        seconds, peak = self.history.cost(label)
+        if peak:
+            self.peaks[label] = peak
+        return seconds
 
     async def _run_all(self, alone: bool) -> None:
         cached: dict[str, Cached] = {}
@@ -274,7 +333,7 @@ class _Loop:
                     self._answered(sharing, digest, outcome)
                     continue
                 running = self.running.pop(digest)
-                self.node = release(self.node, running.placement)
+                self.seats.end(running.turn)
                 if isinstance(outcome, Exception):
                     self.error = self.error or outcome
                 elif outcome is not None:
@@ -330,36 +389,35 @@ class _Loop:
 
     def _place(self) -> None:
         """Start what fits; a step that is identical to another one leaves its room to the next."""
-        while False in {self._start(*one) for one in self.ready.take(self.node)}:
+        while False in {self._start(turn) for turn in self.seats.take()}:
             pass
         if not self.running:
             self._tell_cached()
 
-    def _start(self, placement: Placement, reason: str, input_root: bytes) -> bool:
+    def _start(self, turn: Turn) -> bool:
         """Start a step; say whether it needs to run, and no identical one runs or ran already."""
-        recipe = self.graph.recipes[placement.label]
-        resolved = with_inputs(self.store.cas, recipe, Digest(input_root.hex()))
+        label = turn.placement.label
+        recipe = self.graph.recipes[label]
+        resolved = with_inputs(self.store.cas, recipe, Digest(turn.input_root.hex()))
         same = self.finished.get(bytes.fromhex(resolved.digest))
         if same is not None:
+            self.seats.drop(turn)
             outputs = self.ended.outputs(same)
-            self._realised(placement.label, resolved.digest, outputs)
-            self._cached(placement.label, Cached(outputs, resolved.digest))
+            self._realised(label, resolved.digest, outputs)
+            self._cached(label, Cached(outputs, resolved.digest))
             return False
         if resolved.digest in self.running:
-            self.running[resolved.digest].labels.append(placement.label)
+            self.seats.drop(turn)
+            self.running[resolved.digest].labels.append(label)
             return False
-        self.node = take(self.node, placement)
-        self.running[resolved.digest] = _Running(placement, resolved, [placement.label])
+        self.running[resolved.digest] = _Running(turn, resolved, [label])
         self.emit(
-            StepStarted(
-                label=placement.label,
-                action=resolved.digest,
-                reason=reason,
-                placement=str(placement.explanation),
-            )
+            StepStarted(label=label, action=resolved.digest, reason=turn.reason, placement=turn.why)
         )
         keep = self.options.keep_failed
-        run = functools.partial(execute, self.store.cas, self.executor, recipe, resolved, keep)
+        run = functools.partial(
+            execute, self.store.cas, self.executor, recipe, resolved, keep, turn.cpus
+        )
         sharing = self.options.sharing
         self.crew.start(
             run if sharing is None else functools.partial(sharing.staged, resolved, run)
@@ -415,6 +473,9 @@ class _Loop:
             self._end(label, shared if number else ended)
 
     def _report(self, running: _Running, outcome: Outcome) -> None:
+        placement = running.turn.placement
+        took = Took(outcome.wall_seconds, placement.cpus, placement.node)
+        self.took.ran(placement.label, took, self.clock() - self.began)
         for label in running.labels:
             past = Past(
                 action=running.resolved.digest,
@@ -440,6 +501,7 @@ class _Loop:
         )
 
     def _cached(self, label: str, step: Cached) -> None:
+        self.seats.gone(label)
         self.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
         self._note(label, Past(action=step.action, build=self.build))
         self._end(label, step)
@@ -482,7 +544,7 @@ class _Loop:
     def _make_ready(self, label: str, step: Run) -> None:
         assert step.input_root is not None
         rank = self.waits.rank(label)
-        self.ready.add(label, rank, step.reason, step.input_root)
+        self.seats.add(label, rank, step.reason, step.input_root)
         if self.prefetch.is_useful:
             toolchains = self.graph.recipes[label].toolchains
             self.prefetch.ready(label, rank, [Digest(step.input_root.hex()), *toolchains])

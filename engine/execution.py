@@ -17,9 +17,15 @@ DEFAULT_TIMEOUT = 3600.0
 
 
 async def execute(
-    cas: Cas, executor: Executor, recipe: Recipe, resolved: Resolved, keep_failed: bool
+    cas: Cas,
+    executor: Executor,
+    recipe: Recipe,
+    resolved: Resolved,
+    keep_failed: bool,
+    cpus: tuple[int, ...] = (),
 ) -> Ending:
-    """Run an action to its end, again where another tier takes the place of one that failed.
+    """Run an action to its end, pinned to `cpus` if there are any, again where another tier takes
+    the place of one that failed.
 
     What is raised is part of the ending; so is a failure of the machine, as HostError.
     """
@@ -28,6 +34,7 @@ async def execute(
         label=recipe.label,
         limits=limits_of(recipe),
         keep_failed=keep_failed,
+        cpus=cpus,
     )
     outcome: Outcome | Exception
     while True:

@@ -80,7 +80,16 @@ class History:
 
     def seconds(self, label: str, default: float = 1.0) -> float:
         """Return how long the step took when it ran last."""
-        return next((past.seconds for past in self.of(label) if past.seconds), default)
+        return self.cost(label, default)[0]
+
+    def cost(self, label: str, default: float = 1.0) -> tuple[float, int]:
+        """Return how long the step took when it ran last, and its peak of memory in bytes when it
+        last succeeded, else when it last ran; 0 where that is not known."""
+        pasts = self.of(label)
+        seconds = next((past.seconds for past in pasts if past.seconds), default)
+        peaks = [past for past in pasts if past.peak_memory]
+        good = next((past for past in peaks if not past.failed), peaks[0] if peaks else None)
+        return seconds, good.peak_memory if good else 0
 
     def news(self, actions: Mapping[str, Digest]) -> set[str]:
         """Return the labels of those steps that were another action when they were noted last."""

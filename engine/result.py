@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from engine.plan import Cached
 from executors.base import Outcome
 from store.digest import Digest
 from store.records import frozen
+
+if TYPE_CHECKING:
+    from engine.makespan import Makespan
 
 
 @frozen
@@ -70,6 +73,8 @@ class Result:
     status: BuildStatus
     steps: Mapping[str, Ended]
     seconds: float
+    makespan: Makespan | None = None
+    """What it took against the least possible, None where nothing ran."""
 
     def count(self, kind: type[Ended]) -> int:
         """Return how many steps ended that way."""

@@ -14,7 +14,7 @@ from engine.graph import Graph
 from engine.history import History
 from engine.kept_graph import Evaluation, KeptGraph
 from engine.outcomes import remember
-from engine.picking import local_node, make_executor, make_wall
+from engine.picking import make_executor, make_wall
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
 from engine.result import BuildStatus, Result
@@ -272,10 +272,11 @@ def _run(
 ) -> Result:
     """Run what the plan says has to run."""
     from engine.build import Options, run
+    from engine.places import places
 
     with contextlib.closing(executor):
         options = Options(
-            node=local_node(request.jobs),
+            places=places(store.root, request.jobs),
             keep_going=request.keep_going,
             keep_failed=request.keep_failed,
             sharing=sharing,
@@ -314,6 +315,7 @@ def _verified(
     RemoteDiffers."""
     if request.verify is None or result.status is BuildStatus.INTERRUPTED:
         return None
+    from engine.places import places
     from engine.remote.verify import verify
 
     def silent(_: Event) -> None:
@@ -335,7 +337,7 @@ def _verified(
             request.verify,
             build_here,
             lambda: make_executor(request.executor, store),
-            local_node(request.jobs).cpus,
+            places(store.root, request.jobs).cpus,
         )
     sharing.believe()
     return found

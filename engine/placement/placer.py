@@ -102,6 +102,21 @@ class Placer:
         if self._work is not None:
             self._gone[self._numbers[label]] = 1
 
+    def withdraw(self, label: str, again: bool = False) -> None:
+        """Note that a step does not start after all, or need not: it is waited for no more. With
+        `again` it may be added later."""
+        running = self._running.pop(label, None)
+        if running is not None:
+            self.cluster.give(*running)
+        elif label in self._queue.ready:
+            self._queue.remove(label)
+        if again:
+            self._started.discard(label)
+        else:
+            self._started.add(label)
+            if self._work is not None:
+                self._gone[self._numbers[label]] = 1
+
     def update(self, node: Node) -> None:
         """Take over a node's speed, temperatures, preference and failures."""
         before = self.cluster.by_name[node.name].value

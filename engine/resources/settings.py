@@ -7,6 +7,11 @@
     cpus = 2                     # fixed: so many threads; reserved: so many are left to others
     memory = "4GB"               # likewise
     percent = 50                 # percentage: of threads and of memory
+    pin = "threads"              # actions are pinned to: none, share, kinds or threads
+
+    [resources.affinity]         # by kind of action: a kind of core, or threads
+    build = "performance"
+    test = "2-3"
 
     [benchmark]
     automatic = false            # `bn watch` measures nothing by itself
@@ -18,20 +23,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict, frozen
 
 from engine.spec.faults import Fault, nearest
 from engine.spec.model import documented
 from engine.units import parse_size
+from store.records import field as member
+from store.records import frozen as record
 
 if TYPE_CHECKING:
     from engine.config_form import ConfigFile
     from engine.resources.allocation import Share
     from engine.resources.benchmark.due import Schedule
+
+
+PINS: Final = ("none", "share", "kinds", "threads")
+"""What actions may be pinned to: nothing, all threads of the share, those of one kind of core
+(which are nodes of their own then), or as many threads of their own as they have processors."""
+
+ACTIONS: Final = ("build", "test")
+"""Kinds of actions."""
+
+CORES: Final = ("performance", "efficiency")
+"""Kinds of cores."""
+
+
+@record(kw_only=True)
+class Resources:
+    """What `[resources]` says: the share, what actions are pinned to, and, by kind of action, the
+    kind of core or the threads (as `0-3,8`) that it is for."""
+
+    share: Share
+    pin: str
+    affinity: Mapping[str, str] = member(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -42,6 +71,13 @@ class ResourcesTable:
     cpus: int | None = documented("threads used (fixed) or left to others (reserved)", default=None)
     memory: str | None = documented("memory used or left to others, as 4GB", default=None)
     percent: float | None = documented("share of threads and memory (percentage)", default=None)
+    pin: str | None = documented(
+        "what actions are pinned to: none, share, kinds or threads",
+        default=None,
+    )
+    affinity: Mapping[str, str] = documented(
+        "kind of core or threads by kind of action (build, test)", factory=dict
+    )
 
 
 @frozen(kw_only=True)
@@ -70,6 +106,7 @@ def faults(path: Path, resources: ResourcesTable, benchmark: BenchmarkTable) -> 
         yield Fault(path, ("resources", "percent"), "between 0 and 100")
     if strategy == "percentage" and resources.percent is None:
         yield Fault(path, ("resources", "strategy"), "percentage needs `percent`")
+    yield from _pin_faults(path, resources)
     if resources.memory is not None:
         try:
             parse_size(resources.memory)
@@ -80,17 +117,43 @@ def faults(path: Path, resources: ResourcesTable, benchmark: BenchmarkTable) -> 
             yield Fault(path, ("benchmark", name), "less than 0 days")
 
 
-def share(start: Path | None = None) -> Share:
-    """Return what `[resources]` of the configuration says; raises InputError."""
-    from engine.resources.allocation import Share
+def _pin_faults(path: Path, resources: ResourcesTable) -> Iterator[Fault]:
+    if resources.pin is not None and resources.pin not in PINS:
+        message = f"no pin of that name: {resources.pin!r}"
+        yield Fault(path, ("resources", "pin"), message, nearest(resources.pin, PINS))
+    for kind, where in resources.affinity.items():
+        at = ("resources", "affinity", kind)
+        if kind not in ACTIONS:
+            yield Fault(path, at, f"no kind of action: {kind!r}", nearest(kind, ACTIONS))
+        if where not in CORES and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", where):
+            hint = "a kind of core (performance, efficiency) or threads, as 0-3,8"
+            yield Fault(path, at, f"cannot read {where!r}", hint)
 
-    tables = [file.resources for file in _files(start)]
-    told = {
-        key: value for table in tables for key, value in asdict(table).items() if value is not None
-    }
+
+def share(start: Path | None = None) -> Share:
+    """Return what of this machine the configuration leaves to bn; raises InputError."""
+    return resources(start).share
+
+
+def resources(start: Path | None = None) -> Resources:
+    """Return what `[resources]` of the configuration says; raises InputError.
+
+    Where it does not say what actions are pinned to, that is the share as soon as there is one.
+    """
+    from engine.resources.allocation import ALL, Share
+
+    told: dict[str, Any] = {}
+    affinity: dict[str, str] = {}
+    for table in (file.resources for file in _files(start)):
+        given = asdict(table)
+        affinity |= given.pop("affinity")
+        told |= {key: value for key, value in given.items() if value is not None}
     if "memory" in told:
         told["memory"] = parse_size(told["memory"])
-    return Share(**told)
+    pin = told.pop("pin", None)
+    if pin is None:
+        pin = "share" if affinity or told.get("strategy", ALL) != ALL else "none"
+    return Resources(share=Share(**told), pin=pin, affinity=affinity)
 
 
 def schedule(start: Path | None = None) -> Schedule:

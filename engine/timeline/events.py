@@ -44,12 +44,13 @@ class StepsCached:
 
 @frozen(kw_only=True)
 class StepStarted:
-    """A step runs now; `placement` says where and why there."""
+    """A step runs now; `placement` says where and why there and now, as `engine.placed` reads it.
+    In timelines of earlier versions it is a text."""
 
     label: str
     action: str
     reason: str
-    placement: str
+    placement: dict[str, Any]
 
 
 @frozen(kw_only=True)
@@ -146,12 +147,14 @@ class TokenWithheld:
 
 @frozen(kw_only=True)
 class BuildFinished:
-    """A build ended; counts of steps by how they ended, and its duration in seconds."""
+    """A build ended; counts of steps by how they ended, and its duration in seconds. `makespan` is
+    that of what ran, with its lower bound, as `engine.makespan` tells it."""
 
     build: str
     status: str
     counts: dict[str, int]
     seconds: float
+    makespan: dict[str, Any] | None = None
 
 
 Event: TypeAlias = (

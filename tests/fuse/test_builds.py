@@ -27,7 +27,7 @@ def put_action(store: Store, *command: str) -> tuple[Action, Digest]:
 
 
 def started(label: str, action: Digest) -> StepStarted:
-    return StepStarted(label=label, action=action, reason="new", placement="local")
+    return StepStarted(label=label, action=action, reason="new", placement={"node": "local"})
 
 
 def finished(label: str, action: Digest, log: Digest, outputs: Digest | None) -> StepFinished:

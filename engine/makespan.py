@@ -1,0 +1,120 @@
+"""What a build took against the least that it could have taken on the same processors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from engine.placement import Node
+from store.records import frozen
+
+FULL: Final = 3000
+"""Steps up to which every bound is computed; with more only the simple ones."""
+
+CUTS: Final = 12
+"""Values of heads and tails that are tried: few, as a build waits for it."""
+
+SHARP: Final = "critical path, work, k-longest, head+work+tail"
+SIMPLE: Final = "critical path, work"
+CHAIN: Final = "critical path"
+
+
+@frozen(kw_only=True)
+class Makespan:
+    """Seconds from the beginning of the loop until the last action ended, the lower `bound` and
+    which kinds of bounds that is the greatest of, and the share (0 to 1) of the processors' time in
+    which actions ran, by what they hold.
+
+    The bound takes the durations as they were and knows no limit of memory.
+    """
+
+    seconds: float
+    bound: float
+    bounds: str
+    processors: int
+    utilisation: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times the bound it took."""
+        return self.seconds / self.bound if self.bound else 1.0
+
+    def document(self) -> dict[str, Any]:
+        """Return its JSON form."""
+        return {
+            "makespan": round(self.seconds, 4),
+            "bound": round(self.bound, 4),
+            "bounds": self.bounds,
+            "ratio": round(self.ratio, 4),
+            "processors": self.processors,
+            "utilisation": round(self.utilisation, 4),
+        }
+
+
+@frozen
+class Took:
+    """What ran: its seconds, the processors that it held, and where."""
+
+    seconds: float
+    cpus: int
+    node: str
+
+
+class Clock:
+    """Notes what ran, for the end of the build."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        self._ran: dict[str, Took] = {}
+        self._last = 0.0
+
+    def ran(self, label: str, took: Took, now: float) -> None:
+        """Note that an action ended `now` (seconds since the build began)."""
+        self._ran[label] = took
+        self._last = now
+
+    def makespan(self, needs: Mapping[str, Iterable[str]]) -> Makespan | None:
+        """Return what the build took, None where nothing ran; `needs` are the steps of the plan
+        that were not cached, needed ones first, with what they need."""
+        if not self._ran:
+            return None
+        bound, bounds = self._bound(needs)
+        cpus = sum(node.cpus for node in self._nodes.values())
+        area = sum(one.seconds * one.cpus for one in self._ran.values())
+        seconds = max(self._last, bound)
+        return Makespan(
+            seconds=seconds,
+            bound=bound,
+            bounds=bounds,
+            processors=cpus,
+            utilisation=min(1.0, area / (cpus * seconds)) if seconds else 0.0,
+        )
+
+    def _bound(self, needs: Mapping[str, Iterable[str]]) -> tuple[float, str]:
+        speeds = self._speeds()
+        work = {label: one.seconds * speeds[one.node] for label, one in self._ran.items()}
+        fastest = max(speeds.values())
+        path: dict[str, float] = {}
+        for label, below in needs.items():
+            before = max((path.get(one, 0.0) for one in below), default=0.0)
+            path[label] = before + work.get(label, 0.0)
+        longest = max(path.values(), default=0.0) / fastest
+        if math.isclose(longest, sum(work.values()) / fastest):
+            return longest, CHAIN
+        lanes = [speeds[node.name] for node in self._nodes.values() for _ in range(node.cpus)]
+        if len(needs) > FULL:
+            area = sum(work[label] * one.cpus for label, one in self._ran.items())
+            return max(longest, area / sum(lanes)), SIMPLE
+        from engine.placement.bounds import lower_bound
+        from engine.placement.work import make_work
+
+        seconds = {label: work.get(label, 0.0) for label in needs}
+        cpus = {label: one.cpus for label, one in self._ran.items()}
+        return lower_bound(make_work(seconds, needs, cpus), lanes, CUTS).seconds, SHARP
+
+    def _speeds(self) -> dict[str, float]:
+        """Return the speeds of the nodes; where it was not measured, the mean of the others."""
+        known = [node.speed for node in self._nodes.values() if node.speed]
+        neutral = sum(known) / len(known) if known else 1.0
+        return {name: node.speed or neutral for name, node in self._nodes.items()}

@@ -1,0 +1,233 @@
+"""Where a build runs: this machine as nodes, and the processors that actions are pinned to.
+
+Nothing configured and no limit from a control group: one node, without looking any further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from engine.picking import local_node
+from engine.placement import Node, Policy
+from store.records import field, frozen
+
+if TYPE_CHECKING:
+    from engine.resources.machine import Machine
+    from engine.resources.settings import Resources
+
+GROUPS: Final = "/sys/fs/cgroup"
+
+_LIMITS: Final = {
+    "": ("cpu.max", "memory.max"),
+    "cpu": ("cpu.cfs_quota_us",),
+    "memory": ("memory.limit_in_bytes",),
+}
+"""Files of a control group that limit what matters here, by controller; "" is version 2."""
+
+_NONE: Final = (b"max", b"-1")
+_HUGE: Final = 18
+"""Digits from which on a limit in bytes is none."""
+
+
+@frozen
+class Thread:
+    """A processor, as Linux calls it: its number, its core, its NUMA node."""
+
+    cpu: int
+    core: int
+    numa: int | None
+
+
+@frozen(kw_only=True)
+class Places:
+    """The nodes of a build, how to choose among them, and their processors by node (the preferred
+    ones first) where actions are pinned: to all of their node's, or to their `own`.
+
+    All nodes are of one machine, whose `memory` (bytes) they share.
+    """
+
+    nodes: tuple[Node, ...]
+    memory: int
+    policy: Policy = Policy(strategy="portfolio")
+    threads: Mapping[str, tuple[Thread, ...]] = field(factory=dict)
+    own: bool = False
+
+    @property
+    def cpus(self) -> int:
+        """How many processors there are."""
+        return sum(node.cpus for node in self.nodes)
+
+
+def places(store: Path, jobs: int | None) -> Places:
+    """Return where a build runs: as the configuration says of who stands here, with at most `jobs`
+    processors (by default all that it may have; without a configured share more may be asked for).
+
+    `store` is the directory that keeps how fast this machine was measured. Raises InputError.
+    """
+    configured = _is_configured()
+    if not configured and not is_limited():
+        node = local_node(jobs)
+        return Places(nodes=(node,), memory=node.memory)
+    from engine.resources.allocation import Share
+    from engine.resources.benchmark.kept import speeds
+    from engine.resources.discover import discover_compute
+    from engine.resources.settings import Resources, resources
+
+    wanted = resources() if configured else Resources(share=Share(), pin="none")
+    return places_of(discover_compute(), wanted, speeds(store), jobs)
+
+
+def places_of(
+    machine: Machine, wanted: Resources, speeds: Mapping[str, float], jobs: int | None
+) -> Places:
+    """Return the places of a machine; `speeds` in BPU by kind of core."""
+    from engine.resources.allocation import Share, allocate
+
+    allocation = allocate(machine, wanted.share)
+    plain = local_node(jobs)
+    memory = allocation.memory or plain.memory
+    chosen = allocation.cpus or tuple(sorted(os.sched_getaffinity(0)))
+    if wanted.pin == "none":
+        count = len(chosen)
+        if jobs is not None:
+            count = jobs if wanted.share == Share() else min(jobs, count)
+        node = Node(name="local", cpus=count, memory=memory, free_cpus=count, free_memory=memory)
+        return Places(nodes=(node,), memory=memory)
+    groups = _groups(machine, wanted, chosen[:jobs])
+    kinds = {name: frozenset(core for core in group) for name, group in _kinds(machine).items()}
+    nodes = [
+        Node(
+            name=name,
+            cpus=len(cpus),
+            memory=memory,
+            free_cpus=len(cpus),
+            free_memory=memory,
+            speed=_speed(cpus, kinds, speeds),
+            only=only,
+        )
+        for name, (only, cpus) in groups.items()
+    ]
+    about = {
+        cpu: Thread(cpu, core.id, core.node) for core in machine.cpu.cores for cpu in core.cpus
+    }
+    return Places(
+        nodes=tuple(nodes),
+        memory=memory,
+        threads={
+            name: tuple(about.get(cpu, Thread(cpu, cpu, None)) for cpu in cpus)
+            for name, (_, cpus) in groups.items()
+        },
+        own=wanted.pin == "threads",
+    )
+
+
+def _kinds(machine: Machine) -> dict[str, tuple[int, ...]]:
+    """Return the processors of each kind of core, none where there is only one kind."""
+    classes = machine.cpu.classes
+    return {one.name: one.cpus for one in classes} if len(classes) > 1 else {}
+
+
+def _speed(
+    cpus: Sequence[int], kinds: Mapping[str, frozenset[int]], speeds: Mapping[str, float]
+) -> float | None:
+    """Return the mean speed of some processors, None where it was not measured for all."""
+    if not kinds:
+        return speeds.get("")
+    found = [
+        speeds.get(next((name for name, held in kinds.items() if cpu in held), "")) for cpu in cpus
+    ]
+    known = [one for one in found if one is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
+
+
+def _groups(
+    machine: Machine, wanted: Resources, chosen: Sequence[int]
+) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Return by name of node the kinds of actions that it is for (none: all) and its processors:
+    those that are of one kind of core, where that counts, and for the same actions."""
+    from engine.resources.settings import ACTIONS
+
+    kinds = _kinds(machine)
+    allowed = {kind: _allowed(wanted.affinity.get(kind), kinds, chosen) for kind in ACTIONS}
+    found: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for cpu in chosen:
+        kind = ""
+        if wanted.pin in ("kinds", "threads"):
+            kind = next((name for name, cpus in kinds.items() if cpu in cpus), "")
+        actions = tuple(action for action in ACTIONS if cpu in allowed[action])
+        if actions:
+            found.setdefault((kind, actions), []).append(cpu)
+    named: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {}
+    several = len({actions for _, actions in found}) > 1
+    for (kind, actions), cpus in found.items():
+        parts = ["local", kind, "-".join(actions) if several else ""]
+        only = () if len(actions) == len(ACTIONS) else actions
+        named[".".join(filter(None, parts))] = (only, tuple(cpus))
+    return named
+
+
+def _allowed(
+    where: str | None, kinds: Mapping[str, Sequence[int]], chosen: Sequence[int]
+) -> frozenset[int]:
+    """Return the processors for a kind of action: all of them where what is asked for is not
+    here."""
+    from engine.resources.discover.files import cpu_list
+
+    if where is None:
+        return frozenset(chosen)
+    cpus = kinds.get(where, ()) if where[:1].isalpha() else cpu_list(where) or ()
+    return frozenset(cpus).intersection(chosen) or frozenset(chosen)
+
+
+def _is_configured() -> bool:
+    """Say whether a file of the configuration mentions `resources`."""
+    from engine.config import project_file, user_file
+
+    for path in (user_file(), project_file(Path.cwd())):
+        with contextlib.suppress(OSError):
+            if path is not None and b"resources" in path.read_bytes():
+                return True
+    return False
+
+
+def is_limited(groups: str = GROUPS, own: str = "/proc/self/cgroup") -> bool:
+    """Say whether a control group that this process is in limits its processors or memory; where
+    that is so, `engine.resources` tells by how much."""
+    return any(limit not in _NONE and len(limit) < _HUGE for limit in _limits(groups, own))
+
+
+def _limits(groups: str, own: str) -> Iterator[bytes]:
+    for line in _read(own).splitlines():
+        _, _, rest = line.partition(b":")
+        controllers, _, path = rest.decode(errors="surrogateescape").partition(":")
+        for controller in controllers.split(",") if controllers else [""]:
+            names = _LIMITS.get(controller, ())
+            places = (f"/{controllers}", f"/{controller}") if controllers else ("", "/unified")
+            mount = next((at for at in places if names and os.path.isdir(groups + at)), None)
+            if mount is not None:
+                yield from _upwards(groups + mount, path, names)
+
+
+def _upwards(mount: str, path: str, names: Iterable[str]) -> Iterator[bytes]:
+    """Yield the limits in a group and all above it, as far as they are mounted here."""
+    path = path.rstrip("/")
+    while True:
+        for name in names:
+            limit = _read(f"{mount}{path}/{name}").split()
+            if limit:
+                yield limit[0]
+        if not path:
+            return
+        path = path.rpartition("/")[0]
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

@@ -1,0 +1,190 @@
+"""Seats: the steps that could start, what of a machine they hold while they run, and why."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from engine.graph import Resources
+from engine.pins import Pins
+from engine.placement import Explanation, Node, Placement, Ready, place, release, take
+from store.records import frozen
+
+SHORT: Final = 0.005
+"""Seconds up to which a wait is not told of: nothing starts at once."""
+
+PROCESSORS: Final = "processors"
+MEMORY: Final = "memory"
+
+
+@frozen
+class Turn:
+    """A step that starts now: where, the reason for which it runs and the digest of its inputs, the
+    processors that it is pinned to, and why it starts there and now, as plain values."""
+
+    placement: Placement
+    reason: str
+    input_root: bytes
+    cpus: tuple[int, ...]
+    why: dict[str, Any]
+
+
+class Needs:
+    """What a step holds while it runs: what its spec says, else for memory what it took last.
+
+    `peak` gives the bytes of that, 0 where they are not known. It is the peak of the step's largest
+    process, so that some is added; it is never a limit.
+    """
+
+    MARGIN: Final = 1.25
+
+    def __init__(
+        self, resources: Callable[[str], Resources], peak: Callable[[str], int] = lambda _: 0
+    ) -> None:
+        self._resources = resources
+        self._peak = peak
+
+    def of(self, label: str) -> tuple[int, int, bool]:
+        """Return processors, bytes, and whether the bytes are from history."""
+        declared = self._resources(label)
+        if declared.memory:
+            return declared.cpus, declared.memory, False
+        learned = int(self.MARGIN * self._peak(label))
+        return declared.cpus, learned, learned > 0
+
+
+class Seats(Protocol):
+    """Where the steps of a build wait for their turn and have their room."""
+
+    clock: Callable[[], float]
+
+    def add(self, label: str, rank: float, reason: str, input_root: bytes) -> None:
+        """Let a step wait for its turn."""
+
+    def take(self) -> list[Turn]:
+        """Return what starts now; each has its room until `end` or `drop`."""
+        ...
+
+    def end(self, turn: Turn) -> None:
+        """Note that a step ended."""
+
+    def drop(self, turn: Turn) -> None:
+        """Note that a step whose turn it was need not run."""
+
+    def gone(self, label: str) -> None:
+        """Note that a step will never need a turn."""
+
+
+class OneNode:
+    """Seats on one node, longest chain first.
+
+    A heap, so that a decision costs nothing for the thousands that wait; what each of them may use
+    is asked when its turn comes.
+    """
+
+    def __init__(self, node: Node, needs: Needs, pins: Pins | None = None) -> None:
+        self.clock = time.monotonic
+        self._node = node
+        self._needs = needs
+        self._pins = pins
+        self._heap: list[tuple[float, str, str, bytes, float]] = []
+        self._short_of: dict[str, str] = {}
+        """What those are short of that were looked at in vain."""
+        self._ended = ""
+
+    def add(self, label: str, rank: float, reason: str, input_root: bytes) -> None:
+        """Let a step wait for its turn."""
+        heapq.heappush(self._heap, (-rank, label, reason, input_root, self.clock()))
+
+    def take(self) -> list[Turn]:
+        """Return what starts now; each has its room until `end` or `drop`.
+
+        No more can start than there are free processors, so the rest is not looked at.
+        """
+        node = self._node
+        if not self._heap or node.free_cpus <= 0:
+            return []
+        now = self.clock()
+        first: dict[str, tuple[float, str, str, bytes, float]] = {}
+        ready: list[Ready] = []
+        learned: set[str] = set()
+        while self._heap and len(first) < node.free_cpus:
+            entry = heapq.heappop(self._heap)
+            label = entry[1]
+            first[label] = entry
+            cpus, memory, from_history = self._needs.of(label)
+            if from_history:
+                learned.add(label)
+            ready.append(Ready(label=label, rank=-entry[0], cpus=cpus, memory=memory))
+        turns = []
+        for placement in place(ready, (node,)):
+            self._node = take(self._node, placement)
+            rank, label, reason, input_root, since = first.pop(placement.label)
+            pinned = self._pins.take(node.name, placement.cpus) if self._pins else ()
+            why = plain(placement, -rank, pinned, label in learned)
+            if now - since >= SHORT:
+                short = self._short_of.pop(label, PROCESSORS)
+                why |= {"waited": round(now - since, 3), "for": short, "until": self._ended}
+            turns.append(Turn(placement, reason, input_root, pinned, why))
+        if first:
+            self._note_short([one for one in ready if one.label in first])
+        for entry in first.values():
+            heapq.heappush(self._heap, entry)
+        return turns
+
+    def end(self, turn: Turn) -> None:
+        """Note that a step ended."""
+        self._ended = turn.placement.label
+        self.drop(turn)
+
+    def drop(self, turn: Turn) -> None:
+        """Note that a step whose turn it was need not run."""
+        self._node = release(self._node, turn.placement)
+        if self._pins is not None:
+            self._pins.give(turn.cpus)
+
+    def gone(self, label: str) -> None:
+        """Note that a step will never need a turn."""
+
+    def _note_short(self, left: list[Ready]) -> None:
+        """Note of those that have no room, the first in line first, what they are short of."""
+        first = min(left, key=lambda one: (-one.rank, one.label))
+        short = PROCESSORS if first.cpus > self._node.free_cpus else MEMORY
+        for one in left:
+            short_of = short if one is first else f"{first.label}, whose turn is before"
+            self._short_of[one.label] = short_of
+
+
+def plain(
+    placement: Placement, rank: float, pinned: tuple[int, ...] = (), learned: bool = False
+) -> dict[str, Any]:
+    """Return a placement and its explanation as plain values, without what says nothing."""
+    why: dict[str, Any] = {"node": placement.node, "rank": round(rank, 3)}
+    explanation = placement.explanation
+    if placement.memory:
+        why["memory"] = placement.memory
+        if learned:
+            why["learned"] = True
+    if pinned:
+        why["cpus"] = pinned
+    why["reason"] = explanation.reason
+    if explanation.factors:
+        why |= _choice(explanation)
+    return why
+
+
+def _choice(explanation: Explanation) -> dict[str, Any]:
+    """Return what counted where there was a choice."""
+    factors = [
+        [one.name, round(one.value, 4), one.weight, *([one.note] if one.note else [])]
+        for one in explanation.factors
+    ]
+    runners_up = [[name, round(score, 4)] for name, score in explanation.runners_up]
+    return {
+        "strategy": explanation.strategy,
+        "score": round(explanation.score, 4),
+        "factors": factors,
+        **({"then": runners_up} if runners_up else {}),
+    }
