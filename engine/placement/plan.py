@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from engine.placement.schedule import (
     Lanes,
@@ -16,6 +16,9 @@ from engine.placement.schedule import (
 )
 from engine.placement.work import Work, order, ranks
 from store.records import field, frozen
+
+Candidate: TypeAlias = tuple[str, str, Schedule]
+"""A schedule with its name and the rule that makes it."""
 
 GROUPS: Final = 32
 """Different speeds that are told apart; of more, those are taken together that are alike."""
@@ -30,7 +33,10 @@ PACKING: Final = 300_000
 SHARES: Final = (0.75, 0.5)
 """Shares of the speeds, the highest ones, with which insertion is tried, too."""
 
-ROUNDS: Final = 4
+SMALL: Final = 400
+"""Steps up to which two schedules are packed, beyond one."""
+
+ROUNDS: Final = 3
 ALIKE: Final = 1.001
 """A rule that decides as things come is preferred to a schedule that is so little shorter."""
 
@@ -89,33 +95,20 @@ def make_plan(
     for place, step in enumerate(order(work)):
         places[step] = place
     priority = [-one for one in rank]
-    found: list[tuple[str, str, Schedule]] = []
-    if not light or len(lanes.speeds) == 1:
-        found.append(
-            ("longest chain first", "never idle", never_idle(work, lanes, priority, earliest))
-        )
-    if len(lanes.speeds) > 1:
-        found.append(("look ahead", "look ahead", look_ahead(work, lanes, priority, earliest)))
-    narrow = all(count == 1 for count in work.cpus)
-    if narrow and len(work) * lanes.count <= EFFORT:
-        steps = sorted(range(len(work)), key=lambda one: (priority[one], places[one]))
-        found.append(("insertion", "follow", insertion(work, lanes, steps, earliest)))
-        for share in () if light else SHARES:  # the slowest lanes may do more harm than good
-            few = round(len(lanes.speeds) * share)
-            if 0 < few < len(lanes.speeds) and any(lanes.free[:few]):
-                fewer = Lanes(lanes.speeds[:few], lanes.free[:few])
-                name = f"insertion, {few} of {len(lanes.speeds)} speeds"
-                found.append((name, "follow", insertion(work, fewer, steps, earliest)))
-    if narrow and not light:
-        found.append(("first come", "follow", never_idle(work, lanes, None, earliest)))
-        found.append(("fastest only", "follow", on_the_fastest(work, lanes)))
-    if (
-        narrow
-        and not any(earliest)
-        and not any(map(any, lanes.free))
-        and len(work) * lanes.count <= PACKING
-    ):
-        found += _packed(work, lanes, found)
+    steps = sorted(range(len(work)), key=lambda one: (priority[one], places[one]))
+    rate = sum(speed * len(times) for speed, times in zip(lanes.speeds, lanes.free, strict=True))
+    enough = max(max(rank, default=0.0) / lanes.speeds[0], sum(work.seconds) / rate) * ALIKE
+    found: list[Candidate] = []
+    for one in _candidates(work, lanes, priority, steps, earliest, light):
+        found.append(one)
+        if one[2].makespan <= enough:
+            break  # no other one can be shorter
+    else:
+        if _may_be_packed(work, lanes, earliest):
+            best_first = sorted(found, key=lambda one: one[2].makespan)
+            for name, _, schedule in best_first[: 2 if len(work) <= SMALL else 1]:
+                packed = back_and_forth(work, lanes, schedule, ROUNDS)
+                found.append((f"{name}, packed", "follow", packed))
     name, rule, best = _best(found)
     if rule == "follow":
         priority = list(best.starts)
@@ -138,18 +131,44 @@ def make_plan(
     )
 
 
-def _packed(
-    work: Work, lanes: Lanes, found: Sequence[tuple[str, str, Schedule]]
-) -> list[tuple[str, str, Schedule]]:
-    """Return the two best schedules, packed to and fro."""
-    ordered = sorted(found, key=lambda one: one[2].makespan)
-    return [
-        (f"{name}, packed", "follow", back_and_forth(work, lanes, one, ROUNDS))
-        for name, _, one in ordered[:2]
-    ]
+def _candidates(
+    work: Work,
+    lanes: Lanes,
+    priority: Sequence[float],
+    steps: Sequence[int],
+    earliest: Sequence[float],
+    light: bool,
+) -> Iterator[Candidate]:
+    """Yield schedules, the likely ones first."""
+    speeds, free = lanes.speeds, lanes.free
+    if len(speeds) == 1 or not light:
+        yield "longest chain first", "never idle", never_idle(work, lanes, priority, earliest)
+    if len(speeds) > 1:
+        yield "look ahead", "look ahead", look_ahead(work, lanes, priority, earliest)
+    if any(count > 1 for count in work.cpus):
+        return
+    if len(work) * lanes.count <= EFFORT:
+        yield "insertion", "follow", insertion(work, lanes, steps, earliest)
+        for share in () if light else SHARES:  # the slowest lanes may do more harm than good
+            few = round(len(speeds) * share)
+            if 0 < few < len(speeds) and any(free[:few]):
+                fewer = insertion(work, Lanes(speeds[:few], free[:few]), steps, earliest)
+                yield f"insertion, {few} of {len(speeds)} speeds", "follow", fewer
+    if not light:
+        yield "first come", "follow", never_idle(work, lanes, None, earliest)
+        yield "fastest only", "follow", on_the_fastest(work, lanes)
 
 
-def _best(found: Sequence[tuple[str, str, Schedule]]) -> tuple[str, str, Schedule]:
+def _may_be_packed(work: Work, lanes: Lanes, earliest: Sequence[float]) -> bool:
+    return (
+        not any(earliest)
+        and not any(map(any, lanes.free))
+        and all(count == 1 for count in work.cpus)
+        and len(work) * lanes.count <= PACKING
+    )
+
+
+def _best(found: Sequence[Candidate]) -> Candidate:
     least = min(one.makespan for _, _, one in found)
     for name, rule, one in found:
         if rule != "follow" and one.makespan <= least * ALIKE:

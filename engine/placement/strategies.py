@@ -236,7 +236,7 @@ def _ends(
     chosen: Seat | None = None
     idle: tuple[float, Seat] | None = None
     for group in groups:
-        seat = turn.cluster.first(group, cpus, memory)
+        seat = turn.cluster.first(group, cpus, memory) if group.free_cpus > 0 else None
         if seat is not None:
             end = now + step.seconds / group.rate + turn.transfer(step, seat)
             if idle is None or end < idle[0]:
@@ -246,7 +246,7 @@ def _ends(
             if len(times) < cpus or group.memory < memory:
                 continue
             begin = times[0] if cpus == 1 else heapq.nsmallest(cpus, times)[-1]
-            end = max(begin, now) + step.seconds / group.rate
+            end = (begin if begin > now else now) + step.seconds / group.rate
         if end < least:
             least, best, chosen = end, group, seat
         if seat is not None and not step.inputs:
