@@ -249,8 +249,8 @@ def _ends(
             end = (begin if begin > now else now) + step.seconds / group.rate
         if end < least:
             least, best, chosen = end, group, seat
-        if seat is not None and not step.inputs:
-            break  # the others are slower
+        if seat is not None:
+            break  # the others are slower; those that have inputs are looked at by themselves
     return least, best, chosen, idle
 
 
