@@ -15,6 +15,9 @@ from store.records import frozen
 SHORT: Final = 0.005
 """Seconds up to which a wait is not told of: nothing starts at once."""
 
+MUCH: Final = 64 << 20
+"""Bytes from which on it is told that a step holds as much as it took last."""
+
 PROCESSORS: Final = "processors"
 MEMORY: Final = "memory"
 
@@ -163,7 +166,7 @@ def plain(
     """Return a placement and its explanation as plain values, without what says nothing."""
     why: dict[str, Any] = {"node": placement.node, "rank": round(rank, 3)}
     explanation = placement.explanation
-    if placement.memory:
+    if placement.memory and (not learned or placement.memory >= MUCH):
         why["memory"] = placement.memory
         if learned:
             why["learned"] = True

@@ -47,6 +47,7 @@ class Verify(click.ParamType[Any]):
     type=Verify(),
     help="Build so many results of remote caches again, and compare; `all` for all of them.",
 )
+@click.option("--explain", is_flag=True, help="Say why each action starts where and when it does.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say which actions would run, and why.")
 def command(
     names: tuple[str, ...],
@@ -59,6 +60,7 @@ def command(
     keep_failed: bool,
     target: Path | None,
     no_link: bool,
+    explain: bool,
     dry_run: bool,
     trace: Path | None,
     download: str,
@@ -83,4 +85,12 @@ def command(
     )
     if verify is not None and no_remote:
         raise click.UsageError("--verify-remote and --no-remote exclude each other")
-    return build_asked(asked, as_json, target=target, no_link=no_link, dry_run=dry_run, trace=trace)
+    return build_asked(
+        asked,
+        as_json,
+        target=target,
+        no_link=no_link,
+        dry_run=dry_run,
+        trace=trace,
+        explain=explain,
+    )

@@ -33,6 +33,9 @@ from store.store import Store
 
 RESULT_LINK = "result"
 
+TOLD_SECONDS = 5.0
+"""The makespan from which on it is told of."""
+
 
 def build_asked(
     asked: Request,
@@ -42,16 +45,20 @@ def build_asked(
     no_link: bool = False,
     dry_run: bool = False,
     trace: Path | None = None,
+    explain: bool = False,
 ) -> int:
     """Build what is asked for and return the exit code.
 
     The result is linked as ./result, unless it goes to `target` or nowhere (`no_link`). Where bn's
-    own time goes is written to `trace`.
+    own time goes is written to `trace`; with `explain` it is said why each action starts where and
+    when it does.
     """
     if trace is not None:
         spans.record()
         try:
-            return build_asked(asked, as_json, target=target, no_link=no_link, dry_run=dry_run)
+            return build_asked(
+                asked, as_json, target=target, no_link=no_link, dry_run=dry_run, explain=explain
+            )
         finally:
             spans.write(trace)
     if target is not None and target.exists() and not target.is_dir():
@@ -67,7 +74,7 @@ def build_asked(
         if target is None and not no_link and asked.download != "minimal":
             asked = evolve(asked, link=Path(RESULT_LINK))
         with spans.span("build"):
-            report = run(store, asked)
+            report = run(store, asked, explain=explain)
         tell_verified(report)
         if report.result.status is BuildStatus.OK:
             with spans.span("deliver"):
@@ -78,9 +85,9 @@ def build_asked(
     return code
 
 
-def run(store: Store, asked: Request) -> Report:
+def run(store: Store, asked: Request, *, explain: bool = False) -> Report:
     """Run a build with a console on standard error."""
-    console = make_console(store.cas, again(asked))
+    console = make_console(store.cas, again(asked), explain=explain)
     try:
         return build(store, asked, [console])
     finally:
@@ -130,6 +137,7 @@ def end_badly(report: Report, as_json: bool) -> int:
     failed, skipped = result.count(Failed), result.count(Skipped)
     more = f", {skipped} not tried" if skipped else ""
     note(f"{failed} failed{more}, {result.count(Built)} built, {result.count(Cached)} cached")
+    note_makespan(report)
     return ACTION_FAILED
 
 
@@ -155,6 +163,7 @@ def _deliver(
     said = json.dumps(document(report, tree), indent=2) + "\n" if as_json else ""
     sys.stdout.write(said)
     note(text)
+    note_makespan(report)
     if links and recordable(report.evaluation):
         with spans.span("record"):
             _record(store, report, links, tree, as_json, where)
@@ -190,6 +199,7 @@ def _record(
 def _later(report: Report, tree: Digest) -> str:
     """Return the JSON text of a later build that finds all up to date."""
     later = {**document(report, tree), "up_to_date": True}
+    later["makespan"] = None
     later["steps"] = {label: {"status": "cached"} for label in report.result.steps}
     return json.dumps(later, indent=2) + "\n"
 
@@ -202,6 +212,18 @@ def summary(report: Report, where: str) -> str:
     built, cached = result.count(Built), result.count(Cached)
     counts = f"{built} built, {cached} cached"
     return f"{_targets(report)} → {where}  ({counts}, {show_duration(result.seconds)})"
+
+
+def note_makespan(report: Report) -> None:
+    """Say of a build that took some time how near it was to the least possible."""
+    makespan = report.result.makespan
+    if makespan is None or makespan.seconds < TOLD_SECONDS:
+        return
+    note(
+        f"makespan {show_duration(makespan.seconds)}, at least {show_duration(makespan.bound)} "
+        f"({makespan.bounds}): ×{makespan.ratio:.2f}, "
+        f"{makespan.utilisation:.0%} of {makespan.processors} processors"
+    )
 
 
 def _targets(report: Report) -> str:
@@ -221,6 +243,7 @@ def document(report: Report, tree: Digest | None) -> dict[str, Any]:
         "up_to_date": report.up_to_date,
         **more,
         "seconds": round(result.seconds, 3),
+        "makespan": result.makespan.document() if result.makespan else None,
         "result": tree,
         "targets": dict(report.trees),
         "steps": {label: step_document(step) for label, step in result.steps.items()},

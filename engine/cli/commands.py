@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "test": "run the tests of a spec",
     "graph": "show what a spec is made of",
     "why": "say why an artifact was built again",
+    "explain": "say why an artifact ran where and when it did",
     "log": "show what an artifact's action printed",
     "show": "print a stored object",
     "store": "look after what is kept",

@@ -77,9 +77,10 @@ class Counts:
 class Lines:
     """The calm console: one line for every action that ran."""
 
-    def __init__(self, cas: Cas, again: str) -> None:
+    def __init__(self, cas: Cas, again: str, explain: bool = False) -> None:
         self.cas = cas
         self.again = again
+        self.explain = explain
         self.counts = Counts()
 
     def __call__(self, event: Event) -> None:
@@ -89,7 +90,9 @@ class Lines:
             self.write(finished_line(event, self.counts))
             if event.outputs is None:
                 self.write(failure_text(event, self.cas, self.again))
-
+        elif isinstance(event, StepStarted):
+            if self.explain:
+                self.write(started_line(event))
         elif isinstance(event, TierDropped):
             self.write(f"tier {event.tier} is {event.state}: {event.reason}; going on without it")
         elif isinstance(event, RemoteFound):
@@ -111,8 +114,8 @@ class Lines:
 class Screen(Lines):
     """The console of a terminal: what is done, what runs and for how long, what is unknown yet."""
 
-    def __init__(self, cas: Cas, again: str) -> None:
-        super().__init__(cas, again)
+    def __init__(self, cas: Cas, again: str, explain: bool = False) -> None:
+        super().__init__(cas, again, explain)
         from rich.console import Console as RichConsole
         from rich.live import Live
 
@@ -159,11 +162,18 @@ class Screen(Lines):
         return Text("\n".join(lines), style="bold")
 
 
-def make_console(cas: Cas, again: str) -> Console:
-    """Return the console that fits standard error."""
+def make_console(cas: Cas, again: str, *, explain: bool = False) -> Console:
+    """Return the console that fits standard error; with `explain` it tells of placements."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and "CI" not in os.environ:
-        return Screen(cas, again)
-    return Lines(cas, again)
+        return Screen(cas, again, explain)
+    return Lines(cas, again, explain)
+
+
+def started_line(event: StepStarted) -> str:
+    """Return the line of an action that starts: why it runs, where, and why there and now."""
+    from engine.placed import in_words
+
+    return f"start {event.label}: {'; '.join([event.reason, *in_words(event.placement)])}"
 
 
 def finished_line(event: StepFinished, counts: Counts) -> str:
