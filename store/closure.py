@@ -55,7 +55,8 @@ class Closure:
     """What is reachable from all that was marked; every object is read once.
 
     `missing` are objects that some tier should have and none has, so that nobody knows what they
-    name. An action takes its result with it, and an action that is not there its result alone.
+    name. An action takes its result with it, and an action that is not there its result alone. What
+    an action was made of whose result came from elsewhere may never have been here.
     """
 
     def __init__(self, cas: Cas, index: Index) -> None:
@@ -64,6 +65,7 @@ class Closure:
         self._expanded: set[Digest] = set()
         self._cas = cas
         self._results = dict(index.items(Table.ACTION_CACHE))
+        self._foreign = {key for key, _ in index.items(Table.ORIGINS)}
 
     def mark(self, needed: Iterable[Needed]) -> Marked:
         """Mark with all that is named by it, and return what was not marked before."""
@@ -98,7 +100,9 @@ class Closure:
                 yield Kind.RESULT, Digest(result)
         elif document is None:
             self.missing.add(digest)
-        if document is not None:
+        if document is not None and kind is Kind.ACTION and digest in self._foreign:
+            yield from (one for one in names_of(document) if read(self._cas, one[1]) is not None)
+        elif document is not None:
             yield from names_of(document)
 
     def _document(self, kind: Kind, digest: Digest) -> dict[str, Any] | None:

@@ -83,6 +83,7 @@ class Lineage:
             self._users[root].append((action, "inputs"))
             for toolchain in toolchains:
                 self._users[toolchain].append((action, "toolchain"))
+        self._foreign = {key for key, _ in index.items(Table.ORIGINS)}
         self._gave: dict[Digest, set[Digest]] = defaultdict(set)
         for result, (action, _) in self.results.items():
             self._gave[action].add(result)
@@ -159,9 +160,18 @@ class Lineage:
         return bool(self._parents.get(digest))
 
     def strangers(self) -> set[Digest]:
-        """Return the results whose action is not here, so that nobody knows of what they were
-        made: they came from elsewhere."""
-        return {one for one, (action, _) in self.results.items() if action not in self.actions}
+        """Return the results of which nobody here knows what they were made of: they came from
+        elsewhere, without their action, or without its inputs."""
+        return {one for one, (action, _) in self.results.items() if not self._is_known(action)}
+
+    def _is_known(self, action: Digest) -> bool:
+        """Say whether it is known here what an action is made of."""
+        if action not in self.actions:
+            return False
+        root, toolchains = self.actions[action]
+        return action not in self._foreign or all(
+            one in self.trees or one in PLAIN for one in (root, *toolchains)
+        )
 
     # inside
 

@@ -68,6 +68,18 @@ def known_labels(store: Store, spec: Path) -> dict[str, tuple[str, str | None]]:
     return labels
 
 
+def fetched_in(store: Store, spec: Path, label: str) -> str | None:
+    """Return the last recorded build of a spec that fetched a step's result from a remote cache."""
+    for build in builds(store.root):
+        events = read_timeline(store.root, build)
+        started = next(events, None)
+        if started is not None and started.get("spec") == str(spec):
+            for event in events:
+                if event.get("event") == "RemoteFound" and label in event["labels"]:
+                    return build
+    return None
+
+
 def _pasts(noted: list[Past], build: str, cached: str | None) -> tuple[Past, ...]:
     """Return the noted pasts, with the last build in front where it found the step cached: that is
     only in its timeline."""

@@ -106,12 +106,21 @@ def parsed(data: bytes, kind: str) -> Candidate | None:
     return made if made.data == data else None
 
 
-def result_text(data: bytes, metas: Iterable[Mapping[str, str]]) -> bytes:
-    """Return the JSON of a candidate: a result's document, and the `meta` of its rows."""
+def result_text(
+    data: bytes, metas: Iterable[Mapping[str, str]], action: bytes | None = None
+) -> bytes:
+    """Return the JSON of a candidate: a result's document, the `meta` of its rows, and perhaps the
+    document of its action."""
     listed = list(metas)
     took = seconds_in(listed)
+    made_of = b'"action":%s,' % action if action else b""
     seconds = f'"{SECONDS}":{took},'.encode() if took else b""
-    return b'{"result":%s,%s"signatures":%s}' % (data, seconds, _signatures_text(listed))
+    return b'{%s"result":%s,%s"signatures":%s}' % (
+        made_of,
+        data,
+        seconds,
+        _signatures_text(listed),
+    )
 
 
 def seconds_in(metas: Iterable[Mapping[str, str]]) -> float:

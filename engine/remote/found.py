@@ -17,7 +17,7 @@ Needed: TypeAlias = Callable[[Iterable[Digest]], Set[Digest]]
 class Found:
     """A result that a remote has, whose signature (the key's name) made it believed, and the trees
     that it consists of, with their bytes. It took `took` seconds where it was built (0: nobody
-    knows), and `seconds` to find."""
+    knows), and `seconds` to find; `made_of` are the bytes of its action, if these came, too."""
 
     remote: str
     result: ActionResult
@@ -26,3 +26,4 @@ class Found:
     trees: Mapping[Digest, tuple[Tree, bytes]]
     seconds: float
     took: float = 0.0
+    made_of: bytes | None = None

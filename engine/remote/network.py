@@ -117,8 +117,8 @@ class Network:
                 continue
             seconds = time.monotonic() - begun
             made = one.candidate.realisation
-            took = one.candidate.seconds
-            found[digest] = Found(peer.name, result, made, one.key, parts, seconds, took)
+            took, made_of = one.candidate.seconds, one.candidate.made_of
+            found[digest] = Found(peer.name, result, made, one.key, parts, seconds, took, made_of)
         return found
 
     def _is_gone(self, result: ActionResult, trees: Mapping[Digest, tuple[Tree, bytes]]) -> bool:

@@ -273,6 +273,8 @@ class Remotes:
             mine = actions.result_of(made.action)  # what was built here, or taken first, stays
             if mine is None:
                 actions.take_over(one.result)
+                if one.made_of is not None:
+                    self._store.cas.put_object(one.made_of)
             elif mine.outputs != made.outputs:
                 made = Realisation(recipe=made.recipe, action=made.action, outputs=mine.outputs)
             actions.record_realisation(made)

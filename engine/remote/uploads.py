@@ -149,13 +149,15 @@ class Uploader:
         return stored
 
     def _closure(self, result: ActionResult) -> dict[Digest, tuple[int, bool]] | None:
-        """Return the blobs that a result names, with size and kind of file; a size of -1 stands for
-        an object's. None where they are not all here."""
+        """Return the blobs that a result names, and its action, if that is here, with size and kind
+        of file; a size of -1 stands for an object's. None where they are not all here."""
         try:
             blobs = blobs_under(self._cas, Directory(result.outputs))
         except BnError:
             return None
         found = {digest: (size, executable) for digest, size, executable in blobs}
+        if self._cas.object(result.action) is not None:
+            found[result.action] = (-1, False)
         return {**found, result.log: (-1, False)}
 
     async def _put(

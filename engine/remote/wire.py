@@ -12,7 +12,7 @@ from typing import Any, Final
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import encode
 from store.errors import BnError
-from store.objects import REALISATION, RESULT, ActionResult, Directory, Realisation, Tree
+from store.objects import ACTION, REALISATION, RESULT, ActionResult, Directory, Realisation, Tree
 from store.records import frozen
 
 Signature = tuple[str, str]
@@ -30,13 +30,14 @@ class Lie(Exception):
 class Candidate:
     """A result that a remote offers and, where a recipe was asked for, that recipe's realisation,
     each with its signatures. `seconds` is how long the result took where it was built, as somebody
-    says: 0 where nobody does."""
+    says: 0 where nobody does; `made_of` the bytes of its action, where they came with it."""
 
     result: ActionResult
     signatures: tuple[Signature, ...]
     realisation: Realisation | None = None
     realisation_signatures: tuple[Signature, ...] = ()
     seconds: float = 0.0
+    made_of: bytes | None = None
 
 
 Closures = Mapping[Digest, tuple[Tree, bytes]]
@@ -151,6 +152,7 @@ def _realised(value: Any, recipe: Digest) -> Iterator[Candidate]:
                         realisation=made,
                         realisation_signatures=signatures,
                         seconds=found.seconds,
+                        made_of=found.made_of,
                     )
         case _:
             raise Lie("a realisation is malformed")
@@ -178,8 +180,35 @@ def _result(value: Any, action: Digest) -> Candidate:
                     result=result,
                     signatures=_signatures(more.get("signatures", [])),
                     seconds=_seconds(more.get("seconds", 0)),
+                    made_of=_action(more.get("action"), action),
                 )
     raise Lie("a result is malformed")
+
+
+def _action(value: Any, digest: Digest) -> bytes | None:
+    """Return the bytes of an action; None where there is none, or something else has its digest."""
+    match value:
+        case None:
+            return None
+        case {
+            "_": str(kind),
+            "command": list(command),
+            "depfile": bool(),
+            "env": dict(env),
+            "input_root": str(root),
+            "isolation": str(),
+            "outputs": list(outputs),
+            "platform": str(),
+            "toolchains": list(toolchains),
+            **rest,
+        } if kind == ACTION and not rest:
+            texts = [*command, *env.values(), *outputs, *toolchains]
+            if all(isinstance(text, str) for text in texts):
+                data = encode(value)
+                if digest_bytes(data) != digest:
+                    raise Lie("an action is not what its digest says")
+                return data if all(map(is_digest, (root, *toolchains))) else None
+    return None
 
 
 def _seconds(value: Any) -> float:

@@ -126,6 +126,9 @@ def test_two_machines_share_all_results(team: Team, tmp_path: Path) -> None:
         assert team.second.result("second") == TWICE
         assert team.second.ran() == set()
         assert "cached   check" in team.second("test").stderr
+        said = team.second("why", "second").stdout
+        assert re.fullmatch(rf"second: fetched from {url} in build \S+\n", said), said
+        assert "(100.0%, 2 of them by remote caches), 0 ran" in team.second("cache", "stat").stdout
     assert "up to date" in team.second("build").stderr
     assert wrong(team.second) == []
 

@@ -6,8 +6,10 @@ from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from store.closure import Closure, Kind
 from store.descent import Descent, Lineage
 from store.digest import Digest, digest_bytes
+from store.index import Table
 from store.objects import EMPTY_TREE, Action, ActionResult, Directory, Entry, File, Realisation
 from store.store import Store
 from store.trees import build_tree
@@ -156,6 +158,26 @@ def test_results_of_which_nobody_knows_the_action(store: Store) -> None:
     lineage = Lineage(store.cas, store.index)
     assert lineage.strangers() == {result.digest(), gone.digest()}
     assert lineage.descent([gone.digest()], []).unknown == {gone.outputs}
+
+
+def test_results_of_which_the_action_came_without_its_inputs(store: Store) -> None:
+    outputs, tool = tree_of(store, {"o": "out"}), tree_of(store, {"t": "tool"})
+    log = store.cas.put_object(b"log")
+    results = {}
+    for name, root in (("elsewhere", digest_bytes(b"gone")), ("known", outputs), ("none", EMPTY)):
+        action = Action(command=(name,), input_root=root, toolchains=(tool,))
+        result = ActionResult(action=action.digest(), outputs=outputs, log=log)
+        store.cas.put_object(action.encode())
+        store.actions.take_over(result)
+        store.actions.also((Table.ORIGINS, action.digest(), b"{}"))
+        results[name] = result
+    store.actions.commit()
+    lineage = Lineage(store.cas, store.index)
+    assert lineage.strangers() == {results["elsewhere"].digest()}
+    closure = Closure(store.cas, store.index)
+    closure.mark((Kind.ACTION, one.action) for one in results.values())
+    assert closure.missing <= {EMPTY}
+    assert {outputs, tool, log} <= closure.live
 
 
 @settings(max_examples=15)

@@ -6,6 +6,7 @@ stays out of sight.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from engine.durations import durations
 from engine.http.bn.rows import BLOB, REALISATION, RESULT, portions
 from engine.http.candidates import SECONDS
 from engine.http.message import DEFAULT_NAME_SPACE
+from store.cas import MissingBlob
 from store.digest import Digest
 from store.entries import Put, Vanished
 from store.errors import BnError
@@ -95,8 +97,11 @@ def _candidate(
 
 
 def _blobs(service: Service, name_space: str, result: ActionResult) -> Iterator[Put]:
-    """Yield rows of all blobs that a result names."""
+    """Yield rows of all blobs that a result names, and of its action, if that is here."""
     cas = service.store.cas
+    with contextlib.suppress(MissingBlob):
+        size = len(cas.get_bytes(result.action))
+        yield Put(name_space, BLOB, result.action, result.action, size)
     log = cas.get_bytes(result.log)
     yield Put(name_space, BLOB, result.log, result.log, len(log))
     pending = [result.outputs]

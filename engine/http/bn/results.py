@@ -14,6 +14,7 @@ from typing import Final
 import trio
 from attrs import define, field, frozen
 
+from engine.http.bn.actions import Actions
 from engine.http.bn.local import adopt
 from engine.http.bn.refusals import holds_refused, is_refused, refused_in
 from engine.http.bn.requests import JSON, MISS, answer, candidates_in, digests_in, json_in
@@ -51,9 +52,9 @@ class Found:
     candidate: Candidate
     rows: Sequence[Row]
 
-    def text(self) -> bytes:
-        """Return the JSON, of a result."""
-        return result_text(self.candidate.data, [row.meta for row in self.rows])
+    def text(self, action: bytes | None = None) -> bytes:
+        """Return the JSON, of a result, perhaps with the document of its action."""
+        return result_text(self.candidate.data, [row.meta for row in self.rows], action)
 
 
 @frozen
@@ -70,6 +71,7 @@ class Results:
     """What one process knows of results between requests: documents, and trees."""
 
     known: Known = field(factory=Known)
+    _actions: Actions = field(factory=Actions)
     _documents: dict[Digest, Candidate] = field(factory=dict)
     _bytes: int = 0
 
@@ -138,13 +140,14 @@ class Results:
             return {key: [one.text() for one in each] for key, each in found.items()}
         actions = {one.candidate.action: None for each in found.values() for one in each}
         results = await self.find(service, name_space, RESULT, list(actions))
+        made_of = await self._actions.find(service, name_space, list(results))
         _count(service, name_space, results)
         texts: dict[Digest, list[bytes]] = {}
         for key, each in found.items():
             for one in each:
                 realisation = one.candidate
                 fitting = [
-                    result.text()
+                    result.text(made_of.get(realisation.action))
                     for result in results.get(realisation.action, ())
                     if result.candidate.outputs == realisation.outputs
                 ]

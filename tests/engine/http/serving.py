@@ -17,7 +17,7 @@ from engine.http.router import Adapter
 from engine.http.server import Server
 from engine.http.service import Service
 from store.digest import Digest, digest_bytes
-from store.objects import ActionResult, Directory, Entry, File, Realisation, Tree
+from store.objects import Action, ActionResult, Directory, Entry, File, Realisation, Tree
 from store.store import Store
 
 DOCUMENTS = {"content-type": "application/json"}
@@ -62,14 +62,21 @@ def framed(data: bytes) -> dict[Digest, bytes]:
 class Sample:
     """A result of a made-up action, with all that it consists of."""
 
-    def __init__(self, name: str, files: Mapping[str, bytes] | None = None, log: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Mapping[str, bytes] | None = None,
+        log: str = "",
+        action: Action | None = None,
+    ) -> None:
         contents = {"out.txt": f"{name}\n".encode()} if files is None else files
         below: dict[str, Entry] = {
             path: File(digest_bytes(data), len(data)) for path, data in contents.items()
         }
         inner = Tree(below)
         tree = Tree({"sub": Directory(inner.digest()), **below})
-        self.action = digest_bytes(f"action {name}".encode())
+        self.made_of = action.encode() if action else f"action {name}".encode()
+        self.action = digest_bytes(self.made_of)
         self.recipe = digest_bytes(f"recipe {name}".encode())
         self.tree = tree.digest()
         self.result = ActionResult(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from store.digest import digest_bytes
+from store.objects import Action
 from store.store import Store
 from tests.engine.http.serving import Sample, frames, served
 
@@ -19,6 +20,7 @@ def asked() -> list[tuple[str, str, bytes]]:
     """Return requests, in order: method, path, body."""
     one = Sample("one", {"a.txt": b"a\n", "b.txt": b"b\n"}, log="said\n")
     timed = Sample("timed")
+    whole = Sample("whole", action=Action(command=("cp", "a", "b"), input_root=timed.tree))
 
     def of(value: Any) -> bytes:
         return json.dumps(value, sort_keys=True).encode()
@@ -50,6 +52,9 @@ def asked() -> list[tuple[str, str, bytes]]:
         ("PUT", f"actions/{timed.action}", of(timed.candidate("ci", seconds=-1))),
         ("PUT", f"actions/{timed.action}", of(timed.candidate("ci", seconds=1.25))),
         ("GET", f"actions/{timed.action}", b""),
+        ("POST", "blobs:put", frames([*whole.blobs, whole.made_of])),
+        ("PUT", f"realisations/{whole.recipe}", of(whole.realised())),
+        ("GET", f"realisations/{whole.recipe}", b""),
         ("POST", "taint", of({"digest": one.tree})),
         ("GET", f"actions/{one.action}", b""),
         ("GET", "nothing", b""),

@@ -11,11 +11,12 @@ import httpx
 import pytest
 import trio
 
+from engine.http.bn.actions import ACTION_MOST, ALL_MOST
 from engine.http.bn.rows import BLOB
 from engine.http.service import Service
 from store.digest import Digest, digest_bytes
 from store.encoding import encode
-from store.objects import ActionResult, Directory, File, Realisation, Tree
+from store.objects import Action, ActionResult, Directory, File, Realisation, Tree
 from store.store import Store
 from tests.engine.http.serving import Sample, asked, framed, put_blobs, served, signature
 
@@ -160,6 +161,47 @@ async def test_what_a_result_took_comes_with_it(store: Store) -> None:
         made = await asked(client, "realisations:get", one.recipe)
         (realised,) = made["realisations"][one.recipe]
         assert realised["results"] == [found]
+
+
+async def test_an_action_comes_with_what_is_found_by_recipe(store: Store) -> None:
+    action = Action(command=("sh", "-c", "ünïcode"), input_root=ABSENT, env={"A": "b"})
+    one, odd = Sample("one", action=action), Sample("odd")
+    async with served(store) as client:
+        await put_blobs(client, [*one.blobs, *odd.blobs])
+        said = await put(client, "realisations", one.realised(), odd.realised())
+        assert said == {"stored": 2, "refused": []}
+
+        async def results() -> list[Any]:
+            found = (await asked(client, "realisations:get", one.recipe, odd.recipe))[
+                "realisations"
+            ]
+            return [found[sample.recipe][0]["results"][0] for sample in (one, odd)]
+
+        assert await results() == [one.candidate(), odd.candidate()]
+        await put_blobs(client, [one.made_of, odd.made_of])
+        assert await results() == [one.candidate(action=action.document()), odd.candidate()]
+        answer = await client.get(f"/bn/v1/actions/{one.action}")
+        assert answer.json() == {"results": [one.candidate()]}
+        assert await asked(client, "realisations:get", one.recipe, base="/ns/other") == {
+            "realisations": {}
+        }
+
+
+async def test_large_actions_stay_where_they_are(store: Store) -> None:
+    samples = [
+        Sample(f"{number}", action=Action(command=(f"{number}", "x" * size), input_root=ABSENT))
+        for number, size in enumerate([ACTION_MOST, *[ACTION_MOST // 2] * 200])
+    ]
+    async with served(store) as client:
+        for one in samples:
+            await put_blobs(client, [*one.blobs, one.made_of])
+        await put(client, "realisations", *(one.realised() for one in samples))
+        found = await asked(client, "realisations:get", *(one.recipe for one in samples))
+        results = [found["realisations"][one.recipe][0]["results"][0] for one in samples]
+        brought = [len(one.made_of) for one in samples if "action" in results.pop(0)]
+        assert len(brought) > 100
+        assert max(brought) < ACTION_MOST
+        assert sum(brought) <= ALL_MOST
 
 
 @pytest.mark.parametrize("seconds", [-1, True, "1", None, 1e10, 10**400, [1]])

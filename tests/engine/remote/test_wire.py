@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.remote import wire
 from store.digest import Digest, digest_bytes
-from store.objects import ActionResult, Directory, File, Realisation, Tree
+from store.objects import Action, ActionResult, Directory, File, Realisation, Tree
 
 A, B, C = (digest_bytes(name) for name in (b"a", b"b", b"c"))
 RESULT = ActionResult(action=A, outputs=B, log=C, observed=("src/a.h",))
@@ -36,6 +36,27 @@ def test_candidates_are_understood() -> None:
     assert found.signatures == found.realisation_signatures == (("ci", "AAAA"),)
     (found,) = wire.results({"actions": {A: offered()["results"]}}, [A, B])[A]
     assert found.result == RESULT
+
+
+def test_an_action_and_its_seconds_come_with_a_result() -> None:
+    action = Action(command=("cc", "ä"), input_root=B, env={"A": "b"}, toolchains=(C,))
+    result = ActionResult(action=action.digest(), outputs=B, log=C)
+
+    def found(**more: Any) -> wire.Candidate:
+        offer = {"result": result.document(), **more}
+        ((one,),) = wire.results({"actions": {result.action: [offer]}}, [result.action]).values()
+        return one
+
+    one = found(action=action.document(), seconds=1.5)
+    assert (one.made_of, one.seconds) == (action.encode(), 1.5)
+    assert (found().made_of, found().seconds) == (None, 0.0)
+    for odd in (1, "x", {"_": "action.1"}, {**action.document(), "more": 1}):
+        assert found(action=odd).made_of is None
+    with pytest.raises(wire.Lie, match="digest"):
+        found(action={**action.document(), "command": ["cc"]})
+    for seconds in (-1, "1", True, None, 1e10, float("nan")):
+        with pytest.raises(wire.Lie, match="seconds"):
+            found(seconds=seconds)
 
 
 def test_what_was_not_asked_for_is_left_out() -> None:
