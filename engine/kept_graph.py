@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import engine
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
+from engine.packed_graph import at_hand as packed_at_hand
 from engine.packed_graph import graph_of, pack_entries
 from engine.packer import plain_entry
 from engine.sources.exclusion import local_exclusion
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 KIND: Final = "graph"
 FORMAT: Final = "4"
+RECIPES: Final = 3
+"""Members of the memo of recipes, the second one of a graph."""
 
 
 @frozen(eq=False)
@@ -163,7 +166,7 @@ class KeptGraph:
             excluded = local_exclusion(str(self._store.root), exclude, root)
             snapshot = ingest_directory(self._store.cas, self._store.index, root, excluded)
             same = snapshot.tree == tree
-            news = set() if same else _news(marshal.loads(entries), snapshot.files)
+            news = set() if same else _news(_plain(entries), snapshot.files)
             if news is None:
                 return None
             snapshots.append(snapshot)
@@ -199,6 +202,19 @@ class KeptGraph:
         stamp = f"{self._began} {os.getpid()}"
         write_memo(f"{self._path}.recipes", (stamp, [numbers[id(one)] for one in taken], packed))
         write_memo(self._path, (marks, ground.toolchains, local, blobs, stamp))
+
+
+def at_hand(memo: Any) -> Any:
+    """Return a memo of `KeptGraph` with all at hand that is packed in it; it says the same."""
+    if len(memo) == RECIPES:
+        return (*memo[:-1], packed_at_hand(memo[-1]))
+    files, toolchains, local, fetched, stamp = memo
+    local = [(*one[:-1], _plain(one[-1])) for one in local]
+    return files, toolchains, local, fetched, stamp
+
+
+def _plain(entries: Any) -> Any:
+    return marshal.loads(entries) if isinstance(entries, bytes) else entries
 
 
 def _text(path: str) -> str:

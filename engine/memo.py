@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from blake3 import blake3
 
+from store import stock
+
 FORMAT: Final = f"bn memo 1 {sys.implementation.cache_tag} {marshal.version}\n".encode()
 """What the digest of a memo begins with: another Python has another form of bytes."""
 
@@ -36,17 +38,24 @@ def read_memo(path: str) -> Any:
     """Return the memo at `path`, None where there is none or it is damaged."""
     try:
         with open(path, "rb", buffering=0) as file:
-            digest, data = file.read(_LENGTH), file.readall()
+            digest = file.read(_LENGTH)
+            value = stock.known(stock.MEMO, digest)
+            if value is None:
+                stock.missed(stock.MEMO, path)
+                value = parsed(digest, file.readall())
             age = time.time() - os.fstat(file.fileno()).st_mtime
-        if blake3(FORMAT).update(data).digest() != digest:
-            return None
-        value = marshal.loads(data)
     except (OSError, ValueError, EOFError, TypeError):
         return None
     if age > RENEW_SECONDS:
         with contextlib.suppress(OSError):  # the store is read-only, say
             os.utime(path)
     return value
+
+
+def parsed(digest: bytes, data: bytes) -> Any:
+    """Return the value of a memo's bytes, which begin with their digest; None where they are
+    damaged. Raises ValueError, EOFError and TypeError for what is no value."""
+    return marshal.loads(data) if blake3(FORMAT).update(data).digest() == digest else None
 
 
 def write_memo(path: str, value: Any) -> None:
@@ -61,6 +70,7 @@ def write_memo(path: str, value: Any) -> None:
             while view:
                 view = view[file.write(view) :]
         os.replace(temporary, path)
+        stock.missed(stock.MEMO, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

@@ -207,6 +207,12 @@ def graph_of(
     )
 
 
+def at_hand(packed: Any) -> Any:
+    """Return a packed graph with all of its rows at hand; it gives the same graph."""
+    rows = {name: packed[name] for name in ("recipes", "selections", "needs")}
+    return {**packed, **{name: (*plain, list(Rows(*plain))) for name, plain in rows.items()}}
+
+
 def pack_about(about: About) -> Any:
     """Return what is asked of a graph's root spec as plain values."""
     return (str(about.spec), about.package, about.defaults, about.tests)

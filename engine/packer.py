@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import marshal
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from engine.graph import Need, Recipe, Selection
@@ -24,7 +24,14 @@ _REMEMBERED: Final = 1024
 class Rows:
     """Plain values in one piece of memory."""
 
-    def __init__(self, data: bytes | bytearray = b"", ends: bytes = b"") -> None:
+    def __init__(
+        self,
+        data: bytes | bytearray = b"",
+        ends: bytes = b"",
+        values: Sequence[Any] | None = None,
+    ) -> None:
+        """Take rows as they were packed; `values` are the same rows where they are at hand."""
+        self._values = values
         self._data = bytearray(data) if not ends else data
         self._ends = array("q")
         self._ends.frombytes(ends)
@@ -33,10 +40,14 @@ class Rows:
         return len(self._ends)
 
     def __getitem__(self, number: int) -> Any:
+        if self._values is not None:
+            return self._values[number]
         start = self._ends[number - 1] if number else 0
         return marshal.loads(memoryview(self._data)[start : self._ends[number]])
 
     def __iter__(self) -> Iterator[Any]:
+        if self._values is not None:
+            return iter(self._values)
         return map(self.__getitem__, range(len(self)))
 
     def append(self, value: Any) -> int:

@@ -12,18 +12,20 @@ import os
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Directory, File, Tree
-from store.presence import blobs_under, present
+from store.presence import Blob, blobs_under, present
 from store.records import frozen
 from store.store import Store
 
 KIND: Final = "outcomes"
+FIELDS: Final = 4
+"""Members of the large file."""
 
 MOST_BLOBS: Final = 64
 """Blobs up to which an outcome is remembered: larger ones cost as much to read here as there."""
@@ -45,6 +47,37 @@ class Cached:
     action: Digest
 
 
+@frozen(eq=False)
+class _Outcome:
+    """What a row says: the outcome, the blobs that have to be there, and the tree of the outputs
+    where it consists of nothing but files."""
+
+    cached: Cached
+    blobs: list[Blob]
+    tree: Tree | None
+
+
+def _outcome(row: bytes) -> _Outcome:
+    bare: _Blobs
+    names: list[str] | None
+    bare, names = marshal.loads(memoryview(row)[2 * _LENGTH :])
+    blobs = [(Digest(digest.hex()), size, executable) for digest, size, executable in bare]
+    outputs = Digest(row[_LENGTH : 2 * _LENGTH].hex())
+    tree = None
+    if names is not None:
+        tree = Tree(dict(zip(names, [File(*blob) for blob in blobs], strict=True)))
+    return _Outcome(Cached(outputs, Digest(row[:_LENGTH].hex())), blobs, tree)
+
+
+def at_hand(memo: Any) -> Any:
+    """Return a memo of `Remembered` with all at hand that is packed in it; it says the same."""
+    if len(memo) != FIELDS:
+        return memo
+    rows = _Rows(*memo[1:])
+    made = {key: _outcome(row) for key in rows if (row := rows.get(key)) is not None}
+    return (*memo, made)
+
+
 class _Rows:
     """What is remembered, by recipe digest: long strings instead of an object for each.
 
@@ -53,7 +86,15 @@ class _Rows:
     itself is then left out.
     """
 
-    def __init__(self, keys: bytes = b"", ends: bytes = b"", rows: bytes = b"") -> None:
+    def __init__(
+        self,
+        keys: bytes = b"",
+        ends: bytes = b"",
+        rows: bytes = b"",
+        made: Mapping[bytes, _Outcome] | None = None,
+    ) -> None:
+        """Take rows as they were written; `made` has what they say where that is at hand."""
+        self.made = made or {}
         self._keys = keys
         self._ends = array("Q", ends)
         self._rows = rows
@@ -72,6 +113,10 @@ class _Rows:
         if number == last or self._key(number) != key:
             return None
         return self._rows[self._ends[number - 1] if number else 0 : self._ends[number]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the recipes."""
+        return map(self._key, range(len(self)))
 
     def _key(self, number: int) -> bytes:
         return self._keys[_LENGTH * number : _LENGTH * (number + 1)]
@@ -96,30 +141,42 @@ class Remembered:
     def find_all(self, recipes: Sequence[Digest]) -> list[Cached | None]:
         """Return the outcomes of recipes, as `find` does, for all at once."""
         known, cas = self._known(), self._store.cas
-        keys = map(bytes.fromhex, recipes)
-        rows = [self._news.get(key) or known.get(key) for key in keys]
-        trees = {row[_LENGTH : 2 * _LENGTH].hex() for row in rows if row is not None}
-        here = cas.recent_objects(list(map(Digest, trees)))
-        found = [None if row is None else self._found(row, here) for row in rows]
+        keys = list(map(bytes.fromhex, recipes))
+        outcomes = [self._look(known, key) for key in keys]
+        trees = {outcome.cached.outputs for outcome in outcomes if outcome is not None}
+        here = cas.recent_objects(trees)
+        if self._all_there([one for one in outcomes if one is not None], here):
+            found = [None if one is None else one.cached for one in outcomes]
+        else:
+            found = [None if one is None else self._found(one, here) for one in outcomes]
         self.found.update(recipe for recipe, one in zip(recipes, found, strict=True) if one)
         return found
 
-    def _found(self, row: bytes, here: set[Digest]) -> Cached | None:
+    def _look(self, known: _Rows, key: bytes) -> _Outcome | None:
+        """Return what is remembered of a recipe."""
+        if key in self._news:
+            return _outcome(self._news[key])
+        if key in known.made:
+            return known.made[key]
+        row = known.get(key)
+        return None if row is None else _outcome(row)
+
+    def _all_there(self, outcomes: list[_Outcome], here: set[Digest]) -> bool:
+        """Say whether all blobs of all outcomes are in the store: as a rule they are, and one
+        question is quicker than many."""
         cas = self._store.cas
-        outputs = Digest(row[_LENGTH : 2 * _LENGTH].hex())
-        bare: _Blobs
-        names: list[str] | None
-        bare, names = marshal.loads(memoryview(row)[2 * _LENGTH :])
-        blobs = [(Digest(digest.hex()), size, executable) for digest, size, executable in bare]
-        if names is None:
-            if not present(cas, blobs, here):
-                return None
-        else:
-            if not present(cas, [(outputs, -1, False), *blobs], here):
-                return None
-            files = [File(*blob) for blob in blobs]
-            cas.know_tree(outputs, Tree(dict(zip(names, files, strict=True))))
-        return Cached(outputs, Digest(row[:_LENGTH].hex()))
+        trees = {one.cached.outputs for one in outcomes if one.tree is not None} - here
+        if not all(map(cas.has, trees)):
+            return False
+        if not present(cas, (blob for one in outcomes for blob in one.blobs), here):
+            return False
+        for one in outcomes:
+            if one.tree is not None:
+                cas.know_tree(one.cached.outputs, one.tree)
+        return True
+
+    def _found(self, outcome: _Outcome, here: set[Digest]) -> Cached | None:
+        return outcome.cached if self._all_there([outcome], here) else None
 
     def add(self, outcomes: Iterable[tuple[Digest, Cached]], steps: int) -> bool:
         """Remember these outcomes beside those that were found, in a build of so many steps; False

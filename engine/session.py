@@ -274,14 +274,19 @@ def _run(
     from engine.build import Options, run
     from engine.places import places
 
-    with contextlib.closing(executor):
-        options = Options(
-            places=places(store.root, request.jobs),
-            keep_going=request.keep_going,
-            keep_failed=request.keep_failed,
-            sharing=sharing,
-        )
-        return run(build, graph, plan, store, executor, history, options, emit)
+    options = Options(
+        places=places(store.root, request.jobs),
+        keep_going=request.keep_going,
+        keep_failed=request.keep_failed,
+        sharing=sharing,
+    )
+    end = executor.close
+    try:
+        result = run(build, graph, plan, store, executor, history, options, emit)
+        end = getattr(executor, "leave", end)
+    finally:
+        end()
+    return result
 
 
 def _sharing(store: Store, request: Request) -> Sharing | None:

@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
+from store import stock
 from store.blob_files import TOUCH_SECONDS as TOUCH_SECONDS
 from store.blob_files import BlobFiles
 from store.blob_files import MissingBlob as MissingBlob
@@ -158,7 +159,8 @@ class Cas(BlobFiles):
         """Return the tree of that digest. Raises MissingBlob or IntegrityError."""
         tree = self._trees.get(digest)
         if tree is None:
-            tree = Tree.decode(self.get_bytes(digest))
+            data = self.get_bytes(digest)
+            tree = stock.made(stock.TREE, digest, data, lambda: Tree.decode(data))
             self._remember(digest, tree)
         return tree
 
@@ -263,7 +265,9 @@ class Cas(BlobFiles):
 
     def put_tree(self, tree: Tree, *, new: bool = False) -> Digest:
         """Store `tree` (its blobs must be there) and return its digest."""
-        digest = self.put_object(tree.encode(), new=new)
+        data = tree.encode()
+        digest = self.put_object(data, new=new)
+        stock.missed(stock.TREE, data)
         self._remember(digest, tree)
         return digest
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
+from store import stock
 from store.cas import Cas
 from store.digest import Digest, digest_bytes
 from store.errors import HostError, InputError, host_error
@@ -27,6 +28,12 @@ file system's clock and look the same: its signature is not believed."""
 
 PORTION: Final = 512
 """Names of a directory that are looked at before they are taken in."""
+
+
+MOST_UNWRITTEN: Final = 16
+MOST_REREAD: Final = 1 << 20
+"""Files, and bytes of them together, up to which what changed in a directory is read again each
+time: to write down what hundreds of others look like takes longer."""
 
 
 def signature(status: os.stat_result) -> Signature:
@@ -114,14 +121,14 @@ class _Walker:
                 entries[name] = Directory(self.directory(inner))
                 continue
             mark = (status.st_mtime_ns, status.st_ctime_ns, size, status.st_ino)
-            row = cached.get(name)
-            digest = _believed(row, mark) if row and stat.S_ISREG(mode) else None
+            seen = cached.get(name)
+            digest = _believed(seen, mark) if seen and stat.S_ISREG(mode) else None
             if digest is not None:
                 executable = bool(mode & stat.S_IXUSR)
                 if self.trusting:
                     self.believed.append((digest, size, executable))
                 if self.trusting or self.cas.has(digest):
-                    fresh[name] = row
+                    fresh[name] = seen
                     self.stats[inner] = mark
                     entries[name] = self.files[inner] = File(digest, size, executable)
                     continue
@@ -129,8 +136,10 @@ class _Walker:
             if entry is not None:
                 self.stats[inner] = mark
                 entries[name] = self.files[inner] = entry
-        if fresh != cached:
-            self.writes.append((Table.STATS, key, to_json(fresh)))
+        if fresh != cached and not _is_little(fresh, cached):
+            row = to_json(fresh)
+            stock.missed(stock.ROW, row)
+            self.writes.append((Table.STATS, key, row))
         del cached, fresh  # with many files they are what takes most room
         return self.cas.put_tree(Tree(entries))
 
@@ -203,9 +212,22 @@ def _believed(row: Any, mark: Signature) -> Digest | None:
         return None
 
 
+def _is_little(fresh: dict[str, Any], cached: dict[str, Any]) -> bool:
+    """Say whether it costs less to read again what is not in the stat cache than to write a large
+    directory's row anew."""
+    news = [row[0][2] for name, row in fresh.items() if row is not cached.get(name)]
+    few = min(MOST_UNWRITTEN, len(fresh) // 32)
+    return len(news) <= few and sum(news) <= MOST_REREAD
+
+
 def _load(data: bytes | None) -> dict[str, Any]:
+    return stock.made(stock.ROW, data, data, lambda: parsed_row(data)) if data else {}
+
+
+def parsed_row(data: bytes) -> dict[str, Any]:
+    """Return what a row of the stat cache says; nothing where it is damaged."""
     try:
-        value = json.loads(data) if data else {}
+        value = json.loads(data)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

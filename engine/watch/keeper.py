@@ -35,7 +35,7 @@ class Keeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._ended: list[subprocess.Popen[bytes]] = []
         self._ready = False
-        self._handed = self._refused = 0
+        self._handed = self._refused = self._stock = 0
         self._why = ""
         self._retry = RETRY_SECONDS
         self._started_at = -MOST_SECONDS
@@ -65,14 +65,17 @@ class Keeper:
             self._ended.append(self._process)
             self._process = None
         self._ready = False
+        self._stock = 0
 
     def status(self) -> dict[str, Any]:
-        """Return the zygote's process (None while none is ready), its memory in bytes, how many
-        commands were handed over and refused, and why the last one was refused."""
+        """Return the zygote's process (None while none is ready), its memory in bytes, the bytes of
+        what it has in stock, how many commands were handed over and refused, and why the last one
+        was refused."""
         process = self._process.pid if self._process and self._ready else None
         return {
             "process": process,
             "memory": memory_of(process) if process else 0,
+            "stock": self._stock,
             "handed": self._handed,
             "refused": self._refused,
             "why": self._why,
@@ -115,6 +118,8 @@ class Keeper:
                     self._ready, self._retry = True, RETRY_SECONDS
                 served |= word == "handed"
                 self._handed += word == "handed"
+                if word == "stock":
+                    self._stock = int(why)
                 if word == "refused":
                     self._refused, self._why = self._refused + 1, why
         return served

@@ -183,11 +183,11 @@ def _descriptors() -> list[int] | None:
 
 
 def _ended(connection: _socket.socket) -> int:
-    """Wait until the worker is gone and return its exit code. End as it did where a signal ended
-    it; SIGKILL is the only one that nobody may have told of."""
+    """Wait until the worker is done and return its exit code: it removes what it needed by itself.
+    End as it did where a signal ended it; SIGKILL is the only one that nobody may have told of."""
     last = b""
     try:
-        while packet := connection.recv(64):
+        while not last.startswith(b"e") and (packet := connection.recv(64)):
             last = packet
     except OSError:
         pass

@@ -1,9 +1,9 @@
 """The zygote: a process that has imported what a build needs, and forks a worker for each.
 
-It holds nothing else: no store, no thread, no event loop. What a worker does, it does with the
-code, the arguments and the files that an ordinary start would have. As soon as a file that it
-imported has changed it takes no more requests, so that old code never runs. It ends with the
-watcher.
+It holds nothing else but its stock (`stocking.py`): no store, no thread, no event loop. What a
+worker does, it does with the code, the arguments and the files that an ordinary start would have.
+As soon as a file that it imported has changed it takes no more requests, so that old code never
+runs. It ends with the watcher.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
+from engine.cli.main import flushed, run_command, wait_for_threads
 from engine.record import SIGNATURE
 from engine.watch.inherit import Refused, adopt, differs, parsed
 from engine.watch.sockets import is_own, listen, remove_own
+from engine.watch.stocking import IDLE_SECONDS, Stocking, leave
 from engine.watch.warm import MOST_DESCRIPTORS, SOCKET
+from store import stock
 
 MODULES: Final = (
     *("engine.cli.main", "engine.cli.plain", "engine.cli.commands", "engine.cli.build"),
@@ -45,10 +48,13 @@ MOST_BYTES: Final = 1 << 18
 PATIENCE_SECONDS: Final = 1.0
 """How long a client may take to send what it connected for."""
 
+REST_SECONDS: Final = 0.002
+"""How long nothing must happen before a piece is taken into stock."""
+
 UNFLUSHED: Final = 120
 """Python's exit code where what was said could not be written."""
 
-STALE, READY, HANDED, REFUSED = b"stale", b"ready", b"handed", b"refused"
+STALE, READY, HANDED, REFUSED, STOCK = b"stale", b"ready", b"handed", b"refused", b"stock"
 """What it tells the watcher."""
 
 
@@ -80,12 +86,15 @@ class Zygote:
         self._directory = directory
         self._loaded = loaded
         self._workers: dict[int, tuple[int, socket.socket]] = {}
+        self._stocking = Stocking()
 
     def run(self) -> None:
         """Serve."""
         os.set_blocking(CONTROL, False)
         gc.collect()
         gc.freeze()
+        for left in self._directory.glob("left.*"):
+            left.unlink(missing_ok=True)
         with listen(self._directory, SOCKET) as listening:
             inode = os.stat(self._directory / SOCKET).st_ino
             _tell(READY)
@@ -119,7 +128,7 @@ class Zygote:
         if process == 0:
             for other in (listening, *(one for _, one in self._workers.values())):
                 other.detach()  # its number is given away in a moment
-            _work(connection)
+            _work(connection, self._left_by(os.getpid()))
         self._workers[os.pidfd_open(process)] = (process, connection)
         return False
 
@@ -133,10 +142,13 @@ class Zygote:
             poll.register(worker, select.POLLIN)
             if connection.fileno() >= 0:
                 poll.register(connection, select.POLLRDHUP)
-        found = {handle for handle, _ in poll.poll()}
+        found = {handle for handle, _ in poll.poll(self._pause() * 1000)}
+        if not found:
+            self._stock()
         for worker, (process, connection) in list(self._workers.items()):
             if worker in found:
                 _bury(process, connection)
+                self._stocking.take(self._left_by(process))
                 os.close(worker)
                 del self._workers[worker]
             elif connection.fileno() in found:
@@ -144,6 +156,24 @@ class Zygote:
                 connection.close()
                 signal.pidfd_send_signal(worker, signal.SIGCONT)
         return listening in found
+
+    def _left_by(self, process: int) -> Path:
+        """Return where a worker says what it would have been well to have."""
+        return self._directory / f"left.{process}"
+
+    def _pause(self) -> float:
+        """Return how long to wait for something to happen, in seconds."""
+        return REST_SECONDS if self._stocking.is_due and not self._workers else IDLE_SECONDS
+
+    def _stock(self) -> None:
+        """Do a part of what makes the next worker quicker; let go of it all where there was none
+        for long."""
+        if not self._stocking.is_due:
+            self._stocking.clear()
+        elif self._workers or not self._stocking.step():
+            return
+        gc.freeze()
+        _tell(STOCK + b" %d" % self._stocking.held)
 
 
 def signatures_of(files: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -167,24 +197,31 @@ def _tell(word: bytes) -> None:
 # the worker
 
 
-def _work(connection: socket.socket) -> NoReturn:
-    """Run what the client asks for, as it would have been run there."""
+def _work(connection: socket.socket, left: Path) -> NoReturn:
+    """Run what the client asks for, as it would have been run there; leave word at `left`."""
     try:
         os.setsid()
-        connection = _taken(connection)
+        connection, given = _taken(connection)
     except BaseException:  # nobody to tell: the client has gone, or goes the ordinary way
         os._exit(1)
+    stock.note()
     code = _run(sys.argv[1:])
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    with contextlib.suppress(OSError):  # the client may go now
+        flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+        fcntl.fcntl(connection, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+    for number in given:  # who reads from them is to see their end
+        with contextlib.suppress(OSError):
+            os.close(number)
     with contextlib.suppress(OSError):
         connection.send(b"e%d" % code)
+    wait_for_threads()
+    leave(left)
     os._exit(code)
 
 
 def _run(arguments: list[str]) -> int:
     """Return the exit code of a command line; what nobody expected ends as Python ends it."""
-    from engine.cli.main import flushed, run_command
-
     code = 1
     try:
         code = run_command(arguments)
@@ -200,8 +237,9 @@ def _run(arguments: list[str]) -> int:
         return UNFLUSHED
 
 
-def _taken(connection: socket.socket) -> socket.socket:
-    """Become as the client is, and return the connection to it once it says to go on; else end."""
+def _taken(connection: socket.socket) -> tuple[socket.socket, tuple[int, ...]]:
+    """Become as the client is, and return the connection to it once it says to go on, with the
+    descriptors that are the client's; else end."""
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     client = memoryview(peer).cast("i")[0]
     watcher = os.dup(CONTROL)
@@ -231,7 +269,7 @@ def _taken(connection: socket.socket) -> socket.socket:
     if connection.recv(1) != b"g":
         os._exit(1)
     _end_with_client(connection)
-    return connection
+    return connection, asked.numbers
 
 
 def _end_with_client(connection: socket.socket) -> None:

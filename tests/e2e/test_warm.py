@@ -185,7 +185,7 @@ def test_interrupted(warm: Warm, number: signal.Signals) -> None:
         out, err = client.communicate(timeout=SECONDS)
         assert (client.returncode, out) == (130, "")
         assert err.startswith("interrupted after")
-        assert ended(worker)
+        until(lambda: ended(worker))
         assert not running(word)
 
 
@@ -358,4 +358,4 @@ def test_code_that_changed_never_runs(bn: Bn, checkout: Path) -> None:
 
 def test_json_of_the_status(warm: Warm) -> None:
     said = json.loads(warm.bn("watch", "--status", "--json").stdout)
-    assert set(said["warm"]) == {"process", "memory", "handed", "refused", "why"}
+    assert set(said["warm"]) == {"process", "memory", "stock", "handed", "refused", "why"}
