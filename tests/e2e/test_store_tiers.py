@@ -130,6 +130,10 @@ def test_migrate_remove_and_build_again(project: Bn, tmp_path: Path) -> None:
 
 
 def test_build_promotes_what_it_needs(project: Bn, tmp_path: Path) -> None:
+    text = SPEC.replace('inputs = ["first"]', 'inputs = ["first", "more:*"]')
+    slow = text.replace("cp src/text", "sleep 1; cp src/text")
+    project.put("more/one", "one text\n")
+    project.spec(f'{slow}\n[sources.more]\npath = "more"\n', "last")
     project("build")
     project("store", "add", "archive", str(tmp_path / "archive"), "--type", "hdd")
     make_cold(project)
