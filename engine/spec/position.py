@@ -6,12 +6,11 @@ parser that notes them is all that is needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AbstractTable, Array, Item, Key
+from tomlkit.items import AbstractTable, AoT, Array, Item, Key, Table
 from tomlkit.parser import Parser
 from tomlkit.toml_document import TOMLDocument
 
@@ -51,6 +50,9 @@ class _NotingParser(Parser):
         offset = self._idx
         key, table = super()._parse_table(*arguments, **options)
         self._note(table, offset)
+        entry = _entry(table)
+        if entry is not None and id(entry) not in self.offsets:
+            self._note(entry, offset)
         self.offsets.setdefault(id(key), offset)
         self._kept.append(key)
         return key, table
@@ -71,36 +73,50 @@ class Positions:
         """Return the place of the value at `path`, or of its key; else of the nearest one above."""
         if self._document is None:
             return 1, 1
-        _, best = self._search(self._document, path, at_key)
+        best, nodes = 0, list[Any]([self._document])
+        for part in path:
+            steps = self._steps(nodes, part)
+            if not steps:
+                break
+            best = self._offset(*steps[0], at_key, best)
+            nodes = [value for _, value in steps]
         before = self._text[:best]
         return before.count("\n") + 1, best - (before.rfind("\n") + 1) + 1
 
-    def _search(self, node: Any, path: KeyPath, at_key: bool) -> tuple[int, int]:
-        """Return how many parts of `path` lead on from `node`, and the offset of the last one.
-
-        A table may stand in several places of a file (`[a.x]`, other tables, `[a.y]`): the place
-        that leads furthest counts.
-        """
-        best = (0, 0)
-        for key, value in self._steps(node, path[0]) if path else ():
-            depth, offset = self._search(value, path[1:], at_key)
-            offset = offset if depth else self._offset(key, value, at_key)
-            best = max(best, (depth + 1, offset), key=lambda found: found[0])
-        return best
-
-    def _offset(self, key: object, value: object, at_key: bool) -> int:
+    def _offset(self, key: object, value: object, at_key: bool, above: int) -> int:
+        """Return where a value or its key stands, `above` where nobody noted that."""
         things = (key, value) if at_key or isinstance(value, AbstractTable) else (value, key)
         known = (self._parser.offsets.get(id(thing)) for thing in things)
-        return next((offset for offset in known if offset is not None), 0)
+        return next((offset for offset in known if offset is not None), above)
 
-    def _steps(self, node: Any, part: str | int) -> Iterator[tuple[object, Any]]:
+    def _steps(self, nodes: list[Any], part: str | int) -> list[tuple[object, Any]]:
+        """Return key and value of all that `part` leads to. A table, or an array of tables, may
+        stand in several places of a file (`[a.x]`, other tables, `[a.y]`): `nodes` are these."""
+        found = []
         if isinstance(part, int):
-            items = list(node._iter_items()) if isinstance(node, Array) else []
-            values = [item for item in items if id(item) in self._parser.offsets]
-            if part < len(values):
-                yield values[part], values[part]
-            return
-        container = node if isinstance(node, TOMLDocument) else getattr(node, "value", None)
-        for key, value in getattr(container, "body", ()):
-            if key is not None and key.key == part:
-                yield key, value
+            values = [item for node in nodes for item in self._items(node)]
+            return [(values[part], values[part])] if part < len(values) else []
+        for node in nodes:
+            container = node if isinstance(node, TOMLDocument) else getattr(node, "value", None)
+            for key, value in getattr(container, "body", ()):
+                if key is not None and key.key == part:
+                    found.append((key, value))
+        return found
+
+    def _items(self, node: Any) -> list[Any]:
+        """Return the values in an array, without white space and comments."""
+        if isinstance(node, AoT):
+            return list(node.body)
+        items = list(node._iter_items()) if isinstance(node, Array) else []
+        return [item for item in items if id(item) in self._parser.offsets]
+
+
+def _entry(table: Any) -> Any:
+    """Return the entry of an array of tables that a header `[[a.b]]` begins, which was parsed as
+    `table` or within it; None where it begins none."""
+    while not isinstance(table, AoT):
+        body = table.value.body if isinstance(table, Table) and table.is_super_table() else ()
+        if len(body) != 1:
+            return None
+        table = body[0][1]
+    return table.body[0] if table.body else None

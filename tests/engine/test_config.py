@@ -173,3 +173,32 @@ def test_ram_disk_alone_gets_a_durable_tier(write: Write, tmp_path: Path) -> Non
     write("user", '[tiers.quick]\npath = "quick"\ntype = "ram"\n')
     config = load_config(tmp_path / "store")
     assert {tier.path for tier in config.tiers if tier.level != RAM} == {tmp_path / "store"}
+
+
+def test_faults_of_entries_are_placed_at_these(write: Write, tmp_path: Path) -> None:
+    write(
+        "project",
+        """
+        [[cache.remotes]]
+        url = "http://first"
+
+        [[cache.remotes]]
+        url = "second"
+
+        [[serve.tls.clients]]
+        name = "one"
+        match = []
+
+        [[serve.tls.clients]]
+        match = []
+        """,
+    )
+    with pytest.raises(SpecError) as caught:
+        load_config(tmp_path / "store")
+    assert "12:1: [serve]: 'name' is missing" in str(caught.value)
+
+
+def test_an_address_is_placed_where_it_stands(write: Write, tmp_path: Path) -> None:
+    write("project", '[[cache.remotes]]\nurl = "http://a"\n\n[[cache.remotes]]\nurl = "b"\n')
+    with pytest.raises(SpecError, match=r":5:7: 'b' is no address of a cache"):
+        load_config(tmp_path / "store")

@@ -42,6 +42,17 @@ VALUES: list[tuple[str, tuple[str | int, ...]]] = [
     ("[a.y.z]\nk = 1\n[b]\nk = 1\n[a]\nm = @1", ("a", "m")),
     ("[a]\nx.k = 1\ny.k = @1", ("a", "y", "k")),
     ("a.x = 1\nb.x = 1\na.y = @1", ("a", "y")),
+    ("[[a]]\nk = 1\n\n[[a]]\nk = @2", ("a", 1, "k")),
+    ("[[a]]\nk = 1\n\n@[[a]]\nk = 2", ("a", 1)),
+    ("@[[a]]\nk = 1\n\n[[a]]\nk = 2", ("a", 0)),
+    ("[[a.b]]\nk = 1\n\n[[a.b]]\nk = @2", ("a", "b", 1, "k")),
+    ("x = 1\n@[[a.b]]\nk = 1\n\n[[a.b]]\nk = 2", ("a", "b", 0)),
+    ("[[a.b]]\nk = 1\n\n@[[a.b]]\n[[a.b]]", ("a", "b", 1)),
+    ("[a]\nx = 1\n[[a.b]]\nk = 1\n@[[a.b]]\nk = 1", ("a", "b", 1)),
+    ("[a.c]\nx = 1\n[[a.c.b]]\nk = 1\n@[[a.c.b]]\nk = 1", ("a", "c", "b", 1, "x")),
+    ("[[a.b]]\nk = 1\n[c]\nd = 1\n[[a.b]]\nk = @2", ("a", "b", 1, "k")),
+    ("[[a]]\n[[a.b]]\nk = 1\n[[a]]\n[[a.b]]\n[[a.b]]\nk = @2", ("a", 1, "b", 1, "k")),
+    ("[[a]]\nk.l = 1\n[a.t]\nm = 1\n[[a]]\n[a.t]\nm = @1", ("a", 1, "t", "m")),
 ]
 
 KEYS: list[tuple[str, tuple[str | int, ...]]] = [
