@@ -22,8 +22,9 @@ import fcntl
 import os
 import struct
 import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from store.records import frozen
 NAME: Final = "checkpoint"
 LOCK: Final = "lock.mdb"
 
-_RECORD: Final = struct.Struct("<8sQB36sQ136s")
+_RECORD: Final = struct.Struct("<8sQB36sdQ136s")
 _MAGIC: Final = b"bn ckpt1"
 _CHECK: Final = struct.Struct("<I")
 _SLOT: Final = 4096
@@ -54,22 +55,25 @@ def boot() -> bytes:
 @frozen
 class Record:
     """The state of a file: of which transaction, whether others came after it without a sync, in
-    which boot that was written, and its first page."""
+    which boot that was written, and its first page. `since` is from when on (seconds since 1970)
+    files beside it may not be durable, 0 where all are."""
 
     number: int
     ahead: bool
     boot: bytes
+    since: float
     transaction: int
     meta: bytes
 
 
 @frozen
 class Mark:
-    """A state of which all is to be made durable, and the reader that keeps it."""
+    """A state of which all is to be made durable, the reader that keeps it, and when it was."""
 
     transaction: int
     meta: bytes
     pin: Any
+    time: float
 
 
 class Checkpoints:
@@ -92,29 +96,39 @@ class Checkpoints:
         record = self._last()
         return record is not None and record.ahead
 
-    def restore(self) -> bool:
+    @property
+    def is_behind(self) -> bool:
+        """Whether that is so, or files that were put beside it may not be durable."""
+        record = self._last()
+        return record is not None and (record.ahead or record.since > 0)
+
+    def restore(self, lost: Callable[[float], object]) -> bool:
         """Bring the file back to the last checkpoint where the machine went down after it; say
-        whether that was so. To be called before the file is opened."""
+        whether that was so. To be called before the file is opened. Then `lost` is called with the
+        time from when on files may be lost, once or, where that is cut short, more often."""
         if not self._is_old(self._last()):
             return False
         with self._locked():
             record = self._last()  # another process may have been quicker
             if record is None or not self._is_old(record) or self._in_use():
                 return False
-            go_back(f"{self._path}/{DATA}", record.transaction, record.meta)
-            self._write(record.transaction, record.meta, ahead=False)
+            if record.ahead:
+                go_back(f"{self._path}/{DATA}", record.transaction, record.meta)
+            lost(record.since)
+            self._write(record.transaction, record.meta, ahead=False, since=0.0)
             return True
 
     def enter(self, environment: Any) -> None:
         """See to it, in a write transaction that will not be synced, that the file can go back to
-        what was before it."""
+        what was before it; from now on files beside it may not be durable, too."""
         record = self._last()
         if record is not None and record.ahead and self._pin is not None:
             return
         mark = self._marked(environment)
         environment.sync(True)
         with self._locked():
-            self._write(mark.transaction, mark.meta, ahead=True)
+            since = record.since if record is not None and record.since else time.time()
+            self._write(mark.transaction, mark.meta, ahead=True, since=since)
             self._keep(mark)
 
     def mark(self, environment: Any) -> Mark | None:
@@ -123,7 +137,8 @@ class Checkpoints:
         return self._marked(environment) if self.is_ahead else None
 
     def advance(self, environment: Any, mark: Mark) -> bool:
-        """Make a state durable, as the next checkpoint; False where it was let go of meanwhile."""
+        """Make a state durable, as the next checkpoint, after the files; False where it was let go
+        of meanwhile."""
         try:
             mark.pin.id()
         except Exception:  # lmdb's, which is not known here: the environment was closed
@@ -133,7 +148,7 @@ class Checkpoints:
             with self._locked():
                 record = self._last()
                 if record is not None and record.ahead and record.transaction < mark.transaction:
-                    self._write(mark.transaction, mark.meta, ahead=True)
+                    self._write(mark.transaction, mark.meta, ahead=True, since=mark.time)
                 self._keep(mark)
                 if record is None or not record.ahead:
                     self.unpin()
@@ -143,15 +158,19 @@ class Checkpoints:
                 mark.pin.abort()
             raise
 
-    def settle(self, environment: Any) -> None:
-        """Make all durable, in a write transaction that changed nothing yet."""
-        if not self.is_ahead:
+    def settle(self, environment: Any, files: Callable[[], object] | None = None) -> None:
+        """Make all durable, in a write transaction that changed nothing yet; with `files`, which
+        does that for them, the files as well."""
+        record = self._last()
+        if record is None or not (record.ahead or (files and record.since)):
             self.unpin()
             return
+        if files is not None:
+            files()
         environment.sync(True)
         transaction, meta = last_meta(f"{self._path}/{DATA}")
         with self._locked():
-            self._write(transaction, meta, ahead=False)
+            self._write(transaction, meta, ahead=False, since=0.0 if files else record.since)
             self.unpin()
 
     def unpin(self) -> None:
@@ -180,7 +199,7 @@ class Checkpoints:
         if transaction != pin.id():
             pin.abort()
             raise OSError(errno.EIO, "the first pages are not those of the last transaction")
-        return Mark(transaction, meta, pin)
+        return Mark(transaction, meta, pin, time.time())
 
     def _keep(self, mark: Mark) -> None:
         """Pin a state that is durable, or the later one that is pinned already."""
@@ -191,7 +210,9 @@ class Checkpoints:
             self._pin = (mark.transaction, mark.pin)
 
     def _is_old(self, record: Record | None) -> bool:
-        return record is not None and record.ahead and record.boot != self._now()
+        if record is None or not (record.ahead or record.since):
+            return False
+        return record.boot != self._now()
 
     def _now(self) -> bytes:
         self._boot = self._boot or boot()
@@ -238,11 +259,11 @@ class Checkpoints:
         found = [one for start in (0, _SLOT) if (one := _record(data[start : start + _SLOT]))]
         return max(found, key=lambda one: one.number, default=None)
 
-    def _write(self, transaction: int, meta: bytes, *, ahead: bool) -> None:
+    def _write(self, transaction: int, meta: bytes, *, ahead: bool, since: float) -> None:
         """Write a record that is durable when this returns."""
         before = self._last()
         number = before.number + 1 if before is not None else 1
-        data = _RECORD.pack(_MAGIC, number, ahead, self._now(), transaction, meta)
+        data = _RECORD.pack(_MAGIC, number, ahead, self._now(), since, transaction, meta)
         data += _CHECK.pack(zlib.crc32(data))
         handle = self._opened(create=True)
         if before is None:  # all its room, and its name
@@ -266,5 +287,5 @@ def _record(data: bytes) -> Record | None:
         return None
     if _CHECK.unpack_from(data, size)[0] != zlib.crc32(data[:size]):
         return None
-    _, number, ahead, of, transaction, meta = _RECORD.unpack_from(data)
-    return Record(number, bool(ahead), of, transaction, meta)
+    _, number, ahead, of, since, transaction, meta = _RECORD.unpack_from(data)
+    return Record(number, bool(ahead), of, since, transaction, meta)

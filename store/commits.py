@@ -99,6 +99,8 @@ class Committer:
         self.evicted: dict[str, Usage] = {}
         self.reaper = Reaper(store, entries, most=MOST_FOLLOWED)
         self._syncer = Syncer(store.cas.tier_set, entries) if store.is_relaxed else None
+        if self._syncer is not None:
+            self.reaper.ask_first(self._syncer.sync)
         self._store = store
         self._cas = store.cas
         self._entries = entries
@@ -318,8 +320,9 @@ class Committer:
 
         def place(tier: Tier) -> None:
             if self._syncer is not None and tier.table is not None:
-                tier.table.enter()
-            _adopt(tier, digest, path, incoming.size)
+                tier.table.beside(lambda: _adopt(tier, digest, path, incoming.size))
+            else:
+                _adopt(tier, digest, path, incoming.size)
 
         self._cas.tier_set.write(place)
 

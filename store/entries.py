@@ -244,7 +244,7 @@ class Entries:
 
     def settle(self) -> None:
         """Make what was written durable, and be at rest."""
-        self._environment.settle()
+        self._environment.settle(int)
 
     def remove(self, rows: Iterable[Row]) -> Usage:
         """Remove rows that are still as they were found, and return what that was."""

@@ -62,12 +62,14 @@ class Environment:
         readonly: bool = False,
         metasync: bool = True,
         relaxed: bool = False,
+        lost: Callable[[float], object] = int,
     ) -> None:
         """Open `tables`, called `what` in errors, in the directory `path`, which is there.
 
         `hint` says what helps where they are damaged. Without `metasync` a committed transaction is
         whole, but durable only after `sync`; one that is `relaxed` is not synced at all until then,
-        and after a power cut the file goes back to what was synced last (`store.checkpoints`).
+        and after a power cut the file goes back to what was synced last (`store.checkpoints`): then
+        `lost` is called, with the time of that.
         """
         self._path = path
         self._what = what
@@ -85,7 +87,7 @@ class Environment:
         self._environment: Any = None
         self._size = MAP_SIZE
         self._looks = 0
-        if self._went_back() or not comes_to_rest(path):
+        if self._went_back(lost) or not comes_to_rest(path):
             check(path, tables, what, hint)
         sizes = [max(MAP_LEAST, MAP_SIZE >> shift) for shift in range(0, 21, 4)]
         self._guarded(lambda: self._open(sizes), f"cannot open the {what}")
@@ -194,14 +196,27 @@ class Environment:
         except OSError:
             return True
 
-    def enter(self) -> None:
-        """Say that what is not durable yet may come from now on, as `is_ahead` of all processes
-        tells. For one that is relaxed."""
-        self._transact(self._prepare)
+    @property
+    def is_behind(self) -> bool:
+        """Whether that is so, or files that were put beside it may not be durable."""
+        try:
+            return self._checkpoints.is_behind
+        except OSError:
+            return True
+
+    def beside(self, action: Callable[[], Value]) -> Value:
+        """Return what `action` gives, which puts files beside the tables that may not be durable,
+        as `is_behind` then tells all processes. For one that is relaxed."""
+
+        def act() -> Value:
+            self._prepare()
+            return action()
+
+        return self._transact(act)
 
     def mark(self) -> Mark | None:
         """Return what was committed so far, for `keep`; None where that is durable."""
-        return self._transact(lambda: self._checkpoints.mark(self._environment))
+        return self._transact(lambda: _as_lmdb(lambda: self._checkpoints.mark(self._environment)))
 
     def keep(self, mark: Mark | None) -> None:
         """Make what was committed before a mark durable."""
@@ -214,10 +229,15 @@ class Environment:
 
         self._guarded(lambda: _as_lmdb(advance), f"cannot write to the {self._what}")
 
-    def settle(self) -> None:
+    def settle(self, files: Callable[[], object] | None = None) -> None:
         """Make all that was committed durable, and know that it is: after a power cut the file does
-        not go back. Others wait to write meanwhile."""
-        self._transact(lambda: self._checkpoints.settle(self._environment))
+        not go back. With `files`, which does that, those beside the tables, too. Others wait to
+        write meanwhile."""
+
+        def act() -> None:
+            _as_lmdb(lambda: self._checkpoints.settle(self._environment, files))
+
+        self._transact(act)
 
     def close(self) -> None:
         """Close the environment; every process that opened it should."""
@@ -227,11 +247,11 @@ class Environment:
 
     # inside
 
-    def _went_back(self) -> bool:
+    def _went_back(self, lost: Callable[[float], object]) -> bool:
         """Bring the file back to its last checkpoint after a power cut; say whether there was one.
         One that cannot be written is only looked at."""
         try:
-            return self._checkpoints.restore()
+            return self._checkpoints.restore(lost)
         except OSError:
             return True
 
@@ -257,7 +277,7 @@ class Environment:
         def act() -> Value:
             with self._writing, self._environment.begin(write=True) as transaction:
                 try:
-                    return _as_lmdb(action)
+                    return action()
                 finally:
                     transaction.abort()
 

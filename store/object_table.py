@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from store.digest import Digest, digest_bytes
+from store.durability import sync_file_system
 from store.errors import HostError, IntegrityError
 from store.pages import DATA, found_values
 from store.records import frozen
@@ -62,10 +63,13 @@ class ObjectTable:
     Raises OSError where the disk fails, IntegrityError where the table is damaged.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, lost: Callable[[float], object] = int) -> None:
+        """`lost` is called when it turns out that what was written after a time (seconds since
+        1970) may be lost in a power cut."""
         self.path = root / DIRECTORY
         self.unsynced = False
         self.relaxed = False
+        self._lost = lost
         self._data = f"{self.path}/{DATA}"
         self._uses = Uses(f"{self.path}/uses", SLOTS)
         self._environment: Environment | None = None
@@ -201,24 +205,23 @@ class ObjectTable:
         self.close()
         self.relaxed = True
 
-    def enter(self) -> None:
-        """Let all know that what is new on this tier may not be durable. For one that is
-        relaxed."""
+    def beside(self, action: Callable[[], object]) -> None:
+        """Do what puts files into this tier that may not be durable. For one that is relaxed."""
         environment = self.open(create=True)
         assert environment is not None
         with _system_errors(self.path):
-            environment.enter()
+            environment.beside(action)
 
     def settle(self) -> None:
-        """Make what was put durable, and be at rest."""
+        """Make what was put into this tier durable, files as well, and be at rest."""
         if self._environment is not None:
             with _system_errors(self.path):
-                self._environment.settle()
+                self._environment.settle(lambda: sync_file_system(self.path))
 
     @property
     def is_ahead(self) -> bool:
         """Whether a process that is relaxed has put something that may not be durable."""
-        return self._environment is not None and self._environment.is_ahead
+        return self._environment is not None and self._environment.is_behind
 
     def sync(self) -> None:
         """Make what was put durable."""
@@ -271,7 +274,13 @@ class ObjectTable:
         if os.access(self.path, os.W_OK):
             try:
                 return Environment(
-                    self.path, [_TABLE], WHAT, HINT, metasync=False, relaxed=self.relaxed
+                    self.path,
+                    [_TABLE],
+                    WHAT,
+                    HINT,
+                    metasync=False,
+                    relaxed=self.relaxed,
+                    lost=self._lost,
                 )
             except HostError:
                 if create or not there:

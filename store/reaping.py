@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from store.cas import TOUCH_SECONDS, Cas
@@ -26,6 +26,9 @@ from store.leases import holders
 from store.roots import roots
 from store.store import Store
 from store.tiers import FILES, Form, Held, Tier, discard
+
+EVERY: Final = 1.0
+"""Seconds between removals that are to wait for a sync."""
 
 BATCH: Final = 64
 """Blobs that are removed at a time, while nobody can write rows."""
@@ -67,6 +70,8 @@ class Reaper:
         self._wanted = threading.Event()
         self._closed = False
         self._aside: list[str] = []
+        self._before: Callable[[], object] | None = None
+        self._closing = threading.Event()
 
     def wake(self) -> None:
         """Remove orphans soon."""
@@ -78,15 +83,24 @@ class Reaper:
     def close(self) -> None:
         """End the thread."""
         self._closed = True
+        self._closing.set()
         self._wanted.set()
         if self._thread is not None:
             self._thread.join()
+
+    def ask_first(self, before: Callable[[], object]) -> None:
+        """From now on, call `before` to make durable that no row names the orphans there are,
+        before they are removed: else a power cut may bring rows back. It is done once a second."""
+        self._before = before
 
     def reap(self) -> bool:
         """Remove the orphans there are; say whether some have to wait."""
         orphans, waiting = self._entries.orphans(), False
         if not self._is_mine():
             return False
+        if self._before is not None:
+            orphans = iter(list(orphans))
+            self._before()
         while not self._closed and (some := list(itertools.islice(orphans, BATCH))):
             self._look()
             waiting = self._entries.reap(some, self._remove) > 0 or waiting
@@ -109,6 +123,8 @@ class Reaper:
                 waiting = self.reap()
             except (BnError, OSError):
                 waiting = True
+            if self._before is not None:
+                self._closing.wait(EVERY)
 
     def _is_mine(self) -> bool:
         return sum(map(self._store.index.count, _NAMING)) <= self._most

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from store.digest import Digest, is_digest
+from store.digest import Digest, digest_file, is_digest
 from store.durability import sync_file_system
 from store.epoch import EPOCH as EPOCH
 from store.epoch import EPOCH_NS as EPOCH_NS
@@ -29,6 +29,9 @@ LEVEL_NAMES: Final = ("RAM disk", "NVMe", "SATA SSD", "HDD", "network")
 
 FILE_MODE: Final = 0o444
 EXECUTABLE_MODE: Final = 0o555
+
+CUT_SECONDS: Final = 60.0
+"""How much older than the last sync a file may be and is looked at after a power cut."""
 
 _PLACES: Final = 64
 """Directories for temporaries. Their names begin with `t` (a number would look like a process) and
@@ -123,7 +126,7 @@ class Tier:
         self.table: ObjectTable | None = None
         """The table of objects; on a RAM disk and over a network there are only files."""
         if spec.level not in (RAM, NETWORK):
-            self.table = ObjectTable(spec.path)
+            self.table = ObjectTable(spec.path, self._look_after_cut)
         self.device = 0
         """The file system's number, from stat(2), once the tier was opened."""
 
@@ -254,6 +257,10 @@ class Tier:
         """Yield everything that holds a blob here, whose digest begins with `prefix`."""
         for object_, found in self.table.held(prefix) if self.table is not None else ():
             yield Held(object_, Form.OBJECT, found.size, found.used, 1)
+        yield from self.held_files(prefix)
+
+    def held_files(self, prefix: str = "") -> Iterator[Held]:
+        """Yield every file that holds a blob here, whose digest begins with `prefix`."""
         names = [prefix[:2]] if len(prefix) >= 2 else [f"{n:02x}" for n in range(256)]
         for name in names:
             with (
@@ -408,6 +415,14 @@ class Tier:
                 raise
         if table is not None and (ahead or table.unsynced):
             table.sync()
+
+    def _look_after_cut(self, since: float) -> None:
+        """Set aside the files that were put here when a power cut was near, and are not whole."""
+        for held in self.held_files():
+            if held.used > since - CUT_SECONDS and held.form is not Form.PACKED:
+                path = self.path(held.digest, held.form)
+                if digest_file(path, held.size) != held.digest:
+                    self.quarantine(held.digest, held.form)
 
     @property
     def is_dirty(self) -> bool:

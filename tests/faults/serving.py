@@ -1,8 +1,9 @@
 """Servers' processes that are killed with SIGKILL while they take uploads, over and over.
 
-Run as `python serving.py ROOT KILLS SEED`: some processes share a store, each takes uploads, many
-at a time, and tells what it acknowledged; a collector runs beside them. All are killed at once;
-then everything acknowledged must be there, byte for byte, and `verify` find nothing wrong.
+Run as `python serving.py ROOT KILLS SEED DURABILITY`: some processes share a store, each takes
+uploads, many at a time, and tells what it acknowledged; a collector runs beside them. All are
+killed at once; then everything acknowledged must be there, byte for byte, and `verify` find nothing
+wrong.
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ async def upload(service: Service, rng: random.Random) -> None:
         say(f"{name} {size}")
 
 
-async def serve(root: Path, seed: int) -> None:
+async def serve(root: Path, seed: int, durability: str) -> None:
     """Be a server's process."""
     rng = random.Random(seed)
     with Store(root) as store:
+        if durability == "process":
+            store.relax()
         service = Service(store, quotas={"small": QUOTA})
         say("ready")
         async with trio.open_nursery() as nursery:
@@ -93,9 +96,9 @@ def child(work: Callable[[], object]) -> tuple[int, int]:
     return pid, reading
 
 
-def killed(root: Path, seeds: list[int], seconds: float) -> list[str]:
+def killed(root: Path, seeds: list[int], seconds: float, durability: str) -> list[str]:
     """Let them work for so long after all are ready, and return what was acknowledged."""
-    children = [child(partial(trio.run, serve, root, seed)) for seed in seeds]
+    children = [child(partial(trio.run, serve, root, seed, durability)) for seed in seeds]
     children.append(child(partial(tidy, root)))
     told = [os.fdopen(reading, "rb") for _, reading in children]
     first = [one.readline() for one in told]
@@ -130,13 +133,13 @@ async def check(root: Path, names: dict[str, int], thoroughly: bool) -> None:
             assert not store.cas.unfinished()
 
 
-def main(root: Path, kills: int, seed: int) -> None:
+def main(root: Path, kills: int, seed: int, durability: str) -> None:
     """Kill so often, and check after each."""
     rng = random.Random(seed)
     names: dict[str, int] = {}
     for turn in range(kills):
         seeds = [rng.getrandbits(32) for _ in range(PROCESSES)]
-        for line in killed(root, seeds, rng.uniform(0, 0.15)):
+        for line in killed(root, seeds, rng.uniform(0, 0.15), durability):
             name, size = line.split()
             names[name] = int(size)
         try:
@@ -149,4 +152,4 @@ def main(root: Path, kills: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+import pytest
 from attrs import define, field
 
 from tests.engine.http.abuse.live import Client, Live
@@ -108,9 +109,10 @@ def running(pid: int) -> bool:
         return False
 
 
-def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["process", "disk"])
+def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path, durability: str) -> None:
     rng = random.Random(int.from_bytes(tmp_path.name.encode()[-4:]))
-    live = Live(tmp_path / "live", workers=2)
+    live = Live(tmp_path / "live", workers=2, durability=durability)
     uploads = Uploads()
     known: list[str] = []
     for turn in range(KILLS):

@@ -179,6 +179,7 @@ class Live:
         limits: Mapping[str, int | str] | None = None,
         quotas: Mapping[str, str] | None = None,
         reserve: str = "",
+        durability: str = "",
     ) -> None:
         """`limits` and the others stand in `[serve]`; `place` gets the configuration, the log, and
         the store, unless there is one."""
@@ -189,6 +190,8 @@ class Live:
         self._config = ["[serve]", f"log = {json.dumps(str(self.log))}"]
         if reserve:
             self._config.append(f'reserve = "{reserve}"')
+        if durability:
+            self._config.append(f'durability = "{durability}"')
         for name, quota in (quotas or {}).items():
             self._config += [f"[serve.name_spaces.{name}]", f'quota = "{quota}"']
         self._config.append("[serve.limits]")
