@@ -222,7 +222,7 @@ class Service:
         limit: int | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> Row:
-        """Store what comes under a key, durably, and return the row.
+        """Store what comes under a key, durably unless the store is relaxed, and return the row.
 
         Raises Failure(400) where its digest is not the one given, 413 where it is more than `limit`
         bytes or than the quota of the name space, 507 where the disk is full.
@@ -354,10 +354,10 @@ class Service:
         if row is None or (row.digest, row.meta) != (one.digest, one.meta):
             return False
         arrival.row = row
-        return still_there(self.store.cas, row.digest)
+        return self._opener.has(row) and still_there(self.store.cas, row.digest)
 
     async def _commit(self, whole: Sequence[Arrival]) -> None:
-        """Wait until uploads are durable, or have failed."""
+        """Wait until uploads are committed, or have failed."""
         arrivals = []
         for one in whole:
             if self._is_known(one):
