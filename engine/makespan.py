@@ -9,8 +9,12 @@ from typing import Any, Final
 from engine.placement import Node
 from store.records import frozen
 
-FULL: Final = 3000
-"""Steps up to which every bound is computed; with more only the simple ones."""
+DEAR: Final = 4e-6
+"""Seconds that a build has to take, for each pair of its steps, so that every bound is computed:
+that takes about a hundredth of it. Else only the simple ones are."""
+
+FULL: Final = 10_000
+"""Steps up to which every bound is computed at all."""
 
 CUTS: Final = 12
 """Values of heads and tails that are tried: few, as a build waits for it."""
@@ -103,7 +107,7 @@ class Clock:
         if math.isclose(longest, sum(work.values()) / fastest):
             return longest, CHAIN
         lanes = [speeds[node.name] for node in self._nodes.values() for _ in range(node.cpus)]
-        if len(needs) > FULL:
+        if len(needs) > FULL or self._last < DEAR * len(needs) ** 2:
             area = sum(work[label] * one.cpus for label, one in self._ran.items())
             return max(longest, area / sum(lanes)), SIMPLE
         from engine.placement.bounds import lower_bound

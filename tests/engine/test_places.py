@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -67,7 +68,7 @@ def test_kinds_of_cores_are_nodes_where_actions_are_pinned() -> None:
         ({"strategy": "reserved", "cpus": 2, "memory": 4 << 30}, 6, MEMORY - (4 << 30)),
     ],
 )
-def test_shares(share: dict[str, object], cpus: int, memory: int) -> None:
+def test_shares(share: dict[str, Any], cpus: int, memory: int) -> None:
     for pin in ("none", "share", "threads"):
         found = places_of(machine(8), wanted(pin, **share), {}, None)
         (node,) = found.nodes
