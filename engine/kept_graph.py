@@ -157,7 +157,7 @@ class KeptGraph:
             known = recall(self._store, path)
             if known is None or known.tree != tree:
                 return None
-            watched.update((place, _mark(place)) for place in known.watched)
+            watched.update(known.watched)
         if not present(self._store.cas, fetched):
             return None
         snapshots: list[Snapshot] = []
@@ -258,13 +258,6 @@ def _news(before: Mapping[str, Any], now: Mapping[str, Entry]) -> set[str] | Non
                 return None
             changed.add(path)
     return changed
-
-
-def _mark(path: str) -> Signature:
-    try:
-        return signature(os.lstat(path))
-    except OSError:
-        return (0, 0, 0, 0)
 
 
 def _makers() -> Iterable[str]:

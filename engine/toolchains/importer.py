@@ -60,7 +60,7 @@ def import_toolchain(
     memory = Memory(store, spec, base, host)
     known = memory.recall()
     if known is not None:
-        return Toolchain(known.tree, dict(spec.env), known.watched, memory.path)
+        return Toolchain(known.tree, dict(spec.env), tuple(known.watched), memory.path)
     layout = Layout(host, exclusion(spec.exclude))
     watched: list[str] = []
     if spec.debian:

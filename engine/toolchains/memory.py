@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from operator import attrgetter, eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,13 +29,16 @@ FORMAT: Final = "1"
 
 ABSENT: Final[Signature] = (0, 0, 0, 0)
 
+_SIGNATURE: Final = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino")
+"""The same as `store.ingest.signature`, quicker for many."""
+
 
 @frozen
 class Known:
-    """The tree of a toolchain that did not change, and what is watched for it."""
+    """The tree of a toolchain that did not change, and what is watched for it, as it looks now."""
 
     tree: Digest
-    watched: tuple[str, ...]
+    watched: Mapping[str, Signature]
 
 
 def recall(store: Store, path: str) -> Known | None:
@@ -44,9 +48,15 @@ def recall(store: Store, path: str) -> Known | None:
     if memo is None:
         return None
     tree, watched, marks, directories, blobs = memo
-    for place, mark in marks.items():
-        if _mark(place) != mark:
+    there = [place for place, mark in marks.items() if mark != ABSENT]
+    try:
+        found = map(_SIGNATURE, map(os.lstat, there))
+        if not all(map(eq, found, map(marks.__getitem__, there))):
             return None
+    except OSError:
+        return None
+    if any(mark == ABSENT and _mark(place) != ABSENT for place, mark in marks.items()):
+        return None
     for place, device, inode in directories:
         try:
             status = os.lstat(place)
@@ -54,7 +64,9 @@ def recall(store: Store, path: str) -> Known | None:
             return None
         if (status.st_dev, status.st_ino) != (device, inode):
             return None
-    return Known(tree, watched) if present(store.cas, blobs) else None
+    if not present(store.cas, blobs):
+        return None
+    return Known(tree, {place: marks[place] for place in watched})
 
 
 class Memory:
