@@ -16,35 +16,25 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from engine.committing import Commits
 from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
-from engine.execution import execute, finished, unless_inputs_changed
+from engine.execution import execute, unless_inputs_changed
 from engine.graph import Graph
-from engine.history import History, Past
+from engine.job import Job, Options
+from engine.ledger import Ledger
 from engine.makespan import Clock, Took
 from engine.outcomes import Outcomes
-from engine.pins import Pins
-from engine.placement import Node
 from engine.places import Places
 from engine.plan import Cached, Plan, Run, look_up
 from engine.prefetch import Prefetch
 from engine.resolve import NothingMatchesError, Resolved, resolve, with_inputs
 from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
-from engine.seats import Needs, OneNode, Seats, Turn
-from engine.timeline.events import (
-    BuildFinished,
-    BuildStarted,
-    Event,
-    StepCached,
-    StepSkipped,
-    StepStarted,
-    TierDropped,
-    cached_together,
-)
+from engine.seating import seats_for
+from engine.seats import Seats, Turn
 from engine.waits import Waits
-from executors.base import Executor, Outcome
+from executors.base import Outcome
 from store.digest import Digest
 from store.errors import BnError
-from store.objects import ActionResult, Realisation
 from store.records import define, field, frozen
 from store.store import Store
 
@@ -52,22 +42,6 @@ if TYPE_CHECKING:
     import trio
 
     from engine.remote.sharing import Sharing
-
-COMMIT_SECONDS = 0.5
-"""How long a result may wait until it is made durable together with others."""
-
-
-@frozen(kw_only=True)
-class Options:
-    """How to go about a build: what runs at a time, what to do after a failure."""
-
-    node: Node | None = None
-    """Where it runs, if that is all that there is to say of it; else `places` says more."""
-    places: Places | None = None
-    keep_going: bool = False
-    keep_failed: bool = False
-    sharing: Sharing | None = None
-    """The part of remote caches, where there are any."""
 
 
 @frozen
@@ -79,20 +53,11 @@ class _Running:
     labels: list[str] = field(factory=list)
 
 
-def run(
-    build: str,
-    graph: Graph,
-    plan: Plan,
-    store: Store,
-    executor: Executor,
-    history: History,
-    options: Options,
-    emit: Callable[[Event], None],
-) -> Result:
+def run(job: Job) -> Result:
     """Do as `run_build` does, in trio only where that is of use, and leave to the caller what is to
     be committed at the end."""
-    loop = _Loop(build, graph, plan, store, executor, history, options, emit)
-    if options.sharing is None and is_chain(plan):
+    loop = _Loop(job)
+    if job.options.sharing is None and is_chain(job.plan):
         from executors.waiting import run_alone
 
         return run_alone(loop.run(alone=True, commit=False))
@@ -101,45 +66,25 @@ def run(
     return trio.run(functools.partial(loop.run, commit=False))
 
 
-async def run_build(
-    build: str,
-    graph: Graph,
-    plan: Plan,
-    store: Store,
-    executor: Executor,
-    history: History,
-    options: Options,
-    emit: Callable[[Event], None],
-) -> Result:
-    """Run what `plan` says has to run and return how every step ended.
+async def run_build(job: Job) -> Result:
+    """Run what the plan says has to run and return how every step ended.
 
     A failed action is part of the result. Raises HostError and MissingBlob; whatever had succeeded
     until then is committed. SIGINT and SIGTERM end it with a result, too: INTERRUPTED.
     """
-    loop = _Loop(build, graph, plan, store, executor, history, options, emit)
-    return await loop.run()
-
-
-def places_for(options: Options) -> Places:
-    """Return where a build with these options runs."""
-    if options.places is not None:
-        return options.places
-    assert options.node is not None
-    return Places(nodes=(options.node,), memory=options.node.memory)
+    return await _Loop(job).run()
 
 
 @define(eq=False)
 class _Loop:
     """The mutable state of one build."""
 
-    build: str
-    graph: Graph
-    plan: Plan
-    store: Store
-    executor: Executor
-    history: History
-    options: Options
-    emit: Callable[[Event], None]
+    job: Job
+    graph: Graph = field(init=False)
+    plan: Plan = field(init=False)
+    store: Store = field(init=False)
+    options: Options = field(init=False)
+    ledger: Ledger = field(init=False)
     waits: Waits = field(init=False)
     ended: Outcomes = field(init=False)
     places: Places = field(init=False)
@@ -160,32 +105,19 @@ class _Loop:
     error: Exception | None = None
     first_failure: str | None = None
     crew: Crew = field(factory=InTurn)
-    committed: float = field(factory=time.monotonic)
+    commits: Commits = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        job = self.job
+        self.graph, self.plan, self.store = job.graph, job.plan, job.store
+        self.options, self.ledger = job.options, Ledger(job)
+        self.commits = Commits(job.store.actions)
         self.prefetch = Prefetch(self.store.cas)
         self.waits = Waits(self.plan.steps, self._needs, self._seconds)
         self.ended = Outcomes(self.waits.labels, self.waits.numbers)
-        self.places = places_for(self.options)
+        self.places = job.places
         self.took = Clock(self.places.nodes)
-        self.seats = self._make_seats()
-
-    def _make_seats(self) -> Seats:
-        needs = Needs(lambda label: self.graph.recipes[label].resources, self._peak)
-        if len(self.places.nodes) == 1:
-            return OneNode(self.places.nodes[0], needs, Pins.of(self.places))
-        from engine.placement.work import make_work
-        from engine.several import SeveralNodes
-
-        pending = self._pending()
-        work = make_work({label: self.history.seconds(label) for label in pending}, pending)
-        return SeveralNodes(self.places, work, needs, self._kind)
-
-    def _kind(self, label: str) -> str:
-        return "test" if self.graph.recipes[label].test else "build"
-
-    def _peak(self, label: str) -> int:
-        return self.peaks.get(label, 0)
+        self.seats = seats_for(job, self.peaks, self._pending())
 
     def _pending(self) -> dict[str, Iterable[str]]:
         """Return what may have to run, needed ones first, with what each needs."""
@@ -199,17 +131,7 @@ class _Loop:
 
             self.clock = self.seats.clock = trio.current_time
         self.began = self.clock()
-        steps = self.plan.steps
-        cached = sum(isinstance(step, Cached) for step in steps.values())
-        self.emit(
-            BuildStarted(
-                build=self.build,
-                spec=str(self.graph.about.spec),
-                targets=self.plan.targets,
-                steps=len(steps),
-                cached=cached,
-            )
-        )
+        self.ledger.begins()
         try:
             await self._run_all(alone)
         except BaseException:
@@ -217,24 +139,16 @@ class _Loop:
             raise
         finally:
             self.prefetch.close()
-            self._report_tiers()
+            self.ledger.look(self.prefetch)
             self._end_rest()
             if commit:
                 self.store.actions.commit()
         seconds = time.monotonic() - started
         makespan = self.took.makespan(self._pending())
-        result = Result(self.build, self._status(), self.ended, seconds, makespan)
+        result = Result(self.job.build, self._status(), self.ended, seconds, makespan)
         kinds = (Cached, Built, Failed, Skipped, Cancelled)
         counts = {kind.__name__.lower(): self.ended.count(kind) for kind in kinds}
-        self.emit(
-            BuildFinished(
-                build=self.build,
-                status=result.status,
-                counts=counts,
-                seconds=seconds,
-                makespan=makespan.document() if makespan else None,
-            )
-        )
+        self.ledger.ends(result, counts)
         return result
 
     def _status(self) -> BuildStatus:
@@ -248,7 +162,7 @@ class _Loop:
     def _seconds(self, label: str) -> float:
         if isinstance(self.plan.steps[label], Cached):
             return 0.0
-        seconds, peak = self.history.cost(label)
+        seconds, peak = self.job.history.cost(label)
         if peak:
             self.peaks[label] = peak
         return seconds
@@ -276,13 +190,8 @@ class _Loop:
         cached, self.untold = self.untold, {}
         if not cached:
             return
-        news = self.history.news({label: step.action for label, step in cached.items()})
-        rows = ((label, step.action, step.outputs) for label, step in cached.items())
-        for event in cached_together(rows):
-            self.emit(event)
+        self.ledger.were_cached(cached)
         for label, step in cached.items():
-            if label in news:
-                self._note(label, Past(action=step.action, build=self.build))
             self._end(label, step)
 
     async def _run_in_turn(self) -> None:
@@ -292,7 +201,7 @@ class _Loop:
 
         meanwhile(self._tell_cached)
         try:
-            await self._decide(self._commit_if_due)
+            await self._decide(self.commits.if_due)
         except BnError as error:
             self.error = error
         except Interrupted:
@@ -322,7 +231,7 @@ class _Loop:
                 sharing.ask(self.crew)
             if self.first_failure is None or self.options.keep_going:
                 self._place()
-            self._report_tiers()
+            self.ledger.look(self.prefetch)
             if self.settled:
                 continue
             if not self.running and not (sharing is not None and sharing.is_asking):
@@ -351,7 +260,7 @@ class _Loop:
             if found is None:
                 self._make_ready(label, step)
             else:
-                self._realised(label, found.action, found.outputs)
+                self.ledger.realised(label, found.action, found.outputs)
                 self._cached(label, found)
 
     async def _next_ended(self) -> list[Ending]:
@@ -365,15 +274,12 @@ class _Loop:
         self._tell_cached()
         return sorted(endings, key=first)
 
-    def _report_tiers(self) -> None:
-        """Tell of the tiers that dropped out, and of what was promoted, since the last look."""
-        for promoted in self.prefetch.take():
-            self.emit(promoted)
-        if self.options.sharing is not None:
-            for event in self.options.sharing.take_events():
-                self.emit(event)
-        for incident in self.store.cas.incidents():
-            self.emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
+    async def _commit_regularly(self, scope: trio.CancelScope) -> None:
+        try:
+            await self.commits.regularly()
+        except BnError as error:
+            self.error = error
+            scope.cancel()
 
     async def _watch_signals(
         self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
@@ -403,7 +309,7 @@ class _Loop:
         if same is not None:
             self.seats.drop(turn)
             outputs = self.ended.outputs(same)
-            self._realised(label, resolved.digest, outputs)
+            self.ledger.realised(label, resolved.digest, outputs)
             self._cached(label, Cached(outputs, resolved.digest))
             return False
         if resolved.digest in self.running:
@@ -411,12 +317,10 @@ class _Loop:
             self.running[resolved.digest].labels.append(label)
             return False
         self.running[resolved.digest] = _Running(turn, resolved, [label])
-        self.emit(
-            StepStarted(label=label, action=resolved.digest, reason=turn.reason, placement=turn.why)
-        )
+        self.ledger.starts(turn, resolved)
         keep = self.options.keep_failed
         run = functools.partial(
-            execute, self.store.cas, self.executor, recipe, resolved, keep, turn.cpus
+            execute, self.store.cas, self.job.executor, recipe, resolved, keep, turn.cpus
         )
         sharing = self.options.sharing
         self.crew.start(
@@ -424,86 +328,31 @@ class _Loop:
         )
         return True
 
-    def _commit_if_due(self) -> None:
-        """Make results durable that would else wait for the next execution, however long."""
-        if time.monotonic() - self.committed > COMMIT_SECONDS:
-            self.store.actions.commit()
-            self.committed = time.monotonic()
-
-    async def _commit_regularly(self, scope: trio.CancelScope) -> None:
-        import trio
-
-        while True:
-            await trio.sleep(COMMIT_SECONDS)
-            writes = self.store.actions.take()
-            if writes:
-                try:
-                    with trio.CancelScope(shield=True):
-                        await trio.to_thread.run_sync(self.store.actions.write, writes)
-                except BnError as error:
-                    self.error = error
-                    scope.cancel()
-
     # steps that end
 
     def _take_in(self, running: _Running, outcome: Outcome) -> None:
         recipe = self.graph.recipes[running.labels[0]]
         outcome = unless_inputs_changed(recipe, outcome)
-        self._report(running, outcome)
-        resolved = running.resolved
+        labels, resolved = running.labels, running.resolved
+        placement = running.turn.placement
+        took = Took(outcome.wall_seconds, placement.cpus, placement.node)
+        self.took.ran(placement.label, took, self.clock() - self.began)
+        self.ledger.ran(labels, resolved, outcome)
         if outcome.outputs is None:
-            for label in running.labels:
+            for label in labels:
                 self._fail(label, Failed(outcome.reason, resolved.digest, outcome))
             return
-        result = ActionResult(
-            action=resolved.digest,
-            outputs=outcome.outputs,
-            log=outcome.log,
-            observed=outcome.observed,
-        )
-        self.store.actions.record(resolved.action, result, resolved.inputs)
-        self.finished[bytes.fromhex(resolved.digest)] = running.labels[0]
-        if self.options.sharing is not None:
-            recipes = map(self.graph.digest_of, running.labels)
-            self.options.sharing.built(result, recipes, outcome.wall_seconds)
-        for number, label in enumerate(running.labels):
-            self._realised(label, resolved.digest, outcome.outputs)
+        self.ledger.succeeded(labels, resolved, outcome, outcome.outputs)
+        self.finished[bytes.fromhex(resolved.digest)] = labels[0]
+        for number, label in enumerate(labels):
+            self.ledger.realised(label, resolved.digest, outcome.outputs)
             ended = Built(outcome.outputs, resolved.digest, outcome.wall_seconds)
             shared = Cached(outcome.outputs, resolved.digest)
             self._end(label, shared if number else ended)
 
-    def _report(self, running: _Running, outcome: Outcome) -> None:
-        placement = running.turn.placement
-        took = Took(outcome.wall_seconds, placement.cpus, placement.node)
-        self.took.ran(placement.label, took, self.clock() - self.began)
-        for label in running.labels:
-            past = Past(
-                action=running.resolved.digest,
-                build=self.build,
-                ran=True,
-                failed=outcome.outputs is None,
-                seconds=outcome.wall_seconds,
-                peak_memory=outcome.peak_memory,
-                log=outcome.log,
-            )
-            self._note(label, past)
-        if outcome.outputs is None:
-            self.store.cas.put_object(running.resolved.action.encode())
-        self.emit(finished(running.labels[0], running.resolved.digest, outcome))
-
-    def _note(self, label: str, past: Past) -> None:
-        self.store.actions.also(self.history.note(label, past))
-
-    def _realised(self, label: str, action: Digest, outputs: Digest) -> None:
-        recipe = self.graph.digest_of(label)
-        self.store.actions.record_realisation(
-            Realisation(recipe=recipe, action=action, outputs=outputs)
-        )
-
     def _cached(self, label: str, step: Cached) -> None:
         self.seats.gone(label)
-        self.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
-        self._note(label, Past(action=step.action, build=self.build))
+        self.ledger.cached(label, step)
         self._end(label, step)
 
     def _end(self, label: str, step: Cached | Built) -> None:
@@ -526,13 +375,13 @@ class _Loop:
         recipe = self.graph.recipes[label]
         try:
             needed = {need.recipe: self.ended.outputs(need.recipe) for need in recipe.needs}
-            resolved = resolve(self.store.cas, recipe, needed, new=self.history.is_new(label))
+            resolved = resolve(self.store.cas, recipe, needed, new=self.job.history.is_new(label))
         except NothingMatchesError as error:
             self._fail(label, Failed(str(error)))
             return
-        step = look_up(label, resolved, self.store, self.history)
+        step = look_up(label, resolved, self.store, self.job.history)
         if isinstance(step, Cached):
-            self._realised(label, step.action, step.outputs)
+            self.ledger.realised(label, step.action, step.outputs)
             self._cached(label, step)
         elif (
             self.options.sharing is None
@@ -557,7 +406,7 @@ class _Loop:
             dependent = pending.pop()
             if dependent not in self.ended:
                 self.ended.put(dependent, Skipped(label))
-                self.emit(StepSkipped(label=dependent, because=label))
+                self.ledger.skipped(dependent, label)
                 pending.extend(self.waits.after(dependent))
 
     def _end_rest(self) -> None:
@@ -566,4 +415,4 @@ class _Loop:
             if label not in self.ended:
                 failed = None if self.interrupted else self.first_failure
                 self.ended.put(label, Skipped(failed) if failed else Cancelled())
-                self.emit(StepSkipped(label=label, because=failed or "interrupted"))
+                self.ledger.skipped(label, failed or "interrupted")

@@ -271,7 +271,8 @@ def _run(
     sharing: Sharing | None,
 ) -> Result:
     """Run what the plan says has to run."""
-    from engine.build import Options, run
+    from engine.build import run
+    from engine.job import Job, Options
     from engine.places import places
 
     options = Options(
@@ -280,9 +281,19 @@ def _run(
         keep_failed=request.keep_failed,
         sharing=sharing,
     )
+    job = Job(
+        build=build,
+        graph=graph,
+        plan=plan,
+        store=store,
+        executor=executor,
+        history=history,
+        options=options,
+        emit=emit,
+    )
     end = executor.close
     try:
-        result = run(build, graph, plan, store, executor, history, options, emit)
+        result = run(job)
         end = getattr(executor, "leave", end)
     finally:
         end()

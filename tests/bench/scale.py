@@ -22,8 +22,9 @@ import trio
 from attrs import asdict, frozen
 from trio.testing import MockClock
 
-from engine.build import Options, run_build
+from engine.build import run_build
 from engine.history import History
+from engine.job import Job, Options
 from engine.picking import local_node
 from engine.result import BuildStatus
 from engine.session import Request, planned
@@ -110,20 +111,19 @@ def build(store: Store, request: Request, name: str) -> tuple[int, tuple[float, 
     memory = peak()
     graph = evaluation.graph
     log = TimelineLog(store.root, name)
-    loop = partial(
-        run_build,
-        name,
-        graph,
-        plan,
-        store,
-        Simulated(store.cas),
-        History(store, graph.root.spec.path),
-        Options(node=local_node(None)),
-        log,
+    job = Job(
+        build=name,
+        graph=graph,
+        plan=plan,
+        store=store,
+        executor=Simulated(store.cas),
+        history=History(store, graph.root.spec.path),
+        options=Options(node=local_node(None)),
+        emit=log,
     )
     try:
         clock = MockClock(autojump_threshold=0)
-        result, seconds = timed(partial(trio.run, loop, clock=clock))
+        result, seconds = timed(partial(trio.run, run_build, job, clock=clock))
     finally:
         log.close()
     assert result.status is BuildStatus.OK

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import textwrap
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from engine.artifacts import Materials, SourceFiles
-from engine.build import Options, run_build
+from engine.build import run_build
 from engine.expand import build_graph
 from engine.graph import Graph
 from engine.history import History
+from engine.job import Job, Options
 from engine.placement import Node
 from engine.plan import Plan, make_plan
 from engine.result import Result
@@ -138,18 +138,17 @@ class Workshop:
         """Build targets in virtual time and note the events."""
         self.builds += 1
         self.events.clear()
-        run = partial(
-            run_build,
-            f"build-{self.builds}",
-            graph,
-            self.plan(graph, *targets),
-            self.store,
-            Simulated(self.store.cas, self.behave),
-            self.history,
-            Options(node=_node(cpus), keep_going=keep_going),
-            lambda event: self.events.append((trio.current_time(), event)),
+        job = Job(
+            build=f"build-{self.builds}",
+            graph=graph,
+            plan=self.plan(graph, *targets),
+            store=self.store,
+            executor=Simulated(self.store.cas, self.behave),
+            history=self.history,
+            options=Options(node=_node(cpus), keep_going=keep_going),
+            emit=lambda event: self.events.append((trio.current_time(), event)),
         )
-        return trio.run(run, clock=MockClock(autojump_threshold=0))
+        return trio.run(run_build, job, clock=MockClock(autojump_threshold=0))
 
     def told(self, kind: type[Event]) -> list[Any]:
         """Return the last build's events of one kind."""

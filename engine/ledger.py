@@ -1,0 +1,139 @@
+"""What is written down of a build while it goes on: events, histories, results, realisations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from engine.execution import finished
+from engine.history import Past
+from engine.job import Job
+from engine.plan import Cached
+from engine.prefetch import Prefetch
+from engine.resolve import Resolved
+from engine.result import Result
+from engine.seats import Turn
+from engine.timeline.events import (
+    BuildFinished,
+    BuildStarted,
+    StepCached,
+    StepSkipped,
+    StepStarted,
+    TierDropped,
+    cached_together,
+)
+from executors.base import Outcome
+from store.digest import Digest
+from store.objects import ActionResult, Realisation
+from store.records import define
+
+
+@define(eq=False)
+class Ledger:
+    """Writes down what the loop of a build says. Results are durable with the next commit."""
+
+    job: Job
+
+    def begins(self) -> None:
+        """Tell that the build begins."""
+        plan, steps = self.job.plan, self.job.plan.steps
+        self.job.emit(
+            BuildStarted(
+                build=self.job.build,
+                spec=str(self.job.graph.about.spec),
+                targets=plan.targets,
+                steps=len(steps),
+                cached=sum(isinstance(step, Cached) for step in steps.values()),
+            )
+        )
+
+    def ends(self, result: Result, counts: dict[str, int]) -> None:
+        """Tell that the build ended; `counts` are steps by how they did."""
+        makespan = result.makespan
+        self.job.emit(
+            BuildFinished(
+                build=self.job.build,
+                status=result.status,
+                counts=counts,
+                seconds=result.seconds,
+                makespan=makespan.document() if makespan else None,
+            )
+        )
+
+    def were_cached(self, steps: Mapping[str, Cached]) -> None:
+        """Tell of steps that were cached to begin with."""
+        history, emit = self.job.history, self.job.emit
+        news = history.news({label: step.action for label, step in steps.items()})
+        rows = ((label, step.action, step.outputs) for label, step in steps.items())
+        for event in cached_together(rows):
+            emit(event)
+        for label, step in steps.items():
+            if label in news:
+                self._note(label, Past(action=step.action, build=self.job.build))
+
+    def cached(self, label: str, step: Cached) -> None:
+        """Tell of a step that turned out to be cached."""
+        self.job.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
+        self._note(label, Past(action=step.action, build=self.job.build))
+
+    def realised(self, label: str, action: Digest, outputs: Digest) -> None:
+        """Keep what the recipe of a step came to."""
+        recipe = self.job.graph.digest_of(label)
+        self.job.store.actions.record_realisation(
+            Realisation(recipe=recipe, action=action, outputs=outputs)
+        )
+
+    def starts(self, turn: Turn, resolved: Resolved) -> None:
+        """Tell that a step runs now."""
+        label = turn.placement.label
+        self.job.emit(
+            StepStarted(label=label, action=resolved.digest, reason=turn.reason, placement=turn.why)
+        )
+
+    def ran(self, labels: Sequence[str], resolved: Resolved, outcome: Outcome) -> None:
+        """Note that an action ran which these steps are, and tell of it."""
+        for label in labels:
+            past = Past(
+                action=resolved.digest,
+                build=self.job.build,
+                ran=True,
+                failed=outcome.outputs is None,
+                seconds=outcome.wall_seconds,
+                peak_memory=outcome.peak_memory,
+                log=outcome.log,
+            )
+            self._note(label, past)
+        if outcome.outputs is None:
+            self.job.store.cas.put_object(resolved.action.encode())
+        self.job.emit(finished(labels[0], resolved.digest, outcome))
+
+    def succeeded(
+        self, labels: Sequence[str], resolved: Resolved, outcome: Outcome, outputs: Digest
+    ) -> None:
+        """Keep the result of an action that these steps are, and let others have it."""
+        result = ActionResult(
+            action=resolved.digest, outputs=outputs, log=outcome.log, observed=outcome.observed
+        )
+        self.job.store.actions.record(resolved.action, result, resolved.inputs)
+        sharing = self.job.options.sharing
+        if sharing is not None:
+            recipes = map(self.job.graph.digest_of, labels)
+            sharing.built(result, recipes, outcome.wall_seconds)
+
+    def skipped(self, label: str, because: str) -> None:
+        """Tell of a step that was not tried, or not to its end."""
+        self.job.emit(StepSkipped(label=label, because=because))
+
+    def look(self, prefetch: Prefetch) -> None:
+        """Tell of what was promoted, what remotes did, and which tiers dropped out, since the last
+        look."""
+        emit, sharing = self.job.emit, self.job.options.sharing
+        for promoted in prefetch.take():
+            emit(promoted)
+        if sharing is not None:
+            for event in sharing.take_events():
+                emit(event)
+        for incident in self.job.store.cas.incidents():
+            emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
+
+    def _note(self, label: str, past: Past) -> None:
+        self.job.store.actions.also(self.job.history.note(label, past))
