@@ -37,8 +37,8 @@ SMALL: Final = 400
 """Steps up to which two schedules are packed, beyond one."""
 
 ROUNDS: Final = 3
-ALIKE: Final = 1.001
-"""A rule that decides as things come is preferred to a schedule that is so little shorter."""
+ALIKE: Final = 1 + 1e-9
+"""Makespans that differ by less are equal: then a rule that decides as things come is preferred."""
 
 
 @frozen(kw_only=True)
