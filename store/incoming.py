@@ -6,7 +6,8 @@
     write … finish ─▶ submit ─┼─▶ objects, files in place ─▶ one sync ─▶ one transaction of rows
     write … finish ─▶ submit ─┘                         (store.commits)
 
-What is committed was made durable, or will be in a second (store.syncing). What fails, or is given up, leaves nothing behind.
+What is committed was made durable, or will be in a second (store.syncing). What fails, or is given
+up, leaves nothing behind.
 """
 
 from __future__ import annotations
