@@ -25,16 +25,17 @@ from attrs import frozen
 from store.cas import Cas
 from store.census import recount
 from store.closure import read
+from store.comparing import differs
 from store.digest import Digest, digest_bytes, digest_file, is_digest
 from store.entry_rows import Row
 from store.errors import BnError
 from store.index import Table, check
 from store.keep import alias, shown_trees
-from store.objects import ActionResult, Directory, Entry, File, Link, Realisation, Tree
+from store.objects import ActionResult, Directory, Entry, File, Realisation, Tree
 from store.packing import digest_of, opened
 from store.roots import root_of
 from store.store import Store, remove_tree
-from store.tiers import EPOCH_NS, EXECUTABLE_MODE, FILE_MODE, FILES, Form, Held, Tier, form_of
+from store.tiers import EPOCH_NS, EXECUTABLE_MODE, FILE_MODE, FILES, Form, Held, Tier
 from store.upstream import place
 
 _BAD: Final = "its bytes are not what its name says"
@@ -325,55 +326,9 @@ class _Checker:
         """Compare the directories that show trees with what they should show."""
         for path, _ in shown_trees(self._store):
             self.shown += 1
-            what = self._differs(path, Digest(path.name))
+            what = differs(self._cas, path, Digest(path.name))
             if what is not None and path.exists():
                 self._add("shown tree", str(path), what, _call(_remove, path))
-
-    def _differs(self, path: Path, digest: Digest) -> str | None:
-        data = read(self._cas, digest)
-        try:
-            tree = None if data is None else Tree.decode(data)
-        except BnError:
-            tree = None
-        if tree is None:
-            return "shows a tree that is not there"
-        try:
-            found = {item.name: item for item in os.scandir(path)}
-            if found.keys() != tree.entries.keys():
-                return f"other names than in its tree: {min(found.keys() ^ tree.entries.keys())}"
-            for name, entry in tree.sorted():
-                what = self._entry_differs(Path(found[name].path), entry)
-                if what is not None:
-                    return what
-        except OSError as error:
-            return f"cannot be read: {(error.strerror or '').lower()}"
-        return None
-
-    def _entry_differs(self, path: Path, entry: Entry) -> str | None:
-        status = os.lstat(path)
-        match entry:
-            case Link(target):
-                same = stat.S_ISLNK(status.st_mode) and os.readlink(path) == target
-                return None if same else f"{path.name} is another link"
-            case Directory(digest):
-                return (
-                    self._differs(path, digest)
-                    if stat.S_ISDIR(status.st_mode)
-                    else f"{path.name} is no directory"
-                )
-            case File(digest, size, executable):
-                kind = stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o111) == executable
-                if not kind or status.st_size != size or not self._is_blob(path, status, entry):
-                    return f"{path.name} is another file"
-        return None
-
-    def _is_blob(self, path: Path, status: os.stat_result, file: File) -> bool:
-        """Say whether a shown file is a blob's file, or has its bytes."""
-        for tier in self._cas.tier_set.readable():
-            blob = tier.status(file.digest, form_of(file.executable))
-            if blob is not None and (blob.st_dev, blob.st_ino) == (status.st_dev, status.st_ino):
-                return True
-        return digest_file(path, status.st_size) == file.digest
 
 
 def _digest(path: str, held: Held) -> Digest:

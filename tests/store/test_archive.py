@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from store.archive import Contents, closure_of, export, import_
+from store.archive import Contents, closure_of, export
 from store.cas import MissingBlob
 from store.digest import Digest
 from store.encoding import encode
@@ -22,6 +22,7 @@ from store.index import Table
 from store.refused import refuse
 from store.roots import roots
 from store.store import Store
+from store.unarchive import import_
 from store.verify import verify
 from tests.store.results import Made, blobs, is_whole, lose, make, nested, one_file
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import store.environment
-from store.archive import closure_of, export, import_
+from store.archive import closure_of, export
 from store.departure import clear
 from store.digest import Digest, digest_bytes
 from store.errors import HostError, IntegrityError
@@ -24,6 +24,7 @@ from store.policy import Policy
 from store.rebuild import rebuild
 from store.store import Store
 from store.tiers import Form, TierSpec
+from store.unarchive import import_
 from store.verify import verify
 from tests.store.results import is_whole, lose, make, one_file, seen_by_another
 

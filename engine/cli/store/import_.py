@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from engine.cli.options import json_option, note, open_store, out, print_json
-from store.archive import import_
 from store.errors import OK
+from store.unarchive import import_
 
 
 @click.command()

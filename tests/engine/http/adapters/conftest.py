@@ -31,7 +31,8 @@ async def client(service: Service, nursery: trio.Nursery) -> AsyncIterator[httpx
     nursery.start_soon(server.run, [listener])
     await trio.testing.wait_all_tasks_blocked()
     host, port = listener.getsockname()
-    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as made:
+    url = f"http://{host}:{port}"
+    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as made:
         yield made
     listener.close()
     nursery.cancel_scope.cancel()
