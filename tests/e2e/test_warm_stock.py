@@ -57,6 +57,7 @@ class Twins:
         self.both(lambda bn: time.sleep(0.06))  # no file is so new that it is not believed
         plans, builds = [], []
         for bn, warm in ((self.cold, "0"), (self.warm, "1")):
+            self.zygote.zygote()
             before = self.zygote.status()["handed"]
             plans.append(said(bn, "--dry-run", *arguments, warm=warm, code=code))
             builds.append(said(bn, *arguments, warm=warm, code=code))
