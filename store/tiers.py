@@ -9,8 +9,6 @@ import itertools
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
-from pathlib import Path
 from typing import Final
 
 from store.digest import Digest, digest_file, is_digest
@@ -20,12 +18,20 @@ from store.epoch import EPOCH_NS as EPOCH_NS
 from store.object_table import ObjectTable
 from store.owners import mark
 from store.packing import Reading, opened, pack, unpack, write_file
-from store.records import frozen
 from store.room import total_bytes
 from store.spread import make_spread
-
-RAM, NVME, SSD, HDD, NETWORK = range(5)
-LEVEL_NAMES: Final = ("RAM disk", "NVMe", "SATA SSD", "HDD", "network")
+from store.tier_records import FILES as FILES
+from store.tier_records import HDD as HDD
+from store.tier_records import LEVEL_NAMES as LEVEL_NAMES
+from store.tier_records import NETWORK as NETWORK
+from store.tier_records import NVME as NVME
+from store.tier_records import RAM as RAM
+from store.tier_records import SSD as SSD
+from store.tier_records import Form as Form
+from store.tier_records import Held as Held
+from store.tier_records import Incident as Incident
+from store.tier_records import State as State
+from store.tier_records import TierSpec as TierSpec
 
 FILE_MODE: Final = 0o444
 EXECUTABLE_MODE: Final = 0o555
@@ -38,69 +44,6 @@ _PLACES: Final = 64
 end at random: ext4 places a directory by its name, and those of the last store are worn out."""
 
 _names = itertools.count()
-
-
-class Form(StrEnum):
-    """In what form a blob lies in a tier: as a file, whose name ends so, or in the table of
-    objects."""
-
-    PLAIN = ""
-    EXECUTABLE = ".x"
-    PACKED = ".zst"
-    OBJECT = "/"
-
-
-FILES: Final = (Form.PLAIN, Form.EXECUTABLE, Form.PACKED)
-"""The forms that are files."""
-
-
-class State(StrEnum):
-    """What can be done with a tier now."""
-
-    OK = "ok"
-    FULL = "full"
-    READ_ONLY = "read-only"
-    GONE = "gone"
-    ABSENT = "absent"
-    """A RAM disk that nothing was put on yet; its directory is made when something is."""
-
-
-@frozen(kw_only=True)
-class TierSpec:
-    """A tier as configured: `level` is 0 RAM disk, 1 NVMe, 2 SATA SSD, 3 HDD, 4 network.
-
-    `max_size` is in bytes; `cleanup_policy` is lru (what was used longest ago goes first when the
-    limit is reached), age (only what is older than `retention_days`) or none.
-    """
-
-    name: str
-    path: Path
-    level: int
-    max_size: int | None = None
-    auto_create: bool = True
-    cleanup_policy: str = "lru"
-    retention_days: float | None = None
-
-
-@frozen
-class Held:
-    """A form that holds a blob: its size on disk in bytes, the time of its last use (a file's
-    change time, seconds since 1970), and how many names it has."""
-
-    digest: Digest
-    form: Form
-    size: int
-    used: float
-    links: int
-
-
-@frozen
-class Incident:
-    """Something that happened to a tier while it was used; the work went on without it."""
-
-    tier: str
-    state: State
-    reason: str
 
 
 class Tier:
