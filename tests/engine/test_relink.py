@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.record import read_record, write_record
 from engine.delivery import link_result
+from engine.record import read_record, write_record
 from store.cas import empty_tree
 from store.roots import roots
 from store.store import Store
