@@ -335,3 +335,32 @@ def warm(bn: Bn) -> Iterator[Warm]:
     made.zygote()
     yield made
     bn("watch", "--stop")
+
+
+ONE = """
+    [actions.one]
+    tools = ["sh"]
+    script = "echo one > $out/one"
+    outputs = ["one"]
+    """
+
+
+def remains(store: Path) -> list[str]:
+    """Return what is left of unfinished work in a store."""
+    found = [path.name for place in ("tmp", "work") for path in (store / place).rglob("*")]
+    return [name for name in found if name[0] != "t"]  # but the directories for temporaries
+
+
+def fetching(bn: Bn, address: str, pin: str) -> None:
+    """Write a spec that fetches a file."""
+    bn.spec(
+        f"""
+        [sources.file]
+        url = "{address}"
+        sha256 = "{pin}"
+        [actions.one]
+        tools = ["sh"]
+        inputs = ["file"]
+        script = "cat file/*"
+        """
+    )

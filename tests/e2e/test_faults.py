@@ -7,10 +7,11 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.e2e.conftest import ONE, fetching, remains
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bn, Served
@@ -18,34 +19,6 @@ if TYPE_CHECKING:
 INPUT = 3
 HOST = 4
 INTEGRITY = 5
-
-ONE = """
-    [actions.one]
-    tools = ["sh"]
-    script = "echo one > $out/one"
-    outputs = ["one"]
-    """
-
-
-def remains(store: Path) -> list[str]:
-    """Return what is left of unfinished work in a store."""
-    found = [path.name for place in ("tmp", "work") for path in (store / place).rglob("*")]
-    return [name for name in found if name[0] != "t"]  # but the directories for temporaries
-
-
-def fetching(bn: Bn, address: str, pin: str) -> None:
-    """Write a spec that fetches a file."""
-    bn.spec(
-        f"""
-        [sources.file]
-        url = "{address}"
-        sha256 = "{pin}"
-        [actions.one]
-        tools = ["sh"]
-        inputs = ["file"]
-        script = "cat file/*"
-        """
-    )
 
 
 # sources that cannot be had

@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.e2e.conftest import ONE, fetching, remains
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bn
@@ -23,12 +24,6 @@ INTERRUPTED = 130
 NOBODY = 12345
 """A user id that owns nothing here and has no entry in the password file."""
 
-ONE = """
-    [actions.one]
-    tools = ["sh"]
-    script = "echo one > $out/one"
-    outputs = ["one"]
-    """
 CHAIN = """
     [actions.first]
     tools = ["sh"]
@@ -40,27 +35,6 @@ CHAIN = """
     script = "sleep 60; cp first/first $out/second"
     outputs = ["second"]
     """
-
-
-def remains(store: Path) -> list[str]:
-    """Return what is left of unfinished work in a store."""
-    found = [path.name for place in ("tmp", "work") for path in (store / place).rglob("*")]
-    return [name for name in found if name[0] != "t"]  # but the directories for temporaries
-
-
-def fetching(bn: Bn, address: str, pin: str) -> None:
-    """Write a spec that fetches a file."""
-    bn.spec(
-        f"""
-        [sources.file]
-        url = "{address}"
-        sha256 = "{pin}"
-        [actions.one]
-        tools = ["sh"]
-        inputs = ["file"]
-        script = "cat file/*"
-        """
-    )
 
 
 # the machine
