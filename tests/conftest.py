@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,14 +30,6 @@ COMMANDS: Final = (
     *("sh", "perl", "cat", "chmod", "cp", "dd", "env", "hostname", "id", "ln", "ls", "mkdir"),
     *("mkfifo", "mknod", "mv", "readlink", "rm", "setsid", "sleep", "stat", "touch", "true"),
 )
-
-
-def pytest_configure() -> None:
-    """Let what the tests start be interrupted, also where a shell started them in the background,
-    which has these signals ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
