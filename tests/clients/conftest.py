@@ -42,11 +42,11 @@ def bn(*arguments: str) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def serving(directory: Path) -> Iterator[Server]:
+def serving(directory: Path, *options: str) -> Iterator[Server]:
     """Start a server on loopback as users do, with its store in `directory`; end it afterwards."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BN_")}
     with subprocess.Popen(
-        bn("serve", "--bind", "127.0.0.1:0", "--store", str(directory / "store")),
+        bn("serve", "--bind", "127.0.0.1:0", "--store", str(directory / "store"), *options),
         cwd=directory,
         env={**kept, "XDG_CONFIG_HOME": str(directory)},
         stdin=subprocess.DEVNULL,

@@ -121,3 +121,19 @@ async def asked(client: httpx.AsyncClient, what: str, *digests: str, base: str =
     answer = await client.post(f"{base}/bn/v1/{what}", json={"digests": digests})
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+ABSENT = Digest("0" * 64)
+
+
+async def put(client: httpx.AsyncClient, what: str, *candidates: Any, base: str = "") -> Any:
+    answer = await client.post(f"{base}/bn/v1/{what}:put", json={what: candidates})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def stored(client: httpx.AsyncClient, *samples: Sample, base: str = "") -> None:
+    """Store samples as a client would."""
+    await put_blobs(client, [blob for one in samples for blob in one.blobs], base)
+    said = await put(client, "actions", *(one.candidate() for one in samples), base=base)
+    assert said == {"stored": len(samples), "refused": []}

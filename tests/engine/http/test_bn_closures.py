@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from engine.http.bn.rows import BLOB
@@ -14,22 +13,7 @@ from store.digest import Digest, digest_bytes
 from store.encoding import encode
 from store.objects import ActionResult, Directory, File, Realisation, Tree
 from store.store import Store
-from tests.engine.http.serving import Sample, asked, framed, put_blobs, served
-
-ABSENT = Digest("0" * 64)
-
-
-async def put(client: httpx.AsyncClient, what: str, *candidates: Any, base: str = "") -> Any:
-    answer = await client.post(f"{base}/bn/v1/{what}:put", json={what: candidates})
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-async def stored(client: httpx.AsyncClient, *samples: Sample, base: str = "") -> None:
-    """Store samples as a client would."""
-    await put_blobs(client, [blob for one in samples for blob in one.blobs], base)
-    said = await put(client, "actions", *(one.candidate() for one in samples), base=base)
-    assert said == {"stored": len(samples), "refused": []}
+from tests.engine.http.serving import ABSENT, Sample, asked, framed, put, put_blobs, served, stored
 
 
 async def test_closures_hold_everything_once(store: Store) -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +17,7 @@ from store.digest import digest_bytes
 from store.encoding import encode
 from store.objects import File, Tree
 from store.store import Store
+from tests.clients.conftest import serving
 from tests.engine.http.serving import frames, put_blobs, served
 
 DOCUMENT: dict[str, Any] = json.loads(description())
@@ -38,31 +34,10 @@ CHOOSY = (
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that has the blobs of the description's examples."""
-    directory = tmp_path_factory.mktemp("fuzz")
-    command = (sys.executable, "-I", "-m", "engine.cli.main", "serve", "--bind", "127.0.0.1:0")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BN_")}
-    with subprocess.Popen(
-        (*command, "--store", directory / "store", "--workers", "1"),
-        cwd=directory,
-        env={**kept, "XDG_CONFIG_HOME": str(directory)},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        try:
-            found = re.search(r"http://127\.0\.0\.1:[0-9]+", said)
-            assert found, said + process.stderr.read()
-            answer = httpx.post(f"{found[0]}/bn/v1/blobs:put", content=frames(example_blobs()))
-            assert answer.status_code == 200
-            yield found[0]
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=30)
-            process.kill()
-    assert process.returncode == 0
+    with serving(tmp_path_factory.mktemp("fuzz"), "--workers", "1") as server:
+        answer = httpx.post(f"{server.url}/bn/v1/blobs:put", content=frames(example_blobs()))
+        assert answer.status_code == 200
+        yield server.url
 
 
 def example_blobs() -> list[bytes]:
