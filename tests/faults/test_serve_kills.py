@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 from attrs import define, field
 
-from tests.engine.http.abuse.live import Client, Live
+from tests.engine.http.abuse.live import Client, Live, living
 
 KILLS: Final = int(os.environ.get("BN_KILLS", "8"))
 UPLOADERS: Final = 8
@@ -109,55 +109,54 @@ def running(pid: int) -> bool:
         return False
 
 
+def uploading(uploads: Uploads, live: Live, turn: int) -> list[threading.Thread]:
+    """Start a turn's uploads; they do not outlive a test that fails."""
+    seeds = range(turn * UPLOADERS, (turn + 1) * UPLOADERS)
+    threads = [
+        threading.Thread(target=uploads.upload, args=(live, seed), daemon=True) for seed in seeds
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
 @pytest.mark.parametrize("durability", ["process", "disk"])
 def test_kills_lose_nothing_that_was_acknowledged(tmp_path: Path, durability: str) -> None:
     rng = random.Random(int.from_bytes(tmp_path.name.encode()[-4:]))
-    live = Live(tmp_path / "live", workers=2, durability=durability)
     uploads = Uploads()
     known: list[str] = []
-    for turn in range(KILLS):
-        live.start()
-        seeds = [turn * UPLOADERS + number for number in range(UPLOADERS)]
-        threads = [threading.Thread(target=uploads.upload, args=(live, seed)) for seed in seeds]
-        for thread in threads:
-            thread.start()
-        time.sleep(rng.uniform(0.02, 0.6))
-        kill_all(live)
-        for thread in threads:
-            thread.join()
-        live.start()
-        new = [path for path in uploads.sent if path not in set(known)]
-        uploads.check(live, new)
-        uploads.check(live, rng.sample(known, min(SAMPLE, len(known))))
-        known += new
-        live.stop()
-    assert uploads.acknowledged, "nothing was acknowledged at all"
-    live.start()
-    uploads.check(live, known)
-    live.works()
-    live.check()
+    with living(tmp_path / "live", workers=2, durability=durability) as live:
+        for turn in range(KILLS):
+            threads = uploading(uploads, live, turn)
+            time.sleep(rng.uniform(0.02, 0.6))
+            kill_all(live)
+            for thread in threads:
+                thread.join()
+            live.start()
+            new = [path for path in uploads.sent if path not in set(known)]
+            uploads.check(live, new)
+            uploads.check(live, rng.sample(known, min(SAMPLE, len(known))))
+            known += new
+            live.stop()
+            live.start()
+        assert uploads.acknowledged, "nothing was acknowledged at all"
+        uploads.check(live, known)
     print(f"{KILLS} kills: {len(known)} uploads, {len(uploads.acknowledged)} acknowledged")  # noqa: T201
 
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    live = Live(tmp_path / "live", workers=2).start()
     uploads = Uploads()
-    for turn in range(3):
-        threads = [
-            threading.Thread(target=uploads.upload, args=(live, turn * UPLOADERS + number))
-            for number in range(UPLOADERS)
-        ]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.2)
-        workers = live.pids()[1:]
-        os.kill(workers[turn % len(workers)], signal.SIGKILL)
-        live.settles("it is not replaced", lambda: len(live.pids()) == 4)
-        live.works()
-        live.stop()
-        for thread in threads:
-            thread.join()
-        live.start()
-    uploads.check(live, list(uploads.sent))
-    assert uploads.acknowledged
-    live.check()
+    with living(tmp_path / "live", workers=2) as live:
+        for turn in range(3):
+            threads = uploading(uploads, live, turn)
+            time.sleep(0.2)
+            workers = live.pids()[1:]
+            os.kill(workers[turn % len(workers)], signal.SIGKILL)
+            live.settles("it is not replaced", lambda: len(live.pids()) == 4)
+            live.works()
+            live.stop()
+            for thread in threads:
+                thread.join()
+            live.start()
+        uploads.check(live, list(uploads.sent))
+        assert uploads.acknowledged

@@ -251,12 +251,13 @@ class Live:
         assert "Traceback" not in self.said(), self.said()
 
     def pids(self) -> list[int]:
-        """Return its processes."""
+        """Return its processes; some may end while they are counted."""
         assert self.process is not None
         found = [self.process.pid]
         for pid in found:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    found += map(int, (task / "children").read_text().split())
         return found
 
     def memory(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -39,11 +40,19 @@ def cas(data: bytes) -> str:
 def fill(disk: Path, leave: int) -> Path:
     """Let others take all but so many bytes."""
     path = disk / "others"
-    status = os.statvfs(disk)
-    take = status.f_bavail * status.f_frsize - leave
     with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, take)
-    return path
+        for _ in range(20):
+            status = os.statvfs(disk)
+            take = status.f_bavail * status.f_frsize - leave
+            try:
+                os.posix_fallocate(file.fileno(), 0, take)
+            except OSError as error:  # The server has written since the disk was asked.
+                if error.errno != errno.ENOSPC:
+                    raise
+                os.ftruncate(file.fileno(), 0)
+            else:
+                return path
+    raise AssertionError("the disk does not come to rest")
 
 
 def put_until_refused(live: Live, size: int) -> tuple[list[bytes], int]:
