@@ -113,9 +113,9 @@ class _Loop:
         self.options, self.ledger = job.options, Ledger(job)
         self.commits = Commits(job.store.actions)
         self.prefetch = Prefetch(self.store.cas)
+        self.places = job.places
         self.waits = Waits(self.plan.steps, self._needs, self._seconds)
         self.ended = Outcomes(self.waits.labels, self.waits.numbers)
-        self.places = job.places
         self.took = Clock(self.places.nodes)
         self.seats = seats_for(job, self.peaks, self._pending())
 
@@ -162,7 +162,7 @@ class _Loop:
     def _seconds(self, label: str) -> float:
         if isinstance(self.plan.steps[label], Cached):
             return 0.0
-        seconds, peak = self.job.history.cost(label)
+        seconds, peak = self.job.history.cost(label, neutral=self.places.neutral)
         if peak:
             self.peaks[label] = peak
         return seconds
@@ -337,7 +337,7 @@ class _Loop:
         placement = running.turn.placement
         took = Took(outcome.wall_seconds, placement.cpus, placement.node)
         self.took.ran(placement.label, took, self.clock() - self.began)
-        self.ledger.ran(labels, resolved, outcome)
+        self.ledger.ran(labels, resolved, outcome, self.places.speed_of(placement.node))
         if outcome.outputs is None:
             for label in labels:
                 self._fail(label, Failed(outcome.reason, resolved.digest, outcome))

@@ -26,7 +26,8 @@ TOGETHER: Final = 4096
 @frozen(kw_only=True)
 class Past:
     """One action that a step was: in which build it was seen last, whether it ran there, and, from
-    the last time that it ran, its duration in seconds, its peak memory in bytes and its log."""
+    the last time that it ran, its duration in seconds, its peak memory in bytes, its log, and the
+    speed of a processor of the node where it ran (BPU; 0: nobody measured it)."""
 
     action: Digest
     build: str
@@ -35,9 +36,14 @@ class Past:
     seconds: float = 0.0
     peak_memory: int = 0
     log: Digest | None = None
+    speed: float = 0.0
 
 
 _MEMBERS = dict.fromkeys(field_names(Past)).keys()
+_ALWAYS = dict.fromkeys(name for name in _MEMBERS if name != "speed").keys()
+"""What is noted also where it says nothing."""
+
+_OF_RUNS: Final = ("seconds", "peak_memory", "log", "speed")
 
 
 class History:
@@ -78,15 +84,20 @@ class History:
             except BnError:
                 continue
 
-    def seconds(self, label: str, default: float = 1.0) -> float:
-        """Return how long the step took when it ran last."""
-        return self.cost(label, default)[0]
+    def seconds(self, label: str, default: float = 1.0, neutral: float = 1.0) -> float:
+        """Return how long the step took when it ran last, as `cost` does."""
+        return self.cost(label, default, neutral)[0]
 
-    def cost(self, label: str, default: float = 1.0) -> tuple[float, int]:
+    def cost(self, label: str, default: float = 1.0, neutral: float = 1.0) -> tuple[float, int]:
         """Return how long the step took when it ran last, and its peak of memory in bytes when it
-        last succeeded, else when it last ran; 0 where that is not known."""
+        last succeeded, else when it last ran; 0 where that is not known.
+
+        The seconds are those at speed 1 (BPU); where it ran at a speed that nobody had measured,
+        that counts as `neutral`.
+        """
         pasts = self.of(label)
-        seconds = next((past.seconds for past in pasts if past.seconds), default)
+        ran = next((past for past in pasts if past.seconds), None)
+        seconds = default if ran is None else ran.seconds * (ran.speed or neutral)
         peaks = [past for past in pasts if past.peak_memory]
         good = next((past for past in peaks if not past.failed), peaks[0] if peaks else None)
         return seconds, good.peak_memory if good else 0
@@ -106,10 +117,10 @@ class History:
         key = self._key(label)
         rows = [] if label in self._new else self._rows(key)
         self._new.discard(label)
-        first = {name: getattr(past, name) for name in _MEMBERS}
+        first = {name: getattr(past, name) for name in (_MEMBERS if past.speed else _ALWAYS)}
         for row in rows:
             if row["action"] == past.action and not past.ran:
-                first |= {name: row[name] for name in ("seconds", "peak_memory", "log")}
+                first |= {name: row[name] for name in _OF_RUNS if name in row}
         others = [row for row in rows if row["action"] != past.action]
         return (Table.HISTORY, key, to_json([first, *others[: KEPT - 1]]))
 
@@ -117,7 +128,7 @@ class History:
         data = self._store.index.get(Table.HISTORY, key)
         try:
             rows: list[dict[str, Any]] = json.loads(data) if data else []
-            return rows if all(row.keys() == _MEMBERS for row in rows) else []
+            return rows if all(_ALWAYS <= row.keys() <= _MEMBERS for row in rows) else []
         except (ValueError, AttributeError, TypeError):
             return []
 

@@ -89,8 +89,11 @@ class Ledger:
             StepStarted(label=label, action=resolved.digest, reason=turn.reason, placement=turn.why)
         )
 
-    def ran(self, labels: Sequence[str], resolved: Resolved, outcome: Outcome) -> None:
-        """Note that an action ran which these steps are, and tell of it."""
+    def ran(
+        self, labels: Sequence[str], resolved: Resolved, outcome: Outcome, speed: float = 0.0
+    ) -> None:
+        """Note that an action ran which these steps are, on a node of that speed (BPU; 0: not
+        measured), and tell of it."""
         for label in labels:
             past = Past(
                 action=resolved.digest,
@@ -116,6 +119,7 @@ class Ledger:
         self.job.store.actions.record(resolved.action, result, resolved.inputs)
         sharing = self.job.options.sharing
         if sharing is not None:
+                speed=speed,
             recipes = map(self.job.graph.digest_of, labels)
             sharing.built(result, recipes, outcome.wall_seconds)
 

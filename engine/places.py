@@ -61,6 +61,16 @@ class Places:
         """How many processors there are."""
         return sum(node.cpus for node in self.nodes)
 
+    @property
+    def neutral(self) -> float:
+        """The speed that counts where none was measured: the mean of the others."""
+        known = [node.speed for node in self.nodes if node.speed]
+        return sum(known) / len(known) if known else 1.0
+
+    def speed_of(self, name: str) -> float:
+        """Return the speed of a node, 0 where it was not measured."""
+        return next((node.speed or 0.0 for node in self.nodes if node.name == name), 0.0)
+
 
 def places(store: Path, jobs: int | None) -> Places:
     """Return where a build runs: as the configuration says of who stands here, with at most `jobs`

@@ -22,5 +22,7 @@ def seats_for(job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable
     def kind(label: str) -> str:
         return "test" if recipes[label].test else "build"
 
-    work = make_work({label: job.history.seconds(label) for label in pending}, pending)
+    work = make_work(
+        {label: job.history.seconds(label, neutral=places.neutral) for label in pending}, pending
+    )
     return SeveralNodes(places, work, needs, kind)

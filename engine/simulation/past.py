@@ -32,7 +32,7 @@ def workflow_of_spec(store: Store, request: Request) -> Workflow:
         rows.append(
             {
                 "name": label,
-                "seconds": 1.0 if ran is None else ran.seconds,
+                "seconds": 1.0 if ran is None else ran.seconds * (ran.speed or 1.0),
                 "needs": graph.needs_of(label),
                 "cpus": resources.cpus,
                 "memory": resources.memory or (0 if ran is None else ran.peak_memory),
@@ -44,8 +44,8 @@ def workflow_of_spec(store: Store, request: Request) -> Workflow:
 
 
 def workflow_of_build(store: Store, build: str) -> Workflow:
-    """Return the steps that ran in a recorded build, as long as they took there. What needs what is
-    read from the spec as it is now. Raises InputError."""
+    """Return the steps that ran in a recorded build, as long as they took there, at speed 1. What
+    needs what is read from the spec as it is now. Raises InputError."""
     events = list(read_timeline(store.root, build))
     if not events:
         known = builds(store.root)
@@ -55,6 +55,7 @@ def workflow_of_build(store: Store, build: str) -> Workflow:
     seconds = {
         one["label"]: one for one in events if one.get("event") == "StepFinished" and one["seconds"]
     }
+    speeds = {one["label"]: _speed(one) for one in events if one.get("event") == "StepStarted"}
     if not seconds:
         raise InputError(f"build {build}: nothing ran in it")
     spec, targets = Path(str(begun.get("spec", ""))), tuple(begun.get("targets", ()))
@@ -75,7 +76,7 @@ def workflow_of_build(store: Store, build: str) -> Workflow:
     rows = [
         {
             "name": label,
-            "seconds": float(one["seconds"]),
+            "seconds": float(one["seconds"]) * speeds.get(label, 1.0),
             "needs": _through(graph, label, seconds) if label in known_labels else (),
             "cpus": graph.recipes[label].resources.cpus if label in known_labels else 1,
             "memory": int(one.get("peak_memory") or 0),
@@ -85,6 +86,12 @@ def workflow_of_build(store: Store, build: str) -> Workflow:
     ]
     note = f"{len(gone)} steps are no longer in the spec: they count as needing nothing"
     return _made(f"build {build}", rows, (note,) if gone else ())
+
+
+def _speed(started: dict[str, Any]) -> float:
+    """Return the speed of the node where a step ran, 1 where it was not measured."""
+    placement = started.get("placement")
+    return float(placement.get("speed", 1.0)) if isinstance(placement, dict) else 1.0
 
 
 def _through(graph: Any, label: str, kept: dict[str, Any]) -> list[str]:
