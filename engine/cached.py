@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from engine.begun import Asked, begun
 from engine.graph import Graph
 from engine.history import History, Past
 from engine.plan import Cached, Plan
 from engine.result import BuildStatus, Ended, Result
 from engine.timeline.events import (
     BuildFinished,
-    BuildStarted,
     Event,
     TierDropped,
     cached_together,
@@ -26,6 +26,7 @@ def all_cached(
     store: Store,
     history: History,
     emit: Callable[[Event], None],
+    asked: Asked,
     before: Iterable[Event] = (),
 ) -> Result:
     """Tell of a build all of whose steps are cached and return its result.
@@ -36,18 +37,14 @@ def all_cached(
     """
     started = time.monotonic()
     steps = plan.steps
-    spec = str(graph.about.spec)
-    emit(
-        BuildStarted(
-            build=build, spec=spec, targets=plan.targets, steps=len(steps), cached=len(steps)
-        )
-    )
+    emit(begun(build, graph, plan, asked))
     for event in before:
         emit(event)
     ended: dict[str, Ended] = {}
     found = {label: step for label, step in steps.items() if isinstance(step, Cached)}
     news = history.news({label: step.action for label, step in found.items()})
-    for event in cached_together((name, it.action, it.outputs) for name, it in found.items()):
+    rows = ((name, it.action, it.outputs, graph.digest_of(name)) for name, it in found.items())
+    for event in cached_together(rows):
         emit(event)
     for label in filter(news.__contains__, found):
         store.actions.also(history.note(label, Past(action=found[label].action, build=build)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from engine.begun import Asked
 from engine.graph import Graph
 from engine.history import History
 from engine.placement import Node
@@ -30,6 +31,7 @@ class Options:
     keep_failed: bool = False
     sharing: Sharing | None = None
     """The part of remote caches, where there are any."""
+    asked: Asked = Asked()
 
 
 @frozen(kw_only=True)

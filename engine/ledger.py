@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from engine.begun import begun
 from engine.execution import finished
 from engine.history import Past
 from engine.job import Job
@@ -14,7 +15,7 @@ from engine.result import Result
 from engine.seats import Turn
 from engine.timeline.events import (
     BuildFinished,
-    BuildStarted,
+    NodeJoined,
     StepCached,
     StepSkipped,
     StepStarted,
@@ -35,16 +36,21 @@ class Ledger:
 
     def begins(self) -> None:
         """Tell that the build begins."""
-        plan, steps = self.job.plan, self.job.plan.steps
-        self.job.emit(
-            BuildStarted(
-                build=self.job.build,
-                spec=str(self.job.graph.about.spec),
-                targets=plan.targets,
-                steps=len(steps),
-                cached=sum(isinstance(step, Cached) for step in steps.values()),
+        job = self.job
+        job.emit(begun(job.build, job.graph, job.plan, job.options.asked))
+        for node in job.places.nodes:
+            job.emit(
+                NodeJoined(
+                    node=node.name,
+                    cpus=node.cpus,
+                    memory=node.memory,
+                    speed=node.speed,
+                    preference=node.preference,
+                    only=node.only,
+                    limit=node.limit,
+                    price=node.price,
+                )
             )
-        )
 
     def ends(self, result: Result, counts: dict[str, int]) -> None:
         """Tell that the build ended; `counts` are steps by how they did."""
@@ -63,7 +69,8 @@ class Ledger:
         """Tell of steps that were cached to begin with."""
         history, emit = self.job.history, self.job.emit
         news = history.news({label: step.action for label, step in steps.items()})
-        rows = ((label, step.action, step.outputs) for label, step in steps.items())
+        recipe = self.job.graph.digest_of
+        rows = ((name, step.action, step.outputs, recipe(name)) for name, step in steps.items())
         for event in cached_together(rows):
             emit(event)
         for label, step in steps.items():
@@ -72,7 +79,10 @@ class Ledger:
 
     def cached(self, label: str, step: Cached) -> None:
         """Tell of a step that turned out to be cached."""
-        self.job.emit(StepCached(label=label, action=step.action, outputs=step.outputs))
+        recipe = self.job.graph.digest_of(label)
+        self.job.emit(
+            StepCached(label=label, action=step.action, outputs=step.outputs, recipe=recipe)
+        )
         self._note(label, Past(action=step.action, build=self.job.build))
 
     def realised(self, label: str, action: Digest, outputs: Digest) -> None:
@@ -86,7 +96,13 @@ class Ledger:
         """Tell that a step runs now."""
         label = turn.placement.label
         self.job.emit(
-            StepStarted(label=label, action=resolved.digest, reason=turn.reason, placement=turn.why)
+            StepStarted(
+                label=label,
+                action=resolved.digest,
+                reason=turn.reason,
+                placement=turn.why,
+                recipe=self.job.graph.digest_of(label),
+            )
         )
 
     def ran(
@@ -103,6 +119,7 @@ class Ledger:
                 seconds=outcome.wall_seconds,
                 peak_memory=outcome.peak_memory,
                 log=outcome.log,
+                speed=speed,
             )
             self._note(label, past)
         if outcome.outputs is None:
@@ -119,7 +136,6 @@ class Ledger:
         self.job.store.actions.record(resolved.action, result, resolved.inputs)
         sharing = self.job.options.sharing
         if sharing is not None:
-                speed=speed,
             recipes = map(self.job.graph.digest_of, labels)
             sharing.built(result, recipes, outcome.wall_seconds)
 

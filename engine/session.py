@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine.begun import Asked
 from engine.cached import all_cached
 from engine.delivery import link_of, trees_of
 from engine.graph import Graph
@@ -90,8 +92,9 @@ class Report:
         return result.status is BuildStatus.OK and result.count(Cached) == len(result.steps)
 
 
-def evaluated(store: Store, request: Request) -> Evaluation:
-    """Evaluate the request's spec."""
+def evaluated(store: Store, request: Request, doubt: bool = True) -> Evaluation:
+    """Evaluate the request's spec; without `doubt` files that did not change are taken to be in
+    the store."""
     isolation = ISOLATION[request.executor]
     wanted = (request.spec, request.sets, request.profile)
 
@@ -101,7 +104,7 @@ def evaluated(store: Store, request: Request) -> Evaluation:
         return load_project(*wanted)
 
     kept = KeptGraph(store, *wanted, isolation)
-    known = kept.recall(load)
+    known = kept.recall(load, doubt)
     if known is not None:
         return known
     from engine.evaluate import evaluate
@@ -159,7 +162,7 @@ def _build_at_last(
     for attempt in range(ATTEMPTS):
         primary = store.cas.primary
         try:
-            return _build(store, request, watchers)
+            return _build(store, request, watchers, doubt=attempt > 0)
         except MissingBlob:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -172,10 +175,15 @@ def _build_at_last(
     raise AssertionError
 
 
-def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], None]]) -> Report:
+def _build(
+    store: Store, request: Request, watchers: Sequence[Callable[[Event], None]], doubt: bool
+) -> Report:
+    """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
+    where one turns out to be missing, MissingBlob is raised."""
+    doubt = doubt or store.cas.upstream is not None
     with _collector_at_rest():
         with span("evaluate"):
-            evaluation = evaluated(store, request)
+            evaluation = evaluated(store, request, doubt)
         graph = evaluation.graph
         targets = targets_of(graph, request)
         labels = labels_of(graph, targets)
@@ -189,7 +197,7 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         ahead = _sandbox_ahead(store, request, graph, labels[:MOST_ASKED])
         try:
             with span("plan", steps=len(graph.recipes)):
-                plan = make_plan(graph, labels, store, history, remembered)
+                plan = make_plan(graph, labels, store, history, remembered, doubt=doubt)
             if sharing is not None:
                 with span("ask the remotes"):
                     plan = sharing.after_plan(graph, plan)
@@ -210,7 +218,9 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
     try:
         if executor is None:
             before = sharing.take_events() if sharing is not None else ()
-            result = all_cached(build_id, graph, plan, store, history, emit, before)
+            result = all_cached(
+                build_id, graph, plan, store, history, emit, _asked(request), before
+            )
         else:
             with span("run"):
                 result = _run(
@@ -228,7 +238,7 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
             store.actions.commit()
             raise
     finally:
-        log.close()
+        store.index.later([log.close()])
     if len(plan.steps) > len(labels):
         with span("remember"):
             remember(remembered, graph, plan, result)
@@ -243,6 +253,15 @@ def _build(store: Store, request: Request, watchers: Sequence[Callable[[Event], 
         trees=trees,
         verified=verified,
         rooted=rooted is not None,
+    )
+
+
+def _asked(request: Request) -> Asked:
+    return Asked(
+        command=tuple(sys.argv[1:]),
+        sets=request.sets,
+        profile=request.profile,
+        executor=request.executor,
     )
 
 
@@ -280,6 +299,7 @@ def _run(
         keep_going=request.keep_going,
         keep_failed=request.keep_failed,
         sharing=sharing,
+        asked=_asked(request),
     )
     job = Job(
         build=build,
@@ -341,7 +361,7 @@ def _verified(
         plan = make_plan(graph, tuple(labels), store, history)
         executor = _executor_for(request, store, plan, None)
         if executor is None:
-            return all_cached(build, graph, plan, store, history, silent)
+            return all_cached(build, graph, plan, store, history, silent, _asked(request))
         return _run(build, graph, plan, store, history, request, executor, silent, sharing)
 
     with span("verify"):

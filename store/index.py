@@ -47,6 +47,8 @@ class Table(StrEnum):
     """Digest → a remote cache that has the blob, its size in bytes, since when that is known."""
     ORIGINS = "origins"
     """Action digest → the remote cache that its result came from, and whose signature it has."""
+    TIMELINES = "timelines"
+    """Build → how many events its timeline has, and the link of the last one."""
     META = "meta"
     """Small facts about the store itself, as `used/TIER` → bytes."""
 

@@ -297,8 +297,7 @@ class Sweep:
         that are gone."""
         now = time.time()
         old = now - self._store.policy.keep_days * DAY
-        for path in expired:
-            self._remove_path("builds", path)
+        self._builds(expired)
         root = self._store.root
         for path, status in _listed(root / "records"):
             if status.st_mtime < old:
@@ -318,6 +317,13 @@ class Sweep:
             self._prune(Table.STATS, self._stats)
             self._prune(Table.HISTORY, self._history)
             self._prune(Table.HEAT, lambda key, value: None if key in self._gone else value)
+
+    def _builds(self, expired: Sequence[Path]) -> None:
+        for path in expired:
+            self._remove_path("builds", path)
+        if not self._dry_run:
+            names = [path.name for path in expired]
+            self._store.index.edit(Table.TIMELINES, names, lambda key, value: None)
 
     def _remove_path(self, kind: str, path: Path) -> None:
         size = _size(path)

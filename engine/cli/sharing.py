@@ -31,7 +31,7 @@ def end_uploads(store: Store, build: str) -> None:
             note(f"uploading {waiting} results")
             remotes.wait_for_uploads(LONGEST_SECONDS - QUIET_SECONDS)
     finally:
-        append(store.root, build, tell_events(remotes))
+        append(store, build, tell_events(remotes))
         waiting, taken, lost = remotes.given()
         if waiting + lost:
             total = waiting + taken + lost

@@ -6,27 +6,60 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from store.records import field_names, frozen
+from store.records import field, field_names, frozen
+
+VERSION: Final = 2
+"""The version of timelines: 1 had no chain, and no keys of what was looked up."""
 
 
 @frozen(kw_only=True)
 class BuildStarted:
-    """A build began: `steps` are planned, `cached` of them need nothing."""
+    """A build began: `steps` are planned, `cached` of them need nothing.
+
+    `bn` is the version that built, `command` the user's command line. `spec_digest` is BLAKE3 of
+    the root spec's text, `sets` and `profile` are the parameters that were given, `graph` is the
+    digest of what they came to: of the recipe digests of all that is to be built, in order.
+    """
 
     build: str
     spec: str
     targets: tuple[str, ...]
     steps: int
     cached: int
+    version: int = VERSION
+    bn: str = ""
+    command: tuple[str, ...] = ()
+    spec_digest: str = ""
+    sets: dict[str, str] = field(factory=dict)
+    profile: str | None = None
+    executor: str = ""
+    graph: str = ""
+
+
+@frozen(kw_only=True)
+class NodeJoined:
+    """A node can be used from now on; memory in bytes, `speed` is that of one processor in BPU, or
+    None. Placements are decided by these values and by what was learned."""
+
+    node: str
+    cpus: int
+    memory: int
+    speed: float | None
+    preference: str
+    only: tuple[str, ...]
+    limit: float
+    price: float
 
 
 @frozen(kw_only=True)
 class StepCached:
-    """A step's outputs were there already."""
+    """A step's outputs were there already: found by its recipe or, where that came to nothing yet,
+    by its action."""
 
     label: str
     action: str
     outputs: str
+    recipe: str = ""
 
 
 @frozen(kw_only=True)
@@ -40,17 +73,20 @@ class StepsCached:
     labels: tuple[str, ...]
     actions: tuple[str, ...]
     outputs: tuple[str, ...]
+    recipes: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
 class StepStarted:
-    """A step runs now; `placement` says where and why there and now, as `engine.placed` reads it.
-    In timelines of earlier versions it is a text."""
+    """A step runs now: neither its recipe nor its action were known, for this `reason`. `placement`
+    says where and why there and now, as `engine.placed` reads it; in timelines of earlier versions
+    it is a text."""
 
     label: str
     action: str
     reason: str
     placement: dict[str, Any]
+    recipe: str = ""
 
 
 @frozen(kw_only=True)
@@ -159,6 +195,7 @@ class BuildFinished:
 
 Event: TypeAlias = (
     BuildStarted
+    | NodeJoined
     | StepCached
     | StepsCached
     | StepStarted
@@ -179,12 +216,12 @@ TOGETHER: Final = 1024
 """Steps that one event tells of at most, so that lines of a timeline do not grow beyond bounds."""
 
 
-def cached_together(steps: Iterable[tuple[str, str, str]]) -> Iterator[StepsCached]:
-    """Yield the events of steps that were there already (label, action, outputs)."""
+def cached_together(steps: Iterable[tuple[str, str, str, str]]) -> Iterator[StepsCached]:
+    """Yield the events of steps that were there already (label, action, outputs, recipe)."""
     pending = iter(steps)
     while rows := list(itertools.islice(pending, TOGETHER)):
-        labels, actions, outputs = zip(*rows, strict=True)
-        yield StepsCached(labels=labels, actions=actions, outputs=outputs)
+        labels, actions, outputs, recipes = zip(*rows, strict=True)
+        yield StepsCached(labels=labels, actions=actions, outputs=outputs, recipes=recipes)
 
 
 def to_document(event: Event, time: float) -> dict[str, Any]:

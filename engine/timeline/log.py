@@ -1,4 +1,5 @@
-"""The timeline on disk: one JSON line an event, appended as it happens."""
+"""The timeline on disk: one JSON line an event, appended as it happens, each linked to the one
+before (`engine.timeline.chain`). What the last one was is noted in the index at the build's end."""
 
 from __future__ import annotations
 
@@ -10,8 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.timeline.chain import Chain, Head, beginning, taken_apart
 from engine.timeline.events import Event, to_document
 from store.errors import host_error
+from store.index import Table, Write, to_json
+from store.store import Store
 
 NAME = "timeline.jsonl"
 
@@ -34,28 +38,53 @@ class TimelineLog:
             self._handle = os.open(directory / NAME, flags, 0o644)
         except OSError as error:
             raise host_error(error, "cannot write the timeline") from error
+        self._build = build
+        self._chain = Chain(beginning(build))
 
     def __call__(self, event: Event) -> None:
         """Append one event. Raises HostError where it cannot be written."""
-        document = to_document(event, time.time())
-        view = memoryview(json.dumps(document, separators=(",", ":")).encode() + b"\n")
+        view = memoryview(self._chain.line(_body(event)))
         try:
             while view:
                 view = view[os.write(self._handle, view) :]
         except OSError as error:
             raise host_error(error, "cannot write the timeline") from error
 
-    def close(self) -> None:
-        """Close the file."""
+    def close(self) -> Write:
+        """Close the file and return what is to be noted of its end in the index."""
         os.close(self._handle)
+        return _noted(self._build, self._chain.head)
 
 
-def append(root: Path, build: str, events: Iterable[Event]) -> None:
+def append(store: Store, build: str, events: Iterable[Event]) -> None:
     """Append what happened after a build's end. It is left out where it cannot be written."""
-    lines = [json.dumps(to_document(event, time.time()), separators=(",", ":")) for event in events]
-    if lines:
-        with contextlib.suppress(OSError), open(root / "builds" / build / NAME, "ab") as file:
-            file.write("".join(f"{line}\n" for line in lines).encode())
+    bodies = [_body(event) for event in events]
+    if not bodies:
+        return
+    with contextlib.suppress(OSError), open(store.root / "builds" / build / NAME, "r+b") as file:
+        *_, last = file.read().splitlines() or [b""]
+        linked = taken_apart(last)
+        if linked is None:
+            return
+        chain = Chain(Head(linked.number, linked.link))
+        file.write(b"".join(map(chain.line, bodies)))
+        store.index.later([_noted(build, chain.head)])
+
+
+def _body(event: Event) -> bytes:
+    return json.dumps(to_document(event, time.time()), separators=(",", ":")).encode()
+
+
+def _noted(build: str, head: Head) -> Write:
+    return Table.TIMELINES, build, to_json({"events": head.events, "link": head.link})
+
+
+def noted_head(store: Store, build: str) -> Head | None:
+    """Return how a build's timeline ended; None where that was not noted: bn was killed before."""
+    match store.index.get_json(Table.TIMELINES, build):
+        case {"events": int(events), "link": str(link)}:
+            return Head(events, link)
+    return None
 
 
 def builds(root: Path) -> list[str]:
@@ -80,7 +109,10 @@ def read_timeline(root: Path, build: str) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:
             return
-        if isinstance(event, dict) and event.get("event") == "StepsCached":
+        if not isinstance(event, dict):
+            return
+        event.pop("chain", None)
+        if event.get("event") == "StepsCached":
             yield from _one_by_one(event)
         else:
             yield event
@@ -91,6 +123,8 @@ def _one_by_one(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
     columns = [event[name] for name in names if isinstance(event.get(name), list)]
     if len(columns) < len(names):
         return
-    for label, action, outputs in zip(*columns, strict=False):
-        one = {"label": label, "action": action, "outputs": outputs}
+    recipes = event.get("recipes")
+    keys = recipes if isinstance(recipes, list) else [None] * len(columns[0])
+    for label, action, outputs, recipe in zip(*columns, keys, strict=False):
+        one = {"label": label, "action": action, "outputs": outputs, "recipe": recipe}
         yield {"event": "StepCached", "time": event.get("time"), **one}

@@ -71,7 +71,10 @@ def test_a_timeline_is_never_written_over(root: Path) -> None:
 
 
 def test_steps_told_of_together_come_one_by_one(tmp_path: Path) -> None:
-    rows = [(f"é {number}", f"{number:064x}", f"{number + 1:064x}") for number in range(2500)]
+    rows = [
+        (f"é {number}", f"{number:064x}", f"{number + 1:064x}", f"{number + 2:064x}")
+        for number in range(2500)
+    ]
     log = TimelineLog(tmp_path, "b")
     for event in cached_together(rows):
         log(event)
@@ -79,10 +82,10 @@ def test_steps_told_of_together_come_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "builds/b" / NAME
     assert len(path.read_bytes().splitlines()) == 3
     read = list(read_timeline(tmp_path, "b"))
-    assert [(one["label"], one["action"], one["outputs"]) for one in read] == rows
+    assert [(one["label"], one["action"], one["outputs"], one["recipe"]) for one in read] == rows
     assert {one["event"] for one in read} == {"StepCached"}
     past = read_past(path.parent)
-    assert past.cached == {action for _, action, _ in rows}
+    assert past.cached == {action for _, action, *_ in rows}
     assert len(past.needs) == 2 * len(rows)
 
 
