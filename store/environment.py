@@ -1,8 +1,9 @@
-"""LMDB environments: tables on disk, the only place that imports lmdb.
+"""LMDB environments: tables on disk.
 
 LMDB does not check its pages, and a damaged one can end the process. So the file carries, like the
 blobs, a fixed modification time whenever it is at rest: with another one it was changed by somebody
-else (or a writer was killed), and a child process reads all of it before it is used.
+else (or a writer was killed), and a child process (`store.soundness`) reads all of it before it is
+used. Nothing else imports lmdb.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,9 +22,8 @@ from store.checkpoints import LOCK as LOCK
 from store.checkpoints import Checkpoints, Mark, boot
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
-from store.mapped import PATIENCE, is_much, release
+from store.mapped import PATIENCE, is_much, release, reserve
 from store.pages import DATA as DATA
-from store.pages import DamagedPage, check_pages
 from store.resting import at_rest as at_rest
 from store.resting import check as check
 from store.resting import comes_to_rest
@@ -38,9 +37,6 @@ MAP_LEAST: Final = 1 << 20
 
 READERS: Final = 1024
 """Read transactions that may be open at a time, of all processes."""
-
-LOCK_BYTES: Final = 17 * 4096
-"""Bytes of the lock file, with room for all readers. It is mapped, so the disk gives them first."""
 
 Value = TypeVar("Value")
 
@@ -364,7 +360,7 @@ class Environment:
     def _environment_of(self, size: int) -> Any:
         options: dict[str, Any] = {"map_size": size, "max_dbs": 16, "max_readers": READERS}
         if not self._readonly:
-            _reserve(self._path / LOCK)
+            _as_lmdb(lambda: reserve(self._path / LOCK))
             options |= {"sync": self._sync, "metasync": self._metasync}
             return lmdb.open(str(self._path), **options)
         try:
@@ -389,24 +385,6 @@ def _as_lmdb(action: Callable[[], Value]) -> Value:
         raise lmdb.Error(os.strerror(error.errno or errno.EIO)) from error
 
 
-def _reserve(lock: Path) -> None:
-    """Make the lock file with all its bytes: on a full disk, writing to its map would end us."""
-    try:
-        if os.stat(lock).st_size >= LOCK_BYTES:
-            return
-    except FileNotFoundError:
-        pass
-    try:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            os.posix_fallocate(handle, 0, LOCK_BYTES)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise lmdb.Error(os.strerror(errno.ENOSPC)) from error
-
-
 def error_number(error: BaseException | None) -> int:
     """Return the number of the system's error behind one of LMDB's, EIO where it is unknown: LMDB
     only tells its text."""
@@ -417,35 +395,3 @@ def error_number(error: BaseException | None) -> int:
         return errno.EBUSY
     known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
     return next((number for number in known if os.strerror(number) in text), errno.EIO)
-
-
-def _read_all(path: str, tables: Iterable[str]) -> None:
-    """Check every page, then walk every table: all keys and values, in order, as many as are
-    counted. Nobody writes meanwhile: a transaction that changes nothing is open for that."""
-    size = max(os.stat(f"{path}/{DATA}").st_size, MAP_LEAST)
-    writable = os.access(path, os.W_OK)
-    environment = lmdb.open(
-        path, map_size=size, max_dbs=16, create=False, readonly=not writable, lock=writable
-    )
-    with environment.begin(write=writable) as transaction:
-        try:
-            check_pages(f"{path}/{DATA}")
-        except DamagedPage as damage:
-            sys.exit(str(damage))
-        names = [bytes(name) for name, _ in transaction.cursor()]
-        for name in names:
-            handle = environment.open_db(name, transaction, create=False)
-            before, count = b"", 0
-            for key, value in transaction.cursor(handle):
-                if not before < bytes(key) or len(bytes(value)) > size:
-                    sys.exit(f"table {name!r} is out of order")
-                before, count = bytes(key), count + 1
-            if count != transaction.stat(handle)["entries"]:
-                sys.exit(f"table {name!r} has lost entries")
-    unknown = set(names) - {table.encode() for table in tables}
-    if unknown:
-        sys.exit(f"unknown tables {sorted(unknown)}")
-
-
-if __name__ == "__main__":
-    _read_all(sys.argv[1], sys.argv[2:])

@@ -7,6 +7,7 @@ takes about a microsecond for sixteen of them.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,10 @@ ALTOGETHER: Final = 140 * 2**20
 
 PATIENCE: Final = 256
 """Looks into a table after which one at the memory is worth while: each may map 64 KiB."""
+
+LOCK_BYTES: Final = 17 * 4096
+"""Bytes of LMDB's lock file, with room for all readers. It is mapped, so the disk gives them
+first."""
 
 _DONT_NEED: Final = 4
 """MADV_DONTNEED of Linux."""
@@ -54,3 +59,22 @@ def release(path: Path) -> None:
         if row[1].endswith("s") and int(row[4]) == inode:
             start, end = (int(number, 16) for number in row[0].split("-"))
             madvise(start, end - start, _DONT_NEED)
+
+
+def reserve(lock: Path) -> None:
+    """Make LMDB's lock file with all its bytes: on a full disk, writing to its map would end us.
+    Raises OSError where there is no room."""
+    try:
+        if os.stat(lock).st_size >= LOCK_BYTES:
+            return
+    except FileNotFoundError:
+        pass
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(handle, 0, LOCK_BYTES)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise

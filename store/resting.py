@@ -47,7 +47,7 @@ def check(path: Path, tables: Iterable[str], what: str, hint: str) -> None:
     raises IntegrityError where that fails."""
     import subprocess
 
-    command = [sys.executable, "-I", "-m", "store.environment", str(path), *tables]
+    command = [sys.executable, "-I", "-m", "store.soundness", str(path), *tables]
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
