@@ -16,6 +16,7 @@ from store.digest import Digest
 from store.errors import host_error
 from store.materialise import materialise, materialised
 from store.objects import EMPTY_TREE, Action, Directory, Link, Tree
+from store.owners import mark
 from store.records import frozen
 from store.store import Store, remove_tree
 from store.trees import merge
@@ -92,7 +93,7 @@ class Workspace:
 
 def new_workspace(store: Store) -> Workspace:
     """Return a workspace that nobody else uses, empty. Raises HostError."""
-    workspace = Workspace(store.work() / f"{os.getpid()}-{next(_counter)}")
+    workspace = Workspace(store.work() / f"{mark()}-{next(_counter)}")
     try:
         with usual_umask():
             workspace.path.mkdir()

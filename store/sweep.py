@@ -20,6 +20,7 @@ from store.closure import Kind, Needed, parse, read
 from store.digest import Digest, is_digest
 from store.index import Table, to_json
 from store.keep import DAY, Plan, Users, alias, shown_trees, stale_rows, stays
+from store.owners import mark
 from store.roots import root_of
 from store.shelf import clear_shelf
 from store.store import Store, remove_tree
@@ -194,7 +195,7 @@ class Sweep:
         for path, status in shown_trees(self._store):
             if path.name in self._plan.shown or status.st_ctime >= self._users.since:
                 continue
-            aside = path.parent.parent / "tmp" / f"{os.getpid()}-gc-{path.name}"
+            aside = path.parent.parent / "tmp" / f"{mark()}-gc-{path.name}"
             if not self._dry_run:
                 with self._gate.closed(), contextlib.suppress(FileNotFoundError):
                     now = path.stat().st_ctime

@@ -32,6 +32,7 @@ from store.errors import BnError
 from store.index import Table, check
 from store.keep import alias, shown_trees
 from store.objects import ActionResult, Directory, Entry, File, Realisation, Tree
+from store.owners import mark
 from store.packing import digest_of, opened
 from store.roots import root_of
 from store.store import Store, remove_tree
@@ -351,7 +352,7 @@ def _set_aside(tier: Tier, path: str) -> str:
 
 
 def _remove(path: Path) -> str:
-    aside = path.parent.parent / "tmp" / f"{os.getpid()}-broken-{path.name}"
+    aside = path.parent.parent / "tmp" / f"{mark()}-broken-{path.name}"
     path.rename(aside)
     remove_tree(aside)
     return "removed; it is made again when it is needed"
