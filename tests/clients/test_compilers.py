@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import define, evolve
 
-from tests.clients.conftest import REPOSITORY, Project, Server, bn, program, serving, three_files
+from tests.clients.conftest import REPOSITORY, Project, Server, program, three_files
 
 
 def compile_all(project: Project, launcher: str, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -61,41 +60,32 @@ def test_ccache(ccache: Ccache, server: Server, layout: str) -> None:
     assert warm == cold
 
 
-def test_ccache_with_tokens(ccache: Ccache, tmp_path: Path) -> None:
-    def token(name: str, scope: str) -> str:
-        command = bn("serve", "token", "add", name, "--scope", scope, "--json")
-        made = subprocess.run(
-            command,
-            env={**ccache.project.env, "BN_STORE": str(tmp_path / "store")},
-            capture_output=True,
-            check=True,
-        )
-        return str(json.loads(made.stdout)["token"])
+def test_ccache_with_tokens(ccache: Ccache, guarded: Server) -> None:
+    place = guarded.place()
 
-    reading, writing = token("team", "read"), token("ci", "write")
-    with serving(tmp_path) as server:
+    def build(storage: str) -> tuple[int, int]:
+        """Return how much ccache stored, and how often it hit."""
+        counts = ccache.build(f"{storage}|layout=bazel")[1]
+        return counts["remote_storage_write"], counts["remote_storage_hit"]
 
-        def build(shown: str) -> tuple[int, int]:
-            """Return how much ccache stored, and how often it hit."""
-            place = server.url.replace("://", f"://{shown}")
-            counts = ccache.build(f"{place}|layout=bazel")[1]
-            return counts["remote_storage_write"], counts["remote_storage_hit"]
-
-        assert build(f"x:{reading}@") == (0, 0)
-        assert build(f"x:{writing}@") == (6, 0)
-        assert build(f"x:{reading}@") == (0, 3)
-        assert build("") == (0, 0)
+    assert build(guarded.as_user(place, guarded.reading)) == (0, 0)
+    assert build(guarded.as_user(place, guarded.writing)) == (6, 0)
+    assert build(guarded.as_user(place, guarded.reading)) == (0, 3)
+    assert build(f"{place}|bearer-token={guarded.reading}") == (0, 3)
+    assert build(place) == (0, 0)
 
 
-@pytest.fixture
-def sccache(project: Project, server: Server) -> Iterator[tuple[Project, str]]:
+@pytest.fixture(params=["server", "guarded"])
+def sccache(project: Project, request: pytest.FixtureRequest) -> Iterator[tuple[Project, str]]:
     """The project with sccache's settings, and its program; its server ends with the test."""
+    server: Server = request.getfixturevalue(request.param)
     path = program("sccache", Path(REPOSITORY / ".venv/bin/sccache"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = {
         "SCCACHE_WEBDAV_ENDPOINT": server.place(),
         "SCCACHE_WEBDAV_KEY_PREFIX": "some/prefix",
+        **({"SCCACHE_WEBDAV_TOKEN": server.writing} if server.writing else {}),
         "SCCACHE_SERVER_PORT": str(port),
         "SCCACHE_CONF": str(project.directory / "none"),
         "SCCACHE_IDLE_TIMEOUT": "120",

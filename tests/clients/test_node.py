@@ -1,14 +1,16 @@
-"""Turborepo (signed and not) and moon: two packages, one of which needs the other."""
+"""Turborepo (signed and not), Nx and moon: small packages, built with and without a token."""
 
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 
-from tests.clients.conftest import Project, Server, node_program, program
+from tests.clients.conftest import NODE_MODULES, Project, Server, node_program, program
 
 LOCK = {
     "name": "words",
@@ -24,7 +26,8 @@ LOCK = {
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_turbo(project: Project, server: Server, signed: bool) -> None:
+def test_turbo(project: Project, server: Server, guarded: Server, signed: bool) -> None:
+    used = guarded if signed else server
     turbo = node_program("turbo", "@turbo/linux-")
     program("npm")  # runs the scripts
     root = {"name": "words", "private": True, "packageManager": "npm@9.0.0"}
@@ -44,8 +47,8 @@ def test_turbo(project: Project, server: Server, signed: bool) -> None:
             f"packages/{name}/package.json", json.dumps({**package, "scripts": {"build": script}})
         )
     settings = {
-        "TURBO_API": server.place(),
-        "TURBO_TOKEN": "sesame",
+        "TURBO_API": used.place(),
+        "TURBO_TOKEN": used.writing or "sesame",
         "TURBO_TEAM": "words",
         "TURBO_REMOTE_CACHE_SIGNATURE_KEY": "secret",
         "TURBO_TELEMETRY_DISABLED": "1",
@@ -68,10 +71,42 @@ def test_turbo(project: Project, server: Server, signed: bool) -> None:
     assert sorted(cold.values()) == [b"ALPHA\n", b"alpha\n"]
 
 
-def test_moon(project: Project, server: Server) -> None:
+def test_nx(project: Project, guarded: Server) -> None:
+    nx = program("nx", NODE_MODULES / ".bin" / "nx")
+    modules = next(one for one in Path(nx).resolve().parents if one.name == "node_modules")
+    (project.directory / "node_modules").symlink_to(modules)  # Nx wants to be installed there
+    package = {"name": "words", "private": True, "workspaces": ["app"]}
+    project.put("package.json", json.dumps(package))
+    task = {"cache": True, "outputs": ["{projectRoot}/dist"]}
+    project.put("nx.json", json.dumps({"targetDefaults": {"build": task}}))
+    script = {"build": "mkdir -p dist && echo alpha > dist/a.txt"}
+    project.put(
+        "app/package.json", json.dumps({"name": "app", "version": "1.0.0", "scripts": script})
+    )
+    settings = {
+        "NX_SELF_HOSTED_REMOTE_CACHE_SERVER": guarded.place(),
+        "NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN": guarded.writing,
+        "NX_DAEMON": "false",
+        "NX_NO_CLOUD": "true",
+    }
+    project = evolve(project, env={**project.env, **settings})
+
+    def build() -> str:
+        project.clean(".nx", "app/dist")
+        said = project.run(nx, "run", "app:build")
+        assert project.read("app/dist/*") == {"app/dist/a.txt": b"alpha\n"}
+        found = re.search(r"Cache: +([0-9]+/[0-9]+) hit", said)
+        return found[1] if found else said
+
+    assert build() == "0/1"
+    assert build() == "1/1"
+
+
+def test_moon(project: Project, guarded: Server) -> None:
     moon = node_program("moon", "@moonrepo/core-")
     git = program("git")
-    remote = f"remote: {{api: http, host: '{server.place()}'}}"
+    remote = f"remote: {{api: http, host: '{guarded.place()}', auth: {{token: WORDS_TOKEN}}}}"
+    project = evolve(project, env={**project.env, "WORDS_TOKEN": guarded.writing})
     project.put(".moon/workspace.yml", f"projects: [app]\ntelemetry: false\n{remote}\n")
     project.put(
         "app/moon.yml",
