@@ -102,6 +102,7 @@ class Ledger:
                 reason=turn.reason,
                 placement=turn.why,
                 recipe=self.job.graph.digest_of(label),
+                needs=tuple(self.job.graph.needs_of(label)),
             )
         )
 

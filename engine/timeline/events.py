@@ -78,15 +78,16 @@ class StepsCached:
 
 @frozen(kw_only=True)
 class StepStarted:
-    """A step runs now: neither its recipe nor its action were known, for this `reason`. `placement`
-    says where and why there and now, as `engine.placed` reads it; in timelines of earlier versions
-    it is a text."""
+    """A step runs now: neither its recipe nor its action were known, for this `reason`. `needs` are
+    the steps whose outputs it takes. `placement` says where and why there and now, as
+    `engine.placed` reads it; in timelines of earlier versions it is a text."""
 
     label: str
     action: str
     reason: str
     placement: dict[str, Any]
     recipe: str = ""
+    needs: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)

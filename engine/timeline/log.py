@@ -101,21 +101,22 @@ def read_timeline(root: Path, build: str) -> Iterator[dict[str, Any]]:
     Steps that were told of together come one by one, each as a `StepCached`.
     """
     try:
-        text = (root / "builds" / build / NAME).read_text()
+        file = open(root / "builds" / build / NAME, "rb")  # noqa: SIM115 closed below
     except FileNotFoundError:
         return
-    for line in text.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(event, dict):
-            return
-        event.pop("chain", None)
-        if event.get("event") == "StepsCached":
-            yield from _one_by_one(event)
-        else:
-            yield event
+    with file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                return
+            if not isinstance(event, dict):
+                return
+            event.pop("chain", None)
+            if event.get("event") == "StepsCached":
+                yield from _one_by_one(event)
+            else:
+                yield event
 
 
 def _one_by_one(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
