@@ -20,26 +20,28 @@ import engine
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
 from engine.packed_graph import at_hand as packed_at_hand
-from engine.packed_graph import graph_of, pack_entries
+from engine.packed_graph import graph_of, pack_entries, taken_whole
 from engine.packer import plain_entry
 from engine.sources.exclusion import local_exclusion
 from engine.toolchains.memory import recall
 from executors.base import DEPFILE, OUT, SHELL
 from store.digest import Digest
 from store.errors import BnError
+from store.follow import Followed, Look, follow
 from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
 from store.objects import Directory, Entry
 from store.presence import blobs_under, present
-from store.records import frozen
+from store.records import evolve, frozen
 from store.store import Store
 
 if TYPE_CHECKING:
     from engine.spec.project import Unit
 
 KIND: Final = "graph"
-FORMAT: Final = "4"
+FORMAT: Final = "5"
 RECIPES: Final = 3
-"""Members of the memo of recipes, the second one of a graph."""
+LOOKS: Final = 2
+"""Members of the memo of recipes, and of that of looks: the second and third ones of a graph."""
 
 
 @frozen(eq=False)
@@ -131,18 +133,22 @@ class KeptGraph:
         settings = [f"{name}={value}" for name, value in sets.items()]
         self._path = memo_path(store.root, KIND, FORMAT, *_makers(), *words, *settings)
 
-    def recall(self, load: Callable[[], Unit]) -> Evaluation | None:
+    def recall(self, load: Callable[[], Unit], doubt: bool = False) -> Evaluation | None:
         """Return the evaluation if only contents of files changed, else None; `load` gives the
-        project where somebody wants it."""
+        project where somebody wants it.
+
+        Unless there is `doubt`, files that did not change are not looked for in the store: whoever
+        needs one that is gone finds that out.
+        """
         memo: Any = read_memo(self._path)
         if memo is None:
             return None
         try:
-            return self._recall(memo, load)
+            return self._recall(memo, load, doubt)
         except (BnError, OSError):
             return None  # whoever evaluates it all says what is wrong, and where
 
-    def _recall(self, memo: Any, load: Callable[[], Unit]) -> Evaluation | None:
+    def _recall(self, memo: Any, load: Callable[[], Unit], doubt: bool) -> Evaluation | None:
         files, toolchains, local, fetched, stamp = memo
         watched: dict[str, Signature] = {}
         now = []
@@ -160,17 +166,18 @@ class KeptGraph:
             watched.update(known.watched)
         if not present(self._store.cas, fetched):
             return None
-        snapshots: list[Snapshot] = []
-        changed: list[set[str]] = []
-        for root, exclude, tree, entries in local:
-            excluded = local_exclusion(str(self._store.root), exclude, root)
-            snapshot = ingest_directory(self._store.cas, self._store.index, root, excluded)
-            same = snapshot.tree == tree
-            news = set() if same else _news(_plain(entries), snapshot.files)
-            if news is None:
+        looks = [None] * len(local) if doubt else self._looks(stamp, len(local))
+        snapshots, changed, followed = [], [], []
+        for source, look in zip(local, looks, strict=True):
+            found = self._source(source, look)
+            if found is None:
                 return None
-            snapshots.append(snapshot)
-            changed.append(news)
+            snapshots.append(found[0])
+            changed.append(found[1])
+            followed.append(found[2])
+        if any(one and one.is_much for one in followed):
+            newer = zip(looks, followed, strict=True)
+            self._keep_looks(stamp, [one.look if one else look for look, one in newer])
         if renewed:
             write_memo(self._path, (now, *memo[1:]))
         del memo, local
@@ -181,6 +188,36 @@ class KeptGraph:
         graph = graph_of(rest[2], taken, load, [changed[number] for number in rest[1]])
         return Evaluation(graph, Watched(watched, snapshots), self._began)
 
+    def _source(
+        self, source: Any, look: Look | None
+    ) -> tuple[Snapshot, set[str], Followed | None] | None:
+        """Return a local source as it is now, which of its files are others than when the graph was
+        kept, and how that was found out if the source was followed; None where more changed."""
+        root, exclude, tree, entries, whole = source
+        cas, plain = self._store.cas, _plain(entries)
+        excluded = local_exclusion(str(self._store.root), exclude, root)
+        found = follow(cas, root, excluded, look, plain) if look else None
+        if found is not None:
+            news = {path for path, entry in found.look.news.items() if entry != plain[path]}
+            if not news:
+                return evolve(found.snapshot, tree=tree), news, found
+            if not whole:
+                return found.snapshot, news, found
+        snapshot = ingest_directory(cas, self._store.index, root, excluded)
+        changed = set[str]() if snapshot.tree == tree else _news(plain, snapshot.files)
+        return None if changed is None else (snapshot, changed, None)
+
+    def _looks(self, stamp: str, wanted: int) -> list[Look | None]:
+        """Return how so many local sources looked."""
+        memo: Any = read_memo(f"{self._path}.looks")
+        if memo is None or memo[0] != stamp:
+            return [None] * wanted
+        return [Look(*row) if row else None for row in memo[1]]
+
+    def _keep_looks(self, stamp: str, looks: Iterable[Look | None]) -> None:
+        rows = [(one.names, one.marks, one.news) if one else None for one in looks]
+        write_memo(f"{self._path}.looks", (stamp, rows))
+
     def keep(self, graph: Graph, ground: Ground) -> None:
         """Keep a graph that has no faults, unless the files that it came from may have changed."""
         marks = []
@@ -189,27 +226,38 @@ class KeptGraph:
             marks.append((path, mark, _text(path)))
         if not _at_rest(marks, self._began):
             return
+        assert graph.packed is not None
+        packed, taken = graph.packed
+        numbers = {id(one.snapshot): number for number, one in enumerate(ground.local)}
+        sources = [numbers[id(one)] for one in taken]
+        whole = {sources[number] for number in taken_whole(packed)}
         local = [
-            (one.snapshot.root, one.exclude, one.snapshot.tree, pack_entries(one.snapshot.files))
-            for one in ground.local
+            (
+                one.snapshot.root,
+                one.exclude,
+                one.snapshot.tree,
+                pack_entries(one.snapshot.files),
+                number in whole,
+            )
+            for number, one in enumerate(ground.local)
         ]
         blobs = [
             blob for t in ground.fetched for blob in blobs_under(self._store.cas, Directory(t))
         ]
-        assert graph.packed is not None
-        packed, taken = graph.packed
-        numbers = {id(one.snapshot): number for number, one in enumerate(ground.local)}
         stamp = f"{self._began} {os.getpid()}"
-        write_memo(f"{self._path}.recipes", (stamp, [numbers[id(one)] for one in taken], packed))
+        self._keep_looks(stamp, [Look.of(one.snapshot) for one in ground.local])
+        write_memo(f"{self._path}.recipes", (stamp, sources, packed))
         write_memo(self._path, (marks, ground.toolchains, local, blobs, stamp))
 
 
 def at_hand(memo: Any) -> Any:
     """Return a memo of `KeptGraph` with all at hand that is packed in it; it says the same."""
+    if len(memo) == LOOKS:
+        return memo
     if len(memo) == RECIPES:
         return (*memo[:-1], packed_at_hand(memo[-1]))
     files, toolchains, local, fetched, stamp = memo
-    local = [(*one[:-1], _plain(one[-1])) for one in local]
+    local = [(*one[:3], _plain(one[3]), *one[4:]) for one in local]
     return files, toolchains, local, fetched, stamp
 
 

@@ -25,8 +25,9 @@ from engine.graph import (
 )
 from engine.packer import Rows, plain_entries
 from store.digest import Digest
+from store.follow import entry_of
 from store.ingest import Snapshot
-from store.objects import Directory, Entry, File, Link
+from store.objects import Directory, Entry
 
 if TYPE_CHECKING:
     from engine.spec.project import Unit
@@ -175,10 +176,11 @@ class PackedRecipes(Mapping[str, Recipe]):
         source, stage, paths, bare = self._selections[number]
         digest = Digest(bare.hex())
         if source < 0:
-            return Selection(stage, {path: _entry(plain) for path, plain in paths}, digest)
+            return Selection(stage, {path: entry_of(plain) for path, plain in paths}, digest)
         snapshot = self._snapshots[source]
         entries: dict[str, Entry]
         if paths is None:
+            assert snapshot.tree is not None
             entries = {stage: Directory(snapshot.tree)}
         else:
             entries = {f"{stage}/{path}": snapshot.files[path] for path in paths}
@@ -213,6 +215,11 @@ def at_hand(packed: Any) -> Any:
     return {**packed, **{name: (*plain, list(Rows(*plain))) for name, plain in rows.items()}}
 
 
+def taken_whole(packed: Any) -> set[int]:
+    """Return the numbers of the snapshots that some recipe takes as a whole."""
+    return {source for source, _, paths, _ in Rows(*packed["selections"]) if paths is None}
+
+
 def pack_about(about: About) -> Any:
     """Return what is asked of a graph's root spec as plain values."""
     return (str(about.spec), about.package, about.defaults, about.tests)
@@ -225,9 +232,3 @@ def about_of(packed: Any) -> About:
 
 def pack_entries(entries: Mapping[str, Entry]) -> bytes:
     return marshal.dumps(plain_entries(entries), 2)
-
-
-def _entry(plain: Any) -> Entry:
-    if isinstance(plain, str):
-        return Link(plain)
-    return Directory(*plain) if len(plain) == 1 else File(*plain)

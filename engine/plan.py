@@ -59,15 +59,18 @@ def make_plan(
     remembered: Remembered | None = None,
     *,
     to_show: bool = False,
+    doubt: bool = True,
 ) -> Plan:
     """Return the plan for `targets` (step labels): realisations first, then the action cache.
 
-    Below a step that is not realised, `remembered` is asked before the store is. A plan `to_show`
-    holds nothing of the actions.
+    Below a step that is not realised, `remembered` is asked before the store is; unless there is
+    `doubt`, files that steps came to are then not looked for, but for those of targets. A plan
+    `to_show` holds nothing of the actions.
     """
     realised: dict[str, Cached] = {}
     fresh: set[str] = set()
     wanted: dict[str, None] = {}
+    ends = frozenset(targets)
     stack = list(reversed(targets))
     while stack:
         label = stack.pop()
@@ -86,6 +89,9 @@ def make_plan(
             needs = [need.recipe for need in graph.recipes[label].needs]
             stack += needs
             some = [need for need in dict.fromkeys(needs) if need not in wanted]
+            if remembered and not doubt:
+                others = [need for need in some if need not in ends]
+                _look(graph, store, remembered, others, realised, fresh, doubt=False)
             _look(graph, store, remembered, some, realised, fresh)
     history.look(label for label in wanted if label not in realised)
     steps: dict[str, Step] = {}
@@ -102,13 +108,14 @@ def _look(
     labels: Iterable[str],
     realised: dict[str, Cached],
     fresh: set[str],
+    doubt: bool = True,
 ) -> None:
     """Look for many steps at once: note those that are remembered in `realised`, and in `fresh`
     those that came to nothing yet. Of the others nothing is known then."""
     pending = (label for label in labels if label not in realised and label not in fresh)
     while some := list(itertools.islice(pending, TOGETHER)):
         digests = [graph.digest_of(label) for label in some]
-        found = remembered.find_all(digests) if remembered else [None] * len(some)
+        found = remembered.find_all(digests, doubt) if remembered else [None] * len(some)
         missing = [one for one, known in zip(digests, found, strict=True) if known is None]
         noted = store.actions.noted(missing) if missing else set[Digest]()
         for label, digest, known in zip(some, digests, found, strict=True):

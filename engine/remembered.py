@@ -138,17 +138,18 @@ class Remembered:
         """Return the outcome of a recipe if it is known and all of its blobs are in the store."""
         return self.find_all([recipe])[0]
 
-    def find_all(self, recipes: Sequence[Digest]) -> list[Cached | None]:
-        """Return the outcomes of recipes, as `find` does, for all at once."""
+    def find_all(self, recipes: Sequence[Digest], doubt: bool = True) -> list[Cached | None]:
+        """Return the outcomes of recipes, as `find` does, for all at once. Unless there is `doubt`,
+        files are not looked for: whoever needs one that is gone finds that out."""
         known, cas = self._known(), self._store.cas
         keys = list(map(bytes.fromhex, recipes))
         outcomes = [self._look(known, key) for key in keys]
         trees = {outcome.cached.outputs for outcome in outcomes if outcome is not None}
         here = cas.recent_objects(trees)
-        if self._all_there([one for one in outcomes if one is not None], here):
+        if self._all_there([one for one in outcomes if one is not None], here, doubt):
             found = [None if one is None else one.cached for one in outcomes]
         else:
-            found = [None if one is None else self._found(one, here) for one in outcomes]
+            found = [None if one is None else self._found(one, here, doubt) for one in outcomes]
         self.found.update(recipe for recipe, one in zip(recipes, found, strict=True) if one)
         return found
 
@@ -161,22 +162,23 @@ class Remembered:
         row = known.get(key)
         return None if row is None else _outcome(row)
 
-    def _all_there(self, outcomes: list[_Outcome], here: set[Digest]) -> bool:
+    def _all_there(self, outcomes: list[_Outcome], here: set[Digest], doubt: bool) -> bool:
         """Say whether all blobs of all outcomes are in the store: as a rule they are, and one
         question is quicker than many."""
         cas = self._store.cas
         trees = {one.cached.outputs for one in outcomes if one.tree is not None} - here
         if not all(map(cas.has, trees)):
             return False
-        if not present(cas, (blob for one in outcomes for blob in one.blobs), here):
+        blobs = (blob for one in outcomes for blob in one.blobs if doubt or blob[1] < 0)
+        if not present(cas, blobs, here):
             return False
         for one in outcomes:
             if one.tree is not None:
                 cas.know_tree(one.cached.outputs, one.tree)
         return True
 
-    def _found(self, outcome: _Outcome, here: set[Digest]) -> Cached | None:
-        return outcome.cached if self._all_there([outcome], here) else None
+    def _found(self, outcome: _Outcome, here: set[Digest], doubt: bool) -> Cached | None:
+        return outcome.cached if self._all_there([outcome], here, doubt) else None
 
     def add(self, outcomes: Iterable[tuple[Digest, Cached]], steps: int) -> bool:
         """Remember these outcomes beside those that were found, in a build of so many steps; False

@@ -47,10 +47,11 @@ class Snapshot:
 
     `files` has every entry but directories by relative path; `stats` the signatures of all entries
     and of all directories (the directory itself is `""`), to notice that something changed since.
+    `tree` is None where it was only followed (`follow.py`), and something had changed.
     """
 
     root: str
-    tree: Digest
+    tree: Digest | None
     files: Mapping[str, Entry]
     stats: Mapping[str, Signature] = field(repr=False)
     taken_ns: int = 0

@@ -84,7 +84,8 @@ def project(files: Files, monkeypatch: pytest.MonkeyPatch) -> Files:
     """A project of two specs, every file of which counts as being at rest."""
     for module in ("engine.kept_graph", "engine.toolchains.memory", "engine.toolchains.importer"):
         monkeypatch.setattr(f"{module}.RACY_NS", -(10**15))
-    monkeypatch.setattr("store.ingest.RACY_NS", -(10**15))
+    for module in ("store.ingest", "store.follow"):
+        monkeypatch.setattr(f"{module}.RACY_NS", -(10**15))
     files.put("spec.toml", SPEC)
     files.put("other/spec.toml", OTHER)
     files.put("sh.toml", '[toolchain]\npaths = ["tool=/bin/sh"]')
@@ -118,7 +119,7 @@ def plain(graph: Graph) -> object:
         label: {
             **asdict(recipe, filter=lambda field, _: field.name != "selections"),
             "selections": [
-                (one.stage, dict(one.entries), one.digest, one.snapshot and one.snapshot.tree)
+                (one.stage, dict(one.entries), one.digest, one.snapshot and one.snapshot.root)
                 for one in recipe.selections
             ],
         }

@@ -1,0 +1,148 @@
+"""Directories followed: what a directory held when it was looked at last, and only what changed
+since looked at anew.
+
+Who walks a directory asks of each entry what it is; here all signatures are compared at once. A
+directory that looks as before has the same names in it; of another one the names are listed again.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import compress, count
+from operator import attrgetter, ne
+from typing import Any, Final, TypeAlias
+
+from store.cas import Cas
+from store.ingest import MOST_REREAD, MOST_UNWRITTEN, RACY_NS, Signature, Snapshot
+from store.objects import Directory, Entry, File, Link
+from store.records import frozen
+
+Plain: TypeAlias = Any
+"""A file as (digest, size, executable), a link as where it leads: see `engine/packer.py`."""
+
+UNKNOWN: Final[Signature] = (0, 0, 0, 0)
+"""The signature of what is looked at again whatever it looks like."""
+
+_SIGNATURE: Final[Callable[[os.stat_result], Signature]] = attrgetter(
+    "st_mtime_ns", "st_ctime_ns", "st_size", "st_ino"
+)
+
+
+class PlainFiles(Mapping[str, Entry]):
+    """Entries by relative path that are made when they are asked for; those in `news` count more
+    than those in `plain`."""
+
+    def __init__(self, plain: Mapping[str, Plain], news: Mapping[str, Plain]) -> None:
+        self.plain = plain
+        self.news = news
+
+    def __getitem__(self, path: str) -> Entry:
+        return entry_of(self.news[path] if path in self.news else self.plain[path])
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.plain
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plain)
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+
+def entry_of(plain: Plain) -> Entry:
+    """Return the entry that was made plain."""
+    if isinstance(plain, str):
+        return Link(plain)
+    return Directory(*plain) if len(plain) == 1 else File(*plain)
+
+
+@frozen(eq=False)
+class Look:
+    """How a directory looked: the relative paths of all that was in it, directories included and
+    itself, as "", the first, with their signatures. `news` are files that are not as they were in
+    the first place, plain."""
+
+    names: Sequence[str]
+    marks: Sequence[Signature]
+    news: Mapping[str, Plain]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Look:
+        """Return how a directory looked that was taken in."""
+        marks = [_settled(mark, snapshot.taken_ns) for mark in snapshot.stats.values()]
+        return cls(list(snapshot.stats), marks, {})
+
+
+@frozen(eq=False)
+class Followed:
+    """What came of following: the directory as it is now, how it looked, and whether so much had to
+    be read that it is better to remember that look."""
+
+    snapshot: Snapshot
+    look: Look
+    is_much: bool
+
+
+def follow(
+    cas: Cas,
+    root: str,
+    exclude: Callable[[str], bool],
+    look: Look,
+    plain: Mapping[str, Plain],
+) -> Followed | None:
+    """Return the directory at the absolute path `root` as it is now, where it differs from `plain`,
+    what was there in the first place, in the contents of files only; else None. The snapshot has no
+    tree, and whether blobs that did not change are in the store is for the caller to see.
+
+    Raises OSError, and BnError as `ingest_directory` does.
+    """
+    now = time.time_ns()
+    names = look.names
+    paths = [f"{root}/{name}" for name in names]
+    paths[0] = root
+    found = [_SIGNATURE(os.stat(root)), *map(_SIGNATURE, map(os.lstat, paths[1:]))]
+    news = dict(look.news)
+    reread = files = 0
+    for number in compress(count(), map(ne, found, look.marks)):
+        name, path = names[number], paths[number]
+        status = os.lstat(path) if number else os.stat(path)
+        found[number] = mark = _SIGNATURE(status)
+        if name in plain:
+            if not stat.S_ISREG(status.st_mode) or isinstance(plain[name], str):
+                return None
+            file = cas.copy_in(path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
+            if _SIGNATURE(os.lstat(path)) != mark:
+                return None
+            news[name] = (file.digest, file.size, file.executable)
+            reread, files = reread + file.size, files + 1
+        elif not stat.S_ISDIR(status.st_mode) or not _same_names(cas, path, name, names, exclude):
+            return None
+    marks = [_settled(mark, now) for mark in found]
+    snapshot = Snapshot(
+        root, None, PlainFiles(plain, news), dict(zip(names, found, strict=True)), now
+    )
+    is_much = files > MOST_UNWRITTEN or reread > MOST_REREAD
+    return Followed(snapshot, Look(names, marks, news), is_much)
+
+
+def _settled(mark: Signature, now: int) -> Signature:
+    """Return a signature, `UNKNOWN` where a later change might look the same."""
+    return mark if max(mark[0], mark[1]) < now - RACY_NS else UNKNOWN
+
+
+def _same_names(
+    cas: Cas, path: str, directory: str, names: Sequence[str], exclude: Callable[[str], bool]
+) -> bool:
+    """Say whether nothing came into a directory that belongs to its source."""
+    start = f"{directory}/" if directory else ""
+    known = {name[len(start) :] for name in names[1:] if name.startswith(start)}
+    for name in os.listdir(path):
+        if name in known or exclude(f"{start}{name}"):
+            continue
+        inner = f"{path}/{name}"
+        if not os.path.islink(inner) or not cas.is_inside(os.readlink(inner)):
+            return False
+    return True
