@@ -165,6 +165,18 @@ def recipe_of(bn: Bn, action: str) -> Digest:
     raise AssertionError(action)
 
 
+def steps(bn: Bn, *arguments: str) -> dict[str, Any]:
+    """Build and return how the steps ended, by label."""
+    found: dict[str, Any] = bn.json("build", *arguments)["steps"]
+    return found
+
+
+def get(server: CacheServer, path: str, token: str = "") -> int:
+    """Return the status of a GET below `/bn/v1/`."""
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    return httpx.get(f"{server.url}/bn/v1/{path}", headers=headers, trust_env=False).status_code
+
+
 def _by(key: SigningKey | None, kind: str, digest: Digest) -> list[dict[str, str]]:
     if key is None:
         return []

@@ -20,6 +20,7 @@ import pytest
 from attrs import define
 
 if TYPE_CHECKING:
+    from tests.e2e.caches import CacheServer
     from tests.e2e.warming import Warm
 
 REPOSITORY = Path(__file__).parents[2]
@@ -284,6 +285,17 @@ TWO_AND_A_TEST = """
     inputs = ["second"]
     script = "grep -q text second/second"
     """
+TWO = """
+    [actions.first]
+    tools = ["sh"]
+    script = "echo first > $out/first"
+    outputs = ["first"]
+    [actions.second]
+    tools = ["sh"]
+    inputs = ["first"]
+    script = "cat first/first first/first > $out/second"
+    outputs = ["second"]
+    """
 CHAIN_THAT_FAILS = """
     [params]
     code = 1
@@ -313,6 +325,22 @@ def small(bn: Bn) -> Bn:
     bn.put("src/file", "text\n")
     bn.spec(TWO_AND_A_TEST, default="second")
     return bn
+
+
+@pytest.fixture
+def project(bn: Bn) -> Bn:
+    """Two actions, and nothing built."""
+    bn.spec(TWO, default="second")
+    return bn
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[CacheServer]:
+    """A cache server with a store of its own, and without tokens."""
+    from tests.e2e.caches import cache_server
+
+    with cache_server(tmp_path / "server") as running:
+        yield running
 
 
 @pytest.fixture

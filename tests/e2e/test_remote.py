@@ -41,6 +41,7 @@ SPEC = """
     inputs = ["second"]
     script = "grep -q TEXT second/second"
     """
+"""As `TWO_AND_A_TEST`, but no output has the bytes of the source, so each has to be fetched."""
 TWICE = "TEXT\nTEXT\n"
 
 
