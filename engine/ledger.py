@@ -142,7 +142,8 @@ class Ledger:
 
     def skipped(self, label: str, because: str) -> None:
         """Tell of a step that was not tried, or not to its end."""
-        self.job.emit(StepSkipped(label=label, because=because))
+        needs = tuple(self.job.graph.needs_of(label))
+        self.job.emit(StepSkipped(label=label, because=because, needs=needs))
 
     def look(self, prefetch: Prefetch) -> None:
         """Tell of what was promoted, what remotes did, and which tiers dropped out, since the last

@@ -110,10 +110,11 @@ class StepFinished:
 @frozen(kw_only=True)
 class StepSkipped:
     """A step was not tried, or not to its end, because `because` (another step) did not succeed or
-    the build was interrupted."""
+    the build was interrupted. `needs` are the steps whose outputs it takes."""
 
     label: str
     because: str
+    needs: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
