@@ -14,11 +14,12 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from engine.committing import Commits
 from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
-from engine.execution import execute, unless_inputs_changed
+from engine.execution import blame, execute, unless_inputs_changed
 from engine.graph import Graph
 from engine.job import Job, Options
 from engine.ledger import Ledger
@@ -131,6 +132,8 @@ class _Loop:
 
             self.clock = self.seats.clock = trio.current_time
         self.began = self.clock()
+        if self.places.thermometer is not None:
+            self.seats.warm(self.places.thermometer.read())
         self.ledger.begins()
         try:
             await self._run_all(alone)
@@ -212,8 +215,10 @@ class _Loop:
         import trio
 
         async with trio.open_nursery() as nursery:
-            self.crew = SideBySide(nursery)
+            self.crew = crew = SideBySide(nursery)
             nursery.start_soon(self._commit_regularly, nursery.cancel_scope)
+            if self.seats.every is not None:
+                nursery.start_soon(self._look_again, self.seats.every, crew.wake)
             await nursery.start(self._watch_signals, nursery.cancel_scope)
             try:
                 await self._decide()
@@ -242,7 +247,7 @@ class _Loop:
                     self._answered(sharing, digest, outcome)
                     continue
                 running = self.running.pop(digest)
-                self.seats.end(running.turn)
+                self.seats.end(running.turn, blame(outcome))
                 if isinstance(outcome, Exception):
                     self.error = self.error or outcome
                 elif outcome is not None:
@@ -264,7 +269,8 @@ class _Loop:
                 self._cached(label, found)
 
     async def _next_ended(self) -> list[Ending]:
-        """Wait for executions to end. Those that end together come by label: trio shuffles them."""
+        """Wait for executions to end, or until it is time to look again. Those that end together
+        come by label: trio shuffles them."""
 
         def first(one: Ending) -> str:
             running = self.running.get(one[0])
@@ -272,7 +278,7 @@ class _Loop:
 
         endings = await self.crew.ended()
         self._tell_cached()
-        return sorted(endings, key=first)
+        return sorted(filter(itemgetter(0), endings), key=first)
 
     async def _commit_regularly(self, scope: trio.CancelScope) -> None:
         try:
@@ -280,6 +286,16 @@ class _Loop:
         except BnError as error:
             self.error = error
             scope.cancel()
+
+    async def _look_again(self, every: float, wake: Callable[[], None]) -> None:
+        """Every few seconds take in how warm the nodes are, and look at what waits."""
+        import trio
+
+        while True:
+            await trio.sleep(every)
+            if self.places.thermometer is not None:
+                self.seats.warm(await self.places.thermometer.look())
+            wake()
 
     async def _watch_signals(
         self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]

@@ -10,6 +10,8 @@ from attrs import AttrsInstance, asdict, frozen
 
 from engine.config import CLEANUP, TYPES, parse_limit, user_file
 from engine.config_serve import ServeTable, serve_faults
+from engine.placement.settings import PlacementTable
+from engine.placement.settings import faults as placement_faults
 from engine.remote.settings import is_name_space, url_fault
 from engine.resources.settings import BenchmarkTable, ResourcesTable
 from engine.resources.settings import faults as resource_faults
@@ -77,6 +79,7 @@ class ConfigFile:
     cache: CacheTable = documented("results shared with others", factory=CacheTable)
     serve: ServeTable = documented("the cache server", factory=ServeTable)
     resources: ResourcesTable = documented("what of this machine is used", factory=ResourcesTable)
+    placement: PlacementTable = documented("how nodes are chosen", factory=PlacementTable)
     benchmark: BenchmarkTable = documented("when it is measured again", factory=BenchmarkTable)
 
 
@@ -103,6 +106,7 @@ def read_file(path: Path) -> ConfigFile:
         *_cache_faults(path, file.cache),
         *serve_faults(path, file.serve),
         *resource_faults(path, file.resources, file.benchmark),
+        *placement_faults(path, file.placement),
     ]
     if faults:
         raise spec_error(faults)

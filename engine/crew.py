@@ -64,6 +64,10 @@ class SideBySide:
         """Begin an execution."""
         self._nursery.start_soon(self._carry_out, execution)
 
+    def wake(self) -> None:
+        """End a wait though nothing ended: an ending of nothing comes in."""
+        self._send.send_nowait((Digest(""), None))
+
     async def ended(self) -> list[Ending]:
         """Wait until some executions have ended."""
         ended = [await self._receive.receive()]

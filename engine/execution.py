@@ -53,6 +53,19 @@ async def execute(
     return resolved.digest, outcome
 
 
+def blame(outcome: Outcome | Exception | None) -> float:
+    """Return how much of a failure of its node it is that an execution ended so.
+
+    What was killed or lost counts as one; what ended by itself, badly, as a quarter: most often
+    that is the action's own fault.
+    """
+    if isinstance(outcome, Exception):
+        return 1.0
+    if outcome is None or outcome.status is Status.SUCCEEDED:
+        return 0.0
+    return 1.0 if outcome.status is Status.KILLED else 0.25
+
+
 def limits_of(recipe: Recipe) -> Limits:
     """Return the limits under which a recipe's action runs."""
     return Limits(

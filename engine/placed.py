@@ -93,14 +93,21 @@ def in_words(why: Mapping[str, Any]) -> Iterator[str]:
     node = why.get("node")
     reason = why.get("reason", "")
     yield f"on {node}: {reason}" if node else reason
-    if "waited" in why:
-        until = f", until {why['until']} ended" if why.get("until") else ""
+    until = f", until {why['until']} ended" if why.get("until") else ""
+    if "wait" in why:
+        yield f"{why['wait']}{until}"
+    elif "waited" in why:
         yield f"waited {show_duration(why['waited'])} for {why.get('for', 'its turn')}{until}"
     if "memory" in why:
         learned = ", as it took when it ran last" if why.get("learned") else ""
         yield f"holds {show_size(why['memory'])} of memory{learned}"
     if "cpus" in why:
         yield f"pinned to {_listed(why['cpus'])}"
+    if "heat" in why:
+        yield str(why["heat"])
+    yield from why.get("hot", ())
+    if "failures" in why:
+        yield f"recent failures there: {why['failures']:g}"
     if why.get("factors"):
         yield _chosen(why)
 

@@ -1,28 +1,100 @@
-"""The seats of a build: on one node, or on several."""
+"""The seats of a build: on one node, or where placement decides; who may sit where."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from engine.job import Job
 from engine.pins import Pins
 from engine.seats import Needs, OneNode, Seats
+from store.errors import InputError
+from store.records import evolve
+
+if TYPE_CHECKING:
+    from engine.placement import Node
+    from engine.placement.work import Work
+    from engine.places import Places
 
 
 def seats_for(job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable[str]]) -> Seats:
     """Return the seats for a job. `peaks` are bytes of memory that steps took last, as they become
-    known; `pending` is what may have to run, needed ones first, with what each needs."""
+    known; `pending` is what may have to run, needed ones first, with what each needs. Raises
+    InputError where a step is for no node."""
     recipes, places = job.graph.recipes, job.places
     needs = Needs(lambda label: recipes[label].resources, lambda label: peaks.get(label, 0))
-    if len(places.nodes) == 1:
+    if len(places.nodes) == 1 and not places.asked:
         return OneNode(places.nodes[0], needs, Pins.of(places))
     from engine.placement.work import make_work
     from engine.several import SeveralNodes
 
-    def kind(label: str) -> str:
-        return "test" if recipes[label].test else "build"
-
+    neutral = places.neutral
     work = make_work(
-        {label: job.history.seconds(label, neutral=places.neutral) for label in pending}, pending
+        {label: job.history.seconds(label, neutral=neutral) for label in pending}, pending
     )
-    return SeveralNodes(places, work, needs, kind)
+    classes, nodes = _classes(job, places, work)
+    return SeveralNodes(evolve(places, nodes=nodes), work, needs, classes)
+
+
+def _classes(job: Job, places: Places, work: Work) -> tuple[Mapping[str, str], tuple[Node, ...]]:
+    """Return the class of each step where nodes are for certain ones, and the nodes, each with the
+    classes that it is for: steps of one class may run on the same nodes."""
+    nodes = _divided(job, places, work)
+    named = {target for node in nodes for target in node.only}
+    if not named and not places.kinds:
+        return {}, nodes
+    of_target = _steps_of(job, [one for one in sorted(named) if _is_target(job, one)])
+    allowed: dict[str, tuple[Node, ...]] = {}
+    classes: dict[str, str] = {}
+    for label in work.labels:
+        kind = "test" if job.graph.recipes[label].test else "build"
+        mine = [target for target in of_target if label in of_target[target]]
+        name = classes[label] = " ".join([kind, *mine])
+        if name not in allowed:
+            allowed[name] = tuple(
+                node
+                for node in nodes
+                if (not node.only or any(target in node.only for target in mine))
+                and kind in places.kinds.get(node.name, (kind,))
+            )
+            if all(node.preference == "disabled" for node in allowed[name]):
+                reserved = ", ".join(node.name for node in nodes if node.preference != "disabled")
+                message = f"{label}: no node is for it: {reserved} only for others"
+                raise InputError(message, "`only` of [[resources.nodes]] in bn.toml")
+    free = tuple(allowed)
+    return classes, tuple(
+        evolve(node, only=() if len(mine) == len(free) else mine)
+        for node in nodes
+        for mine in [tuple(name for name in free if node in allowed[name])]
+    )
+
+
+def _is_target(job: Job, name: str) -> bool:
+    return bool(job.graph.artifacts.get(name)) or name in job.graph.recipes
+
+
+def _steps_of(job: Job, targets: Iterable[str]) -> dict[str, set[str]]:
+    """Return by target the steps that it takes."""
+    graph = job.graph
+    return {target: set(graph.order(graph.labels_of(target))) for target in targets}
+
+
+def _divided(job: Job, places: Places, work: Work) -> tuple[Node, ...]:
+    """Return the nodes, divided among the targets by their work where that is asked for."""
+    if not places.isolated or len(places.nodes) < 2:
+        return places.nodes
+    from engine.placement.modes import isolated
+
+    names = {label: name for name, labels in job.graph.artifacts.items() for label in labels}
+    targets = dict.fromkeys(names.get(label, label) for label in job.plan.targets)
+    if len(targets) > len(places.nodes):
+        return places.nodes
+    seconds = dict(zip(work.labels, work.seconds, strict=True))
+    shares: dict[str, float] = {}
+    taken: set[str] = set()
+    for target, labels in _steps_of(job, targets).items():
+        mine = (labels & seconds.keys()) - taken
+        if mine:
+            shares[target] = sum(seconds[label] for label in mine)
+            taken |= mine
+    return tuple(isolated(places.nodes, shares))

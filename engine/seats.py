@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from engine.graph import Resources
@@ -62,6 +62,8 @@ class Seats(Protocol):
     """Where the steps of a build wait for their turn and have their room."""
 
     clock: Callable[[], float]
+    every: float | None
+    """Seconds after which to look again though nothing ended; None: no need to."""
 
     def add(self, label: str, rank: float, reason: str, input_root: bytes) -> None:
         """Let a step wait for its turn."""
@@ -70,8 +72,11 @@ class Seats(Protocol):
         """Return what starts now; each has its room until `end` or `drop`."""
         ...
 
-    def end(self, turn: Turn) -> None:
-        """Note that a step ended."""
+    def end(self, turn: Turn, blame: float = 0.0) -> None:
+        """Note that a step ended; `blame` is how much of a failure of its node that was."""
+
+    def warm(self, celsius: Mapping[str, float | None]) -> None:
+        """Take over how warm the nodes are now, in °C; None where nothing tells."""
 
     def drop(self, turn: Turn) -> None:
         """Note that a step whose turn it was need not run."""
@@ -89,7 +94,9 @@ class OneNode:
 
     def __init__(self, node: Node, needs: Needs, pins: Pins | None = None) -> None:
         self.clock = time.monotonic
+        self.every: float | None = None
         self._node = node
+        self._speed = node.speed or 1.0
         self._needs = needs
         self._pins = pins
         self._heap: list[tuple[float, str, str, bytes, float]] = []
@@ -99,6 +106,7 @@ class OneNode:
 
     def add(self, label: str, rank: float, reason: str, input_root: bytes) -> None:
         """Let a step wait for its turn."""
+        rank /= self._speed
         heapq.heappush(self._heap, (-rank, label, reason, input_root, self.clock()))
 
     def take(self) -> list[Turn]:
@@ -137,7 +145,7 @@ class OneNode:
             heapq.heappush(self._heap, entry)
         return turns
 
-    def end(self, turn: Turn) -> None:
+    def end(self, turn: Turn, blame: float = 0.0) -> None:
         """Note that a step ended."""
         self._ended = turn.placement.label
         self.drop(turn)
@@ -150,6 +158,9 @@ class OneNode:
 
     def gone(self, label: str) -> None:
         """Note that a step will never need a turn."""
+
+    def warm(self, celsius: Mapping[str, float | None]) -> None:
+        """With one node that nobody asked about there is nothing to choose."""
 
     def _note_short(self, left: list[Ready]) -> None:
         """Note of those that have no room, the first in line first, what they are short of."""
@@ -173,6 +184,8 @@ def plain(
     if pinned:
         why["cpus"] = pinned
     why["reason"] = explanation.reason
+    if explanation.waited:
+        why["wait"] = explanation.waited
     if explanation.factors:
         why |= _choice(explanation)
     return why

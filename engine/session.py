@@ -61,6 +61,9 @@ class Request:
     tests: bool = False
     executor: str = "sandbox"
     jobs: int | None = None
+    strategy: str | None = None
+    """How nodes are chosen, instead of what is configured; likewise `mode`."""
+    mode: str | None = None
     keep_going: bool = False
     keep_failed: bool = False
     remote: bool = True
@@ -295,7 +298,7 @@ def _run(
     from engine.places import places
 
     options = Options(
-        places=places(store.root, request.jobs),
+        places=places(store.root, request.jobs, request.strategy, request.mode),
         keep_going=request.keep_going,
         keep_failed=request.keep_failed,
         sharing=sharing,
@@ -373,7 +376,7 @@ def _verified(
             request.verify,
             build_here,
             lambda: make_executor(request.executor, store),
-            places(store.root, request.jobs).cpus,
+            places(store.root, request.jobs, request.strategy, request.mode).cpus,
         )
     sharing.believe()
     return found

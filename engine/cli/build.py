@@ -8,7 +8,7 @@ from typing import Any, Literal
 import click
 
 from engine.cli.building import build_asked
-from engine.cli.options import remote_options, request, spec_options
+from engine.cli.options import placement_options, remote_options, request, spec_options
 
 
 class Verify(click.ParamType[Any]):
@@ -47,7 +47,7 @@ class Verify(click.ParamType[Any]):
     type=Verify(),
     help="Build so many results of remote caches again, and compare; `all` for all of them.",
 )
-@click.option("--explain", is_flag=True, help="Say why each action starts where and when it does.")
+@placement_options
 @click.option("-n", "--dry-run", is_flag=True, help="Say which actions would run, and why.")
 def command(
     names: tuple[str, ...],
@@ -66,6 +66,8 @@ def command(
     download: str,
     no_remote: bool,
     verify: int | Literal["all"] | None,
+    strategy: str | None,
+    mode: str | None,
 ) -> int:
     """Build the targets of a spec (./spec.toml), its default ones if none is named.
 
@@ -82,6 +84,8 @@ def command(
         download=download,
         remote=not no_remote,
         verify=verify,
+        strategy=strategy,
+        mode=mode,
     )
     if verify is not None and no_remote:
         raise click.UsageError("--verify-remote and --no-remote exclude each other")

@@ -14,6 +14,7 @@ from engine.cli.asking import open_store as open_store
 from engine.cli.asking import out as out
 from engine.cli.asking import print_json as print_json
 from engine.cli.asking import split_spec as split_spec
+from engine.policies import MODES, STRATEGIES
 from engine.session import ISOLATION, Request
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -50,6 +51,28 @@ def remote_options(command: Command) -> Command:
             " but what has to be here.",
         ),
         click.option("--no-remote", is_flag=True, help="Do without remote caches."),
+    ):
+        command = option(command)
+    return command
+
+
+def placement_options(command: Command) -> Command:
+    """Add the options that say how nodes are chosen, and whether that is told."""
+    for option in (
+        click.option(
+            "--strategy",
+            type=click.Choice(STRATEGIES),
+            help="How the node of an action is chosen, instead of what bn.toml says.",
+        ),
+        click.option(
+            "--mode",
+            type=click.Choice(MODES),
+            help="A policy by name: unified, cool nodes first, nodes with the inputs first, or the"
+            " nodes divided among the targets.",
+        ),
+        click.option(
+            "--explain", is_flag=True, help="Say why each action starts where and when it does."
+        ),
     ):
         command = option(command)
     return command

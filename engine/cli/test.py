@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from engine.cli.building import document, end_badly, finish, run
+from engine.cli.building import document, end_badly, finish, note_makespan, run
 from engine.cli.options import (
     note,
     open_store,
+    placement_options,
     print_json,
     remote_options,
     request,
@@ -24,6 +25,7 @@ from store.errors import OK
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processors to use (default: all).")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--keep-failed", is_flag=True, help="Keep the sandbox of a failed test.")
+@placement_options
 def command(
     names: tuple[str, ...],
     sets: tuple[str, ...],
@@ -35,6 +37,9 @@ def command(
     keep_failed: bool,
     download: str,
     no_remote: bool,
+    strategy: str | None,
+    mode: str | None,
+    explain: bool,
 ) -> int:
     """Run the tests of a spec, all of them if none is named.
 
@@ -51,9 +56,11 @@ def command(
         keep_failed=keep_failed,
         download=download,
         remote=not no_remote,
+        strategy=strategy,
+        mode=mode,
     )
     with open_store() as store:
-        report = run(store, asked)
+        report = run(store, asked, explain=explain)
         finish(store, report)
         graph = report.evaluation.graph
         steps = report.result.steps
@@ -66,6 +73,8 @@ def command(
                 note(f"failed   {label}")
             else:
                 note(f"{type(step).__name__.lower():8} {label}")
+        if report.result.status is BuildStatus.OK and not as_json:
+            note_makespan(report)
         if report.result.status is not BuildStatus.OK:
             return end_badly(report, as_json)
     if as_json:

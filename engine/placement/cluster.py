@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -34,12 +35,15 @@ class Seat:
         "stable",
         "thermal",
         "value",
+        "withheld",
     )
 
     def __init__(self, index: int, node: Node, neutral: float, policy: Policy) -> None:
         self.index = index
         self.blocked = False
         self.group: Group
+        self.withheld = 0
+        """Processors that get nothing to do, as the node is hot: of those that are free."""
         self.assess(node, neutral, policy)
         self.free_cpus, self.free_memory = node.free_cpus, node.free_memory
         self.ends = sorted(node.ends)
@@ -62,6 +66,16 @@ class Seat:
     def used(self) -> float:
         """The share of its processors that are taken."""
         return 1 - self.free_cpus / self.node.cpus
+
+    def to_withhold(self) -> int:
+        """Return how many of the free processors are to get nothing to do: a hot node works with
+        the share of them that its headroom says. One on which nothing runs takes what comes, so
+        that also a step that needs all of it runs at last."""
+        idle = self.free_cpus + self.withheld
+        if self.thermal >= 1 or idle >= self.node.cpus:
+            return 0
+        allowed = max(1, math.ceil(self.node.cpus * self.thermal))
+        return max(0, min(idle, self.node.cpus - allowed))
 
 
 class Group:
@@ -150,6 +164,7 @@ class Cluster:
             self._leave(seat)
             seat.value = new
             self._join(seat)
+        self._withhold(seat)
 
     def take(self, name: str, cpus: int, memory: int, end: float) -> None:
         """Note that something runs on a node until `end`, on the clock of the cluster."""
@@ -162,6 +177,8 @@ class Cluster:
         self.running += 1
         self.free_cpus -= cpus
         seat.group.free_cpus -= cpus
+        if seat.thermal < 1:
+            self._withhold(seat)
         self._offer(seat)
 
     def give(self, name: str, cpus: int, memory: int, end: float) -> None:
@@ -175,7 +192,19 @@ class Cluster:
         self.running -= 1
         self.free_cpus += cpus
         seat.group.free_cpus += cpus
+        if seat.withheld or seat.thermal < 1:
+            self._withhold(seat)
         self._offer(seat)
+
+    def _withhold(self, seat: Seat) -> None:
+        """Let a hot node's free processors be free or not, as its headroom says now."""
+        more = seat.to_withhold() - seat.withheld
+        if more:
+            seat.withheld += more
+            seat.free_cpus -= more
+            self.free_cpus -= more
+            seat.group.free_cpus -= more
+            self._offer(seat)
 
     def first(self, group: Group, cpus: int, memory: int) -> Seat | None:
         """Return the node of a group that has room and of whose processors the least are taken."""

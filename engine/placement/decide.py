@@ -66,9 +66,10 @@ def reason(step: Ready, cpus: int, free: int) -> str:
 
 def decide(
     queue: Queue, cluster: Cluster, costs: Costs, policy: Policy
-) -> tuple[list[Placement], dict[str, str]]:
+) -> tuple[list[Placement], dict[str, tuple[str, float]]]:
     """Return placements, which `queue` and `cluster` take note of, and for steps that are kept
-    waiting for a node that is busy, why."""
+    waiting for a node that is busy, another one that is free and by how many seconds they would end
+    later there."""
     from engine.placement.strategies import Round
 
     if cluster.free_cpus <= 0 or not queue.ready:

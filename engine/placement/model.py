@@ -123,17 +123,18 @@ class Factor:
 @frozen(kw_only=True)
 class Explanation:
     """Why a step starts on a node: the reason in words, every factor, and the nodes that came next
-    with their scores."""
+    with their scores. `waited` says what it waited for, where another node was free meanwhile."""
 
     reason: str
     strategy: str = ""
     score: float = 0.0
     factors: tuple[Factor, ...] = ()
     runners_up: tuple[tuple[str, float], ...] = ()
+    waited: str = ""
 
     def __str__(self) -> str:
         """Return the explanation as one line."""
-        texts = [self.reason]
+        texts = [self.waited, self.reason] if self.waited else [self.reason]
         if self.factors:
             added = [
                 f"{one.name} {one.value:.2f}×{one.weight:g}" for one in self.factors if one.weight

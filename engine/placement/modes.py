@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from engine.placement.model import Node, Policy, Weights
-from engine.placement.strategies import STRATEGIES
+from engine.policies import STRATEGIES
 from store.records import evolve
 
 MODES: Final[Mapping[str, Policy]] = {

@@ -20,6 +20,9 @@ OFF: Final = 0.02
 MUCH: Final = 0.1
 """The change of a node's multipliers after which a plan made before is not followed any more."""
 
+SHORT: Final = 0.005
+"""Seconds up to which a wait is not told of: nothing starts at once."""
+
 SHARE: Final = 4
 """A new plan at the earliest when so much (one divided by it) of what was left has ended."""
 
@@ -48,13 +51,15 @@ class Placer:
         self._ended = 0
         self._planned_at = 0.0
         self._planned_ended = 0
+        self._plans = policy.strategy == "portfolio" and not any(node.only for node in nodes)
+        """Whether plans are made: they know of no node that is only for some steps."""
         self.steady = True
         """Whether nodes are as they were when the plan was made."""
         self._queue = Queue()
         self._since: dict[str, float] = {}
         self._running: dict[str, tuple[str, int, int, float]] = {}
         self._started: set[str] = set()
-        self._held: dict[str, str] = {}
+        self._held: dict[str, tuple[str, float]] = {}
         self._drift = 0.0
 
     def add(self, step: Ready, now: float) -> None:
@@ -71,7 +76,7 @@ class Placer:
         if self.cluster.free_cpus <= 0 or not self._queue.ready:
             return []
         self.cluster.time = now
-        if self._work is not None and self.steady and self.policy.strategy == "portfolio":
+        if self._work is not None and self.steady and self._plans:
             self._plan_where_useful(now)
         limit = self.policy.max_wait
         if limit < float("inf"):
@@ -87,7 +92,9 @@ class Placer:
             self._running[one.label] = (one.node, one.cpus, one.memory, now + one.seconds)
             self._started.add(one.label)
         self._held.update(held)
-        return [self._with_wait(one, now) for one in placed] if self._held else placed
+        if self._held or (self._costs.plan is not None and len(self.cluster.groups) > 1):
+            return [self._with_wait(one, now) for one in placed]
+        return placed
 
     def end(self, label: str, now: float, done: bool = True) -> None:
         """Note that a step no longer runs; where it is not `done`, it may be added again."""
@@ -133,12 +140,24 @@ class Placer:
             self._queue.sort(None)
 
     def _with_wait(self, placement: Placement, now: float) -> Placement:
-        why = self._held.pop(placement.label, None)
-        if why is None:
-            return placement
         waited = now - self._since[placement.label]
-        text = f"waited {waited:.1f} s {why}; {placement.explanation.reason}"
-        return evolve(placement, explanation=evolve(placement.explanation, reason=text))
+        free, later = self._held.pop(placement.label, ("", 0.0))
+        if waited < SHORT:
+            return placement
+        seat = self.cluster.by_name[placement.node]
+        if not free:
+            others = (one for one in self.cluster.groups if one.free_cpus > 0 and one.value > 0)
+            slow = next((one for one in others if one.rate < seat.group.rate), None)
+            if slow is None:
+                return placement
+            free = slow.sample
+            later = placement.seconds * (seat.group.rate / slow.rate - 1)
+        text = f"waited {waited:.1f} s for node {placement.node}"
+        if free == placement.node:
+            text = f"waited {waited:.1f} s for a faster node than {free} in vain"
+        else:
+            text += f" because on {free}, which was free, it would have ended {later:.1f} s later"
+        return evolve(placement, explanation=evolve(placement.explanation, waited=text))
 
     def _age(self, now: float, limit: float) -> None:
         for label, step in self._queue.ready.items():

@@ -12,6 +12,7 @@ from engine.placement.decide import earliest_room, reason
 from engine.placement.model import Costs, Explanation, Factor, Placement, Policy, Ready
 from engine.placement.schedule import WINDOW
 from engine.placement.thermal import told
+from store.records import evolve
 
 RUNNERS_UP: Final = 2
 """Nodes that an explanation names besides the one that was chosen."""
@@ -25,7 +26,9 @@ class Round:
         self.backlog = backlog
         """Microseconds of all that is ready, less what was placed."""
         self.placed: list[Placement] = []
-        self.held: dict[str, str] = {}
+        self.held: dict[str, tuple[str, float]] = {}
+        """Of steps that are kept waiting for a node that is busy, one that is free, and by how
+        many seconds the step would end later there."""
         self._blocked: list[Seat] = []
         self.groups = [one for one in cluster.groups if one.count and one.value > 0]
         if not self.groups and not cluster.running:
@@ -71,7 +74,11 @@ class Round:
         late = step.waited > self.policy.max_wait
         choice = (_fastest if late else self._choose)(self, step, groups, cpus, memory)
         if choice is not None:
-            self.start(step, choice[0], cpus, memory, choice[1])
+            seat, why = choice
+            if late:
+                text = f"waited for more than {self.policy.max_wait:g} s: takes what has room"
+                why = evolve(why, reason=f"{text}; {why.reason}")
+            self.start(step, seat, cpus, memory, why)
             return True
         if step.label not in self.held and (cpus > 1 or memory):
             found = earliest_room(self.cluster, groups, cpus, memory)
@@ -213,8 +220,7 @@ def _look_ahead(
     if chosen is None:
         turn.keep(group, end)
         if idle is not None:
-            later = f"there it would have ended {idle[0] - end:.1f} s later"
-            turn.held[step.label] = f"for a faster node than {idle[1].node.name}: {later}"
+            turn.held[step.label] = idle[1].node.name, idle[0] - end
         return None
     plan = turn.costs.plan
     text = reason(step, cpus, chosen.free_cpus) if plan is None else plan.reason

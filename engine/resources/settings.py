@@ -9,6 +9,10 @@
     percent = 50                 # percentage: of threads and of memory
     pin = "threads"              # actions are pinned to: none, share, kinds or threads
 
+    [[resources.nodes]]          # see node_settings.py
+    name = "fast"
+    cpus = "0-3"
+
     [resources.affinity]         # by kind of action: a kind of core, or threads
     build = "performance"
     test = "2-3"
@@ -24,12 +28,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict, frozen
 
+from engine.resources.node_settings import THREADS, NodeSpec, NodeTable, node_specs
+from engine.resources.node_settings import faults as node_faults
 from engine.spec.faults import Fault, nearest
 from engine.spec.model import documented
 from engine.units import parse_size
@@ -38,6 +44,7 @@ from store.records import frozen as record
 
 if TYPE_CHECKING:
     from engine.config_form import ConfigFile
+    from engine.placement.settings import Placing
     from engine.resources.allocation import Share
     from engine.resources.benchmark.due import Schedule
 
@@ -56,11 +63,12 @@ CORES: Final = ("performance", "efficiency")
 @record(kw_only=True)
 class Resources:
     """What `[resources]` says: the share, what actions are pinned to, and, by kind of action, the
-    kind of core or the threads (as `0-3,8`) that it is for."""
+    kind of core or the threads (as `0-3,8`) that it is for; what it says of nodes."""
 
     share: Share
     pin: str
     affinity: Mapping[str, str] = member(factory=dict)
+    nodes: tuple[NodeSpec, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -78,6 +86,7 @@ class ResourcesTable:
     affinity: Mapping[str, str] = documented(
         "kind of core or threads by kind of action (build, test)", factory=dict
     )
+    nodes: tuple[NodeTable, ...] = documented("parts of this machine, and their use", default=())
 
 
 @frozen(kw_only=True)
@@ -107,6 +116,10 @@ def faults(path: Path, resources: ResourcesTable, benchmark: BenchmarkTable) -> 
     if strategy == "percentage" and resources.percent is None:
         yield Fault(path, ("resources", "strategy"), "percentage needs `percent`")
     yield from _pin_faults(path, resources)
+    yield from node_faults(path, resources.nodes)
+    if resources.affinity and any(node.cpus for node in resources.nodes):
+        hint = "give the targets of these actions to a node: only = [targets]"
+        yield Fault(path, ("resources", "affinity"), "there are nodes with threads already", hint)
     if resources.memory is not None:
         try:
             parse_size(resources.memory)
@@ -125,7 +138,7 @@ def _pin_faults(path: Path, resources: ResourcesTable) -> Iterator[Fault]:
         at = ("resources", "affinity", kind)
         if kind not in ACTIONS:
             yield Fault(path, at, f"no kind of action: {kind!r}", nearest(kind, ACTIONS))
-        if where not in CORES and not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", where):
+        if where not in CORES and not re.fullmatch(THREADS, where):
             hint = "a kind of core (performance, efficiency) or threads, as 0-3,8"
             yield Fault(path, at, f"cannot read {where!r}", hint)
 
@@ -144,33 +157,45 @@ def resources(start: Path | None = None) -> Resources:
 
     told: dict[str, Any] = {}
     affinity: dict[str, str] = {}
-    for table in (file.resources for file in _files(start)):
-        given = asdict(table)
+    nodes: list[tuple[Path, Sequence[NodeTable]]] = []
+    for path, file in _files(start):
+        given = asdict(file.resources, recurse=False)
         affinity |= given.pop("affinity")
+        nodes.append((path, given.pop("nodes")))
         told |= {key: value for key, value in given.items() if value is not None}
     if "memory" in told:
         told["memory"] = parse_size(told["memory"])
     pin = told.pop("pin", None)
     if pin is None:
-        pin = "share" if affinity or told.get("strategy", ALL) != ALL else "none"
-    return Resources(share=Share(**told), pin=pin, affinity=affinity)
+        own = affinity or any(node.cpus for _, some in nodes for node in some)
+        pin = "share" if own or told.get("strategy", ALL) != ALL else "none"
+    return Resources(share=Share(**told), pin=pin, affinity=affinity, nodes=node_specs(nodes))
+
+
+def placement(
+    start: Path | None = None, strategy: str | None = None, mode: str | None = None
+) -> Placing:
+    """Return what `[placement]` and the command line say; raises InputError."""
+    from engine.placement.settings import placing
+
+    return placing([file.placement for _, file in _files(start)], strategy, mode)
 
 
 def schedule(start: Path | None = None) -> Schedule:
     """Return what `[benchmark]` of the configuration says; raises InputError."""
     from engine.resources.benchmark.due import Schedule
 
-    tables = [file.benchmark for file in _files(start)]
+    tables = [file.benchmark for _, file in _files(start)]
     told = {
         key: value for table in tables for key, value in asdict(table).items() if value is not None
     }
     return Schedule(**told)
 
 
-def _files(start: Path | None) -> Iterator[ConfigFile]:
+def _files(start: Path | None) -> Iterator[tuple[Path, ConfigFile]]:
     from engine.config import project_file, user_file
     from engine.config_form import read_file
 
     for path in (user_file(), project_file(start or Path.cwd())):
         if path is not None and path.exists():
-            yield read_file(path)
+            yield path, read_file(path)

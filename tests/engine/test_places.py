@@ -91,13 +91,11 @@ def test_jobs_bound_a_share_and_do_not_exceed_it() -> None:
 
 def test_affinity_parts_the_processors() -> None:
     found = places_of(machine(2, 2), wanted("share", {"test": "efficiency"}), {}, None)
-    assert {node.name: node.only for node in found.nodes} == {
-        "local.build": ("build",),
-        "local.build-test": (),
-    }
+    assert [node.name for node in found.nodes] == ["local.build", "local.build-test"]
+    assert found.kinds == {"local.build": ("build",)}
     assert [one.cpu for one in found.threads["local.build-test"]] == [2, 3]
     elsewhere = places_of(machine(2), wanted("share", {"test": "9"}), {}, None)
-    assert [node.only for node in elsewhere.nodes] == [()]
+    assert elsewhere.kinds == {}
 
 
 def test_no_thread_is_given_to_two() -> None:

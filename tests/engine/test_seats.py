@@ -65,7 +65,7 @@ def several(wanted: Needs, *labels: str) -> tuple[SeveralNodes, Time]:
     )
     time = Time()
     work = make_work(dict.fromkeys(labels, 1.0), {})
-    return SeveralNodes(places, work, wanted, lambda _: "build", time), time
+    return SeveralNodes(places, work, wanted, {}, time), time
 
 
 def add(seats: Seats, *labels: str) -> None:

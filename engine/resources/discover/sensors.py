@@ -19,10 +19,7 @@ _WHY: Final = "neither /sys/class/hwmon nor /sys/class/thermal has a temperature
 
 def read(root: Path = Path("/")) -> tuple[tuple[Sensor, ...], Absent]:
     """Return the temperatures; thermal zones of the processor only where no monitor is on it."""
-    sensors = list(_monitors(root / "sys/class/hwmon"))
-    known = any(on_processor(one) for one in sensors)
-    zones = _zones(root / "sys/class/thermal")
-    sensors.extend(zone for zone in zones if not (known and on_processor(zone)))
+    sensors = [sensor for sensor, _ in located(root)]
     absent = {}
     if not sensors:
         absent["sensors"] = _WHY
@@ -31,32 +28,42 @@ def read(root: Path = Path("/")) -> tuple[tuple[Sensor, ...], Absent]:
     return tuple(sensors), absent
 
 
-def _monitors(directory: Path) -> Iterator[Sensor]:
+def located(root: Path = Path("/")) -> list[tuple[Sensor, Path]]:
+    """Return the temperatures, each with the file that tells it."""
+    sensors = list(_monitors(root / "sys/class/hwmon"))
+    known = any(on_processor(one) for one, _ in sensors)
+    zones = _zones(root / "sys/class/thermal")
+    sensors.extend(zone for zone in zones if not (known and on_processor(zone[0])))
+    return sensors
+
+
+def _monitors(directory: Path) -> Iterator[tuple[Sensor, Path]]:
     for _, path in numbered(directory, "hwmon"):
         place = path if (path / "name").exists() else path / "device"  # as old kernels have it
         chip = text(place / "name") or path.name
         names = (re.fullmatch(r"(temp\d+)_input", one.name) for one in place.glob("temp*_input"))
         for name in sorted((one[1] for one in names if one), key=lambda one: int(one[4:])):
-            celsius = _degrees(place / f"{name}_input")
+            celsius = degrees(place / f"{name}_input")
             if celsius is not None:
-                yield Sensor(
+                sensor = Sensor(
                     chip=chip,
                     label=text(place / f"{name}_label") or name,
                     celsius=celsius,
-                    high=_degrees(place / f"{name}_max"),
-                    critical=_degrees(place / f"{name}_crit"),
+                    high=degrees(place / f"{name}_max"),
+                    critical=degrees(place / f"{name}_crit"),
                 )
+                yield sensor, place / f"{name}_input"
 
 
-def _zones(directory: Path) -> Iterator[Sensor]:
+def _zones(directory: Path) -> Iterator[tuple[Sensor, Path]]:
     for zone, path in numbered(directory, "thermal_zone"):
-        celsius = _degrees(path / "temp")
+        celsius = degrees(path / "temp")
         if celsius is not None:
             trips = {
-                text(path / f"trip_point_{at}_type"): _degrees(path / f"trip_point_{at}_temp")
+                text(path / f"trip_point_{at}_type"): degrees(path / f"trip_point_{at}_temp")
                 for at in range(4)
             }
-            yield Sensor(
+            sensor = Sensor(
                 chip=text(path / "type") or path.name,
                 label=f"zone {zone}",
                 celsius=celsius,
@@ -64,9 +71,10 @@ def _zones(directory: Path) -> Iterator[Sensor]:
                 critical=trips.get("critical"),
                 told_by="thermal",
             )
+            yield sensor, path / "temp"
 
 
-def _degrees(path: Path) -> float | None:
+def degrees(path: Path) -> float | None:
     """Return a temperature that can be true; the files count thousandths of a degree."""
     told = number(path)
     celsius = None if told is None else told / 1000

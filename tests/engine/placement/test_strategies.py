@@ -18,7 +18,7 @@ from engine.placement.model import LIMIT
 from engine.placement.modes import MODES, POLICIES, isolated, policy_of
 from engine.placement.placer import Placer
 from engine.placement.queue import Queue
-from engine.placement.strategies import STRATEGIES
+from engine.policies import STRATEGIES
 from engine.placement.thermal import forecast, headroom
 
 HOT = ((-4.0, LIMIT - 8), (-2.0, LIMIT - 4), (0.0, LIMIT - 1))
