@@ -20,6 +20,7 @@ lane could not do within it are left to the others, and these have to manage.
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -33,6 +34,15 @@ CUTS: Final = 48
 CHAIN_CUTS: Final = 6
 CHAIN_EFFORT: Final = 100_000
 """The same for chains: this divided by steps × lanes, between 2 and CHAIN_CUTS."""
+
+CUT_EFFORT: Final = 10_000_000
+"""Steps × values of heads × values of tails that are looked at: few values of very large graphs."""
+
+HEAD_EFFORT: Final = 4_000_000
+"""Pairs of steps that are looked at to find heads by all that comes before a step."""
+
+CHAIN_VISITS: Final = 1_200_000
+"""Steps that are looked at to find chains."""
 
 CLOSE: Final = 1e-4
 """How exactly a time is refuted."""
@@ -130,19 +140,19 @@ def _heads(
     before = [0] * len(numbers)
     done: list[tuple[float, int]] = []
     seconds, fastest = work.seconds, counts.lanes[0]
-    budget = 50 * 10**6
+    budget = HEAD_EFFORT
     for one in numbers:
         needs, head, known = work.needs[one], 0.0, 0
         for need in needs:
             head = max(head, heads[need] + seconds[need] / fastest)
-            known |= before[need] | 1 << need
-        if len(numbers) <= 20_000:
-            before[one] = known
+            if budget > 0:
+                known |= before[need] | 1 << need
+        before[one] = known
         if len(needs) > 1:
             direct = sorted((seconds[need] for need in needs), reverse=True)
             head = max(head, min(heads[need] for need in needs) + counts.longest(direct))
             budget -= len(done)
-            if budget > 0 and len(numbers) <= 20_000:
+            if budget > 0:
                 head = max(head, _all_before(known, done, area, counts.speed))
         heads[one] = head
         insort(done, (head, one))
@@ -184,6 +194,7 @@ def _sets(
 ) -> float:
     """Return the greatest of the bounds of sets of steps by head and tail."""
     found = 0.0
+    cuts = max(4, min(cuts, math.isqrt(CUT_EFFORT // len(seconds))))
     ends = _cut(tails, cuts)
     for head in _cut(heads, cuts):
         later = [one for one in by_length if heads[one] >= head]
@@ -210,12 +221,16 @@ def _chains(
     """Return the greatest of the bounds of chains of steps, by head and tail."""
     found = 0.0
     cuts = max(2, min(CHAIN_CUTS, CHAIN_EFFORT // (len(numbers) * len(lanes))))
+    visits = 0
     for head in _cut(heads, cuts):
         later = [one for one in numbers if heads[one] >= head]
         for tail in _cut(tails, cuts):
             left = {one for one in later if tails[one] >= tail}
             done = speed = 0.0
             for lane in lanes[:-1]:
+                visits += len(later)
+                if visits > CHAIN_VISITS:
+                    return found
                 chain = _longest_chain([one for one in later if one in left], left, work)
                 if not chain:
                     break

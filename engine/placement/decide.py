@@ -82,11 +82,14 @@ def decide(
 
             Follow(queue, turn, plan).place()
         else:
-            for step in queue.look(policy.window):
-                if turn.is_full():
+            passed = 0
+            for step in queue.look():
+                if passed >= policy.window or turn.is_full():
                     break
                 if turn.put(step):
                     queue.remove(step.label)
+                else:
+                    passed += 1
         return turn.placed, turn.held
     finally:
         queue.put_back()

@@ -11,7 +11,6 @@ ends sooner.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import Final
 
@@ -45,16 +44,22 @@ class Follow:
                 self._own(number, groups)
         if self._turn.is_full():
             return
-        for step in self._queue.look(self._turn.policy.window):
-            self._elsewhere(step)
-            if self._turn.is_full():
+        passed = 0
+        for step in self._queue.look():
+            if passed >= self._turn.policy.window or self._turn.is_full():
                 break
+            self._elsewhere(step)
+            passed += step.label not in self._begun
 
     def _own(self, number: int, groups: list[Group]) -> None:
         """Start what a group has to do, but keep processors for what comes before it."""
         kept: list[float] = []
         room = self._room(groups)
-        for label in itertools.islice(self._left(number), self._turn.policy.window):
+        passed = 0
+        for label in self._left(number):
+            if passed >= self._turn.policy.window:
+                break
+            passed += 1
             begin = self._plan.priority[label]
             step = self._queue.ready.get(label)
             if step is None:
@@ -68,6 +73,7 @@ class Follow:
                 if step.cpus > 1 or step.memory:
                     break  # it waits for room, and those behind it with it
                 continue
+            passed -= 1
             room = self._room(groups)
             if room <= 0:
                 break

@@ -112,6 +112,9 @@ def make_plan(
     name, rule, best = _best(found)
     if rule == "follow":
         priority = list(best.starts)
+    else:  # steps of equal rank in the order of the schedule, too
+        for place, step in enumerate(sorted(range(len(work)), key=lambda one: (-rank[one], one))):
+            priority[step] = float(place)
     others = sorted((one.makespan, name) for name, _, one in found)[:3]
     compared = ", ".join(f"{name} {seconds:.1f} s" for seconds, name in others)
     sequences: list[list[str]] = [[] for _ in lanes.speeds]

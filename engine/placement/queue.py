@@ -38,14 +38,13 @@ class Queue:
         """Take a step out."""
         self.backlog -= round(self.ready.pop(label).seconds * 1e6)
 
-    def look(self, most: int) -> Iterator[Ready]:
-        """Yield up to `most` steps in order; `put_back` has to follow."""
-        while self._heap and most > 0:
+    def look(self) -> Iterator[Ready]:
+        """Yield steps in order; `put_back` has to follow."""
+        while self._heap:
             entry = heapq.heappop(self._heap)
             step = self.ready.get(entry[2])
             if step is not None:
                 self._looked_at.append(entry)
-                most -= 1
                 yield step
 
     def put_back(self) -> None:

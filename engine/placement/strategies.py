@@ -18,6 +18,15 @@ RUNNERS_UP: Final = 2
 """Nodes that an explanation names besides the one that was chosen."""
 
 
+class Outlook:
+    """When a group of nodes takes another step: at `begin`, on the clock of the cluster."""
+
+    __slots__ = ("begin", "group", "idle", "rate")
+
+    def __init__(self, group: Group, rate: float, begin: float, idle: bool) -> None:
+        self.group, self.rate, self.begin, self.idle = group, rate, begin, idle
+
+
 class Round:
     """One decision: what was placed in it, and what is kept free for whom."""
 
@@ -44,7 +53,7 @@ class Round:
         self._reserved = any(group.only for group in self.groups)
         self._kept: dict[int, list[float]] = {}
         self._over = False
-        self._limits: tuple[int, int, int] | None = None
+        self._outlook: list[Outlook] | None = None
         name = policy.strategy
         if name == "portfolio":
             name = "fastest" if costs.plan and costs.plan.rule == "never idle" else "look ahead"
@@ -119,6 +128,7 @@ class Round:
         self._room -= cpus
         self.cluster.take(name, cpus, memory, self.cluster.time + seconds)
         self._kept.pop(id(seat.group), None)
+        self._outlook = None
 
     # the strategies
 
@@ -129,9 +139,14 @@ class Round:
 
     def holders(self, step: Ready, groups: Sequence[Group], cpus: int, memory: int) -> list[Seat]:
         """Return the nodes with room that have some of a step's inputs."""
-        names = {name: None for key, _ in step.inputs for name in self.costs.held.get(key, ())}
-        seats = [self.cluster.by_name[name] for name in names if name in self.cluster.by_name]
-        return [one for one in seats if one.has_room(cpus, memory) and one.group in groups]
+        held, known = self.costs.held, self.cluster.by_name
+        found: dict[str, Seat] = {}
+        for key, _ in step.inputs:
+            for name in held.get(key, ()):
+                seat = known.get(name)
+                if seat is not None and seat.has_room(cpus, memory) and seat.group in groups:
+                    found[name] = seat
+        return list(found.values())
 
     def best(
         self,
@@ -176,6 +191,29 @@ class Round:
         if times is None:
             times = self._kept[id(group)] = group.ends[:]
         heapq.heapreplace(times, end)
+        for one in self._outlook or ():
+            if one.group is group:
+                one.begin = max(times[0], self.cluster.time)
+
+    def outlook(self) -> list[Outlook]:
+        """Return when each group takes a step of one processor, the fastest first, up to the first
+        one that takes it now."""
+        if self._outlook is None:
+            self._outlook = []
+            now = self.cluster.time
+            for group in self.groups:
+                idle = group.free_cpus > 0
+                times = self.ends_of(group)
+                if idle or times:
+                    begin = now if idle else max(times[0], now)
+                    self._outlook.append(Outlook(group, group.rate, begin, idle))
+                if idle:
+                    break
+        return self._outlook
+
+    def is_plain(self, step: Ready, cpus: int, memory: int) -> bool:
+        """Say whether all nodes alike take the step: then `outlook` says where it ends first."""
+        return cpus == 1 and not memory and not self._reserved and not self._blocked
 
 
 def _coolest(cluster: Cluster) -> Seat | None:
@@ -209,7 +247,8 @@ def _look_ahead(
     """Choose the node where the step ends first; None where that one is still busy."""
     if len(turn.held) >= WINDOW:
         return _overflow(turn, step, groups, cpus, memory)
-    end, group, chosen, idle = _ends(turn, step, groups, cpus, memory)
+    ends = _plain_ends if turn.is_plain(step, cpus, memory) else _ends
+    end, group, chosen, idle = ends(turn, step, groups, cpus, memory)
     now = turn.cluster.time
     for seat in turn.holders(step, groups, cpus, memory) if step.inputs else ():
         there = now + step.seconds / seat.group.rate + turn.transfer(step, seat)
@@ -230,6 +269,33 @@ def _look_ahead(
         score=group.rate,
     )
     return chosen, why
+
+
+def _plain_ends(
+    turn: Round, step: Ready, groups: Sequence[Group], cpus: int, memory: int
+) -> tuple[float, Group | None, Seat | None, tuple[float, Seat] | None]:
+    """Do as `_ends` does, for a step that all nodes take."""
+    now, least, seconds = turn.cluster.time, math.inf, step.seconds
+    best: Group | None = None
+    outlook = turn.outlook()
+    for one in outlook:
+        takes = seconds / one.rate
+        if now + takes >= least:
+            break  # the others are slower
+        end = one.begin + takes
+        if one.idle:
+            seat = turn.cluster.first(one.group, cpus, memory)
+            if seat is not None:
+                end += turn.transfer(step, seat)
+                if end < least:
+                    return end, one.group, seat, (end, seat)
+        elif end < least:
+            least, best = end, one.group
+    last = outlook[-1] if outlook else None
+    seat = turn.cluster.first(last.group, cpus, memory) if last and last.idle else None
+    if last is None or seat is None:
+        return least, best, None, None
+    return least, best, None, (now + seconds / last.rate, seat)
 
 
 def _ends(
