@@ -35,6 +35,7 @@ _BLOCK: Final = 128 * 1024
 _STEP: Final = 4 * 2**20
 """Bytes of a file that a thread compresses at once."""
 
+_CODING: Final = re.compile(r"[a-z0-9][a-z0-9._+-]{0,23}")
 _ACCEPTED: Final = re.compile(r"(?:^|,)\s*zstd\s*(?:;\s*q=([01](?:\.[0-9]*)?)\s*)?(?:,|$)")
 
 
@@ -325,8 +326,32 @@ class Decoded:
         return b"".join(parts)
 
 
+class Foreign:
+    """A body in an encoding that the server cannot undo. Who reads it is refused (415); who keeps
+    what came, for clients that know the encoding, takes `coded`."""
+
+    __slots__ = ("coded", "coding", "length")
+
+    def __init__(self, body: Body, coding: str) -> None:
+        self.coded = body
+        self.coding = coding
+        self.length: int | None = None
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        raise self._unknown()
+
+    async def read(self, limit: int) -> bytes:
+        """Refuse to."""
+        raise self._unknown()
+
+    def _unknown(self) -> Failure:
+        known = {"accept-encoding": "zstd, gzip"}
+        return Failure(415, f"{self.coding}: the encoding is not known here", headers=known)
+
+
 def decoded(body: Body, headers: Mapping[str, str], limit: int) -> Body:
-    """Return a body as it was before it was encoded for the wire; raises Failure(415)."""
+    """Return a body as it was before it was encoded for the wire, or one that says that it is
+    encoded otherwise; raises Failure(415) where that is no one encoding."""
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding in ("identity", ""):
         return body
@@ -334,6 +359,7 @@ def decoded(body: Body, headers: Mapping[str, str], limit: int) -> Body:
         return Decoded(body, _Zstd(), limit)
     if coding in ("gzip", "x-gzip"):
         return Decoded(body, _Gzip(31), limit)
-    raise Failure(
-        415, f"{coding}: the encoding is not known", headers={"accept-encoding": "zstd, gzip"}
-    )
+    foreign = Foreign(body, coding)
+    if _CODING.fullmatch(coding):
+        return foreign
+    raise foreign._unknown()

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from engine.http.message import MISS, Failure, Request, Response, Scope, Stored
+from engine.http.encodings import Foreign
+from engine.http.message import MISS, Body, Failure, Request, Response, Scope, Stored
 from engine.http.replies import names
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ KIND: Final = "webdav"
 READING: Final = ("GET", "HEAD")
 METHODS: Final = (*READING, "PUT", "DELETE")
 DAV_METHODS: Final = ("OPTIONS", *METHODS, "PROPFIND", "MKCOL", "MOVE", "COPY")
+CODING: Final = "encoding"
+"""The key of a row's `meta` under which its encoding stands."""
 TEXT: Final = {"content-type": "text/plain; charset=utf-8"}
 BYTES: Final = {"content-type": "application/octet-stream"}
 
@@ -84,12 +87,21 @@ async def handle(request: Request, service: Service, kind: str = KIND) -> Respon
                 405, f"{key}: a file's name does not end in /", headers=allow(*DAV_METHODS)
             )
         guard(request, service, kind, key)
-        await service.put(request.name_space, kind, key, request.body)
+        body, meta = as_it_came(request)
+        await service.put(request.name_space, kind, key, body, meta=meta)
         return stored()
     if request.method == "DELETE":
         guard(request, service, kind, key)
         return removed(await service.remove(request.name_space, kind, key))
     raise Failure(405, f"{request.method} is not served there", headers=allow(*DAV_METHODS))
+
+
+def as_it_came(request: Request) -> tuple[Body, dict[str, str]]:
+    """Return the body of an upload and the `meta` of its row: what is in an encoding that only its
+    clients know is kept so, and said to be so when it is sent again."""
+    if isinstance(request.body, Foreign):
+        return request.body.coded, {CODING: request.body.coding}
+    return request.body, {}
 
 
 def key_of(request: Request) -> str:
@@ -104,8 +116,12 @@ MOST_KEY: Final = 4096
 
 
 def answer(found: Stored | None, headers: Mapping[str, str] = BYTES) -> Response:
-    """Return what was found, or a miss."""
-    return MISS if found is None else Response(200, found, headers, "hit")
+    """Return what was found, in the encoding that it came in, or a miss."""
+    if found is None:
+        return MISS
+    if CODING in found.meta:
+        headers = {**headers, "content-encoding": found.meta[CODING]}
+    return Response(200, found, headers, "hit")
 
 
 def stored(content: bytes = b"", headers: Mapping[str, str] = TEXT) -> Response:

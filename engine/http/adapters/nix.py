@@ -6,7 +6,10 @@ WebDAV; but whoever stores one of them is held to what it has to be.
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import re
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from engine.http.adapters.files import (
@@ -15,12 +18,14 @@ from engine.http.adapters.files import (
     METHODS,
     READING,
     answer,
+    as_it_came,
     guard,
     key_of,
     removed,
     scope_of,
     stored,
 )
+from engine.http.encodings import Foreign
 from engine.http.message import MISS, Failure, Request, Response, Scope
 
 if TYPE_CHECKING:
@@ -44,6 +49,11 @@ TYPES: Final = {
     "info": {"content-type": "text/x-nix-cache-info"},
     "narinfo": {"content-type": "text/x-nix-narinfo"},
 }
+DECODERS: Final[Mapping[str, Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]]] = {
+    "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=64 << 20),
+    "bzip2": bz2.BZ2Decompressor,
+}
+"""Encodings of narinfos, besides those that the server undoes for all."""
 NEEDED: Final = ("StorePath", "URL", "NarHash", "NarSize")
 
 
@@ -72,17 +82,46 @@ class Nix:
             return removed(await service.remove(request.name_space, KIND, key))
         guard(request, service, KIND, key)
         if path["info"] or path["narinfo"]:
-            data = await request.body.read(MOST_TEXT)
+            data = await _plain(request)
             fields = fields_of(data)
             if path["info"]:
                 await _check_info(request, service, fields)
             else:
                 await _check_narinfo(request, service, path, fields)
             await service.put(request.name_space, KIND, key, data)
-        else:
-            checked = sha256_of(path["sha256"]) if path["sha256"] else None
+        elif path["sha256"]:
+            checked = sha256_of(path["sha256"])
             await service.put(request.name_space, KIND, key, request.body, sha256=checked)
+        else:
+            body, meta = as_it_came(request)
+            await service.put(request.name_space, KIND, key, body, meta=meta)
         return stored()
+
+
+async def _plain(request: Request) -> bytes:
+    """Return a text as it was before Nix encoded it (`narinfo-compression`).
+    Raises Failure(400, 413, 415)."""
+    body = request.body
+    if not isinstance(body, Foreign):
+        return await body.read(MOST_TEXT)
+    decoder = DECODERS.get(body.coding)
+    if decoder is None:
+        raise Failure(
+            415,
+            f"{body.coding}: what is to be checked cannot be in that encoding",
+            f"narinfo-compression may be zstd, gzip, {', '.join(DECODERS)} or none",
+        )
+    coded = await body.coded.read(MOST_TEXT)
+    undone = decoder()
+    try:
+        data = undone.decompress(coded, MOST_TEXT + 1)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise Failure(400, f"the {body.coding} is malformed: {error}") from error
+    if len(data) > MOST_TEXT:
+        raise Failure(413, f"a text has at most {MOST_TEXT} bytes")
+    if not undone.eof:
+        raise Failure(400, f"the {body.coding} stops before its end")
+    return data
 
 
 async def _get(request: Request, service: Service, path: re.Match[str]) -> Response:

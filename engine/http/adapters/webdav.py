@@ -256,7 +256,7 @@ async def _copy_file(request: Request, service: Service, source: str, target: st
     if found is None:
         raise Failure(404, f"{source}: is gone")
     try:
-        await service.put(request.name_space, KIND, target, Again(found))
+        await service.put(request.name_space, KIND, target, Again(found), meta=found.meta)
     finally:
         found.close()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -133,3 +137,54 @@ def test_base32_is_read() -> None:
 def test_lines() -> None:
     assert fields_of(b"A: 1\nB: x: y\n\nA: 2") == {"A": "2", "B": "x: y"}
     assert fields_of(b"A 1") is None
+
+
+@pytest.mark.parametrize("coding", ["br", "xz", "lz4"])
+async def test_what_nix_compressed_stays_as_it_came(client: httpx.AsyncClient, coding: str) -> None:
+    """`ls-compression` and `log-compression`, which new versions of Nix have."""
+    for path in (f"/{HASH}.ls", f"/log/{HASH}-name.drv"):
+        headers = {"content-encoding": coding}
+        put = await client.put(path, content=b"coded" * 500, headers=headers)
+        assert put.status_code == 200, put.text
+        for asked in ("identity", "zstd", coding):
+            async with client.stream("GET", path, headers={"accept-encoding": asked}) as answer:
+                assert answer.headers["content-encoding"] == coding
+                assert b"".join([part async for part in answer.aiter_raw()]) == b"coded" * 500
+        assert (await client.head(path)).headers["content-encoding"] == coding
+
+
+async def test_a_copy_has_the_encoding(client: httpx.AsyncClient) -> None:
+    await client.put("/a/one", content=b"coded", headers={"content-encoding": "lz4"})
+    to = {"destination": "/a/two"}
+    assert (await client.request("COPY", "/a/one", headers=to)).status_code == 201
+    assert (await client.get("/a/two")).headers["content-encoding"] == "lz4"
+    assert (await client.put("/a/two", content=b"plain")).status_code == 200
+    assert "content-encoding" not in (await client.get("/a/two")).headers
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("xz", lzma.compress), ("bzip2", bz2.compress), ("gzip", gzip.compress)]
+)
+async def test_a_compressed_narinfo_is_looked_into(
+    client: httpx.AsyncClient, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """`narinfo-compression`."""
+    headers = {"content-encoding": coding}
+    url = f"/{HASH}.narinfo"
+    for wrong in (pack(b"no narinfo"), pack(narinfo().encode())[:-4], b"rubbish"):
+        assert (await client.put(url, content=wrong, headers=headers)).status_code == 400
+    large = pack(b"x" * 1_000_000)
+    assert (await client.put(url, content=large, headers=headers)).status_code == 413
+    good = await client.put(url, content=pack(narinfo().encode()), headers=headers)
+    assert good.status_code == 200, good.text
+    await client.put(f"/{NAR_URL}", content=NAR)
+    assert (await client.get(url)).text == narinfo()
+    assert "content-encoding" not in (await client.get(url)).headers
+
+
+async def test_a_narinfo_that_cannot_be_looked_into(client: httpx.AsyncClient) -> None:
+    answer = await client.put(
+        f"/{HASH}.narinfo", content=b"coded", headers={"content-encoding": "br"}
+    )
+    assert answer.status_code == 415
+    assert "narinfo-compression" in answer.text
