@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,14 @@ COMMANDS: Final = (
     *("sh", "perl", "cat", "chmod", "cp", "dd", "env", "hostname", "id", "ln", "ls", "mkdir"),
     *("mkfifo", "mknod", "mv", "readlink", "rm", "setsid", "sleep", "stat", "touch", "true"),
 )
+
+
+def pytest_configure() -> None:
+    """Let what the tests start be ended by signals, also where a shell or nohup has these ignored:
+    a handler that does nothing is as good here, and not passed on."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
