@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NO_SENSOR: Final = "no sensor: heat counts as neutral"
 
+NOT_LOOKED: Final = "sensors are not looked at: heat counts as neutral"
+
 GROUPS: Final = "/sys/fs/cgroup"
 
 _LIMITS: Final = {
@@ -158,7 +160,7 @@ def places_of(
         kinds={name: only for name, (only, _) in parts.items() if only},
         asked=asked,
         thermometer=heat,
-        no_heat="" if heat else NO_SENSOR if how.every else "sensors are not looked at",
+        no_heat="" if heat or not asked else NO_SENSOR if how.every else NOT_LOOKED,
     )
 
 

@@ -18,8 +18,8 @@ from engine.placement.model import LIMIT
 from engine.placement.modes import MODES, POLICIES, isolated, policy_of
 from engine.placement.placer import Placer
 from engine.placement.queue import Queue
-from engine.policies import STRATEGIES
 from engine.placement.thermal import forecast, headroom
+from engine.policies import STRATEGIES
 
 HOT = ((-4.0, LIMIT - 8), (-2.0, LIMIT - 4), (0.0, LIMIT - 1))
 
