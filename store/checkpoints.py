@@ -88,6 +88,7 @@ class Checkpoints:
         self._handle = -1
         self._lock = threading.RLock()
         self._pin: tuple[int, Any] | None = None
+        self._next: tuple[int, Any] | None = None
         self._boot = b""
 
     @property
@@ -158,6 +159,27 @@ class Checkpoints:
                 mark.pin.abort()
             raise
 
+    def kept(self) -> int:
+        """Return the number of the last transaction that is durable, -1 where it is not known."""
+        with self._locked():
+            record = self._last()
+        return record.transaction if record is not None and record.ahead else -1
+
+    def follow(self, environment: Any) -> None:
+        """Pin a later state where another process has made checkpoints since: one that is there
+        now, as soon as there is a checkpoint of it or a later one."""
+        with self._locked():
+            record = self._last()
+            if record is None or not record.ahead or self._pin is None:
+                return
+            if self._next is not None and self._next[0] <= record.transaction:
+                pin, self._next = self._next, None
+                self.unpin()
+                self._pin = pin
+            if self._next is None and self._pin[0] < record.transaction:
+                later = environment.begin()
+                self._next = (later.id(), later)
+
     def settle(self, environment: Any, files: Callable[[], object] | None = None) -> None:
         """Make all durable, in a write transaction that changed nothing yet; with `files`, which
         does that for them, the files as well."""
@@ -176,13 +198,15 @@ class Checkpoints:
     def unpin(self) -> None:
         """Let go of the reader that keeps the last checkpoint."""
         with self._lock:
-            pin, self._pin = self._pin, None
-            if pin is not None:
-                pin[1].abort()
+            pins = (self._pin, self._next)
+            self._pin = self._next = None
+            for pin in pins:
+                if pin is not None:
+                    pin[1].abort()
 
     def forget(self) -> None:
         """Take notice that the environment was closed, and all readers with it."""
-        self._pin = None
+        self._pin = self._next = None
 
     def close(self) -> None:
         """Close the file."""

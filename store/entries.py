@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from store.ballast import Ballast
-from store.checkpoints import Mark
 from store.digest import Digest
 from store.entry_rows import (
     SLOTS,
@@ -67,7 +66,8 @@ class Entries:
     """
 
     def __init__(self, root: Path, *, readonly: bool = False, relaxed: bool = False) -> None:
-        """Open them; where that is `relaxed`, what is written is durable only after `keep`."""
+        """Open them; where that is `relaxed`, what is written is durable only when the environment
+        has been synced."""
         self.path = root / DIRECTORY
         self._readonly = readonly
         self._clock = Clock()
@@ -234,17 +234,10 @@ class Entries:
         self._change(change)
         return rows, gone
 
-    def mark(self) -> Mark | None:
-        """Return what was written so far, for `keep`; None where that is durable."""
-        return self._environment.mark()
-
-    def keep(self, mark: Mark | None) -> None:
-        """Make durable what was written before a mark. What the rows name is to be so already."""
-        self._environment.keep(mark)
-
-    def settle(self) -> None:
-        """Make what was written durable, and be at rest."""
-        self._environment.settle(int)
+    @property
+    def environment(self) -> Environment:
+        """What makes durable what was written, where that is done afterwards."""
+        return self._environment
 
     def remove(self, rows: Iterable[Row]) -> Usage:
         """Remove rows that are still as they were found, and return what that was."""

@@ -210,6 +210,11 @@ class Environment:
 
         return self._transact(act)
 
+    def relax(self) -> None:
+        """Take the syncs that the first of many transactions without them would wait for. For one
+        that is relaxed."""
+        self.beside(int)
+
     def mark(self) -> Mark | None:
         """Return what was committed so far, for `keep`; None where that is durable."""
         return self._transact(lambda: _as_lmdb(lambda: self._checkpoints.mark(self._environment)))
@@ -224,6 +229,24 @@ class Environment:
                     mark = self.mark()  # the tables were opened anew with a larger map
 
         self._guarded(lambda: _as_lmdb(advance), f"cannot write to the {self._what}")
+
+    def is_kept(self, number: int) -> bool:
+        """Whether some process has made durable, as a checkpoint, what was committed up to a
+        transaction."""
+        try:
+            return self._checkpoints.kept() >= number
+        except OSError:
+            return False
+
+    def follow(self) -> None:
+        """Let what became of old pages since the last checkpoint but one be written over, where
+        another process makes the checkpoints. To be called about as often as these are made."""
+
+        def act() -> None:
+            with self._syncing:
+                _as_lmdb(lambda: self._checkpoints.follow(self._environment))
+
+        self._retried(act, f"cannot read the {self._what}")
 
     def settle(self, files: Callable[[], object] | None = None) -> None:
         """Make all that was committed durable, and know that it is: after a power cut the file does

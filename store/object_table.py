@@ -212,6 +212,12 @@ class ObjectTable:
         with _system_errors(self.path):
             environment.beside(action)
 
+    def follow(self) -> None:
+        """Take notice of checkpoints that another process makes."""
+        if self._environment is not None:
+            with _system_errors(self.path):
+                self._environment.follow()
+
     def settle(self) -> None:
         """Make what was put into this tier durable, files as well, and be at rest."""
         if self._environment is not None:

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import store.checkpoints
 from engine.http.service import Service
 from store.digest import digest_bytes
+from store.environment import Environment
 from store.index import Table
 from store.store import Store
 from store.syncing import Syncer
@@ -61,12 +63,25 @@ async def upload(service: Service, rng: random.Random) -> None:
 def serve(root: Path, seed: int) -> None:
     """Be a server's process that syncs afterwards, and tell when it did."""
 
-    def told(self: Syncer, sync: Callable[[Syncer], None] = Syncer.sync) -> None:
+    def told(self: Syncer, sync: Callable[[Syncer], None] = Syncer._sync) -> None:
         say("begins")
         sync(self)
         say("synced")
 
-    Syncer.sync = told  # type: ignore[method-assign]
+    def noted(
+        self: Environment, version: Callable[[Environment], int] = Environment.version
+    ) -> int:
+        if threading.current_thread().name == "syncs":
+            say("noted")
+        return version(self)
+
+    def followed(self: Syncer, follow: Callable[[Syncer], None] = Syncer._follow) -> None:
+        say("followed")
+        follow(self)
+
+    Syncer._sync = told  # type: ignore[method-assign]
+    Syncer._follow = followed  # type: ignore[method-assign]
+    Environment.version = noted  # type: ignore[method-assign]
 
     async def work() -> None:
         rng = random.Random(seed)
@@ -98,16 +113,16 @@ def build(root: Path, seed: int) -> None:
 def durable(lines: list[str]) -> tuple[dict[str, int], list[str]]:
     """Return what a process said to be durable: uploads before a sync that ended, and objects."""
     synced: dict[str, int] = {}
-    before: dict[str, int] = {}
+    before: dict[str, dict[str, int]] = {}
     acknowledged: dict[str, int] = {}
     for line in lines:
         what, *rest = line.split()
         if what == "stored":
             acknowledged[rest[0]] = int(rest[1])
-        elif what == "begins":
-            before = dict(acknowledged)
-        elif what == "synced":
-            synced = before
+        elif what in ("begins", "noted"):
+            before[what] = dict(acknowledged)
+        elif what in ("synced", "followed"):
+            synced |= before["begins" if what == "synced" else "noted"]
     return synced, [line.split()[1] for line in lines if line.startswith("built ")]
 
 
