@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from store.alike import differing
 from store.cas import Cas
 from store.digest import Digest
 from store.errors import BnError
@@ -60,15 +61,21 @@ def differences(cas: Cas, old: Action, new: Action, *, lines: bool = True) -> li
 def closest(cas: Cas, olds: Iterable[Action], new: Action) -> list[Change] | None:
     """Return the shortest list of differences between `new` and one of `olds`, the first of equals;
     None where there is nothing to compare with."""
-    nearest: Action | None = None
+    old = nearest(cas, olds, new)
+    return None if old is None else differences(cas, old, new)
+
+
+def nearest(cas: Cas, olds: Iterable[Action], new: Action) -> Action | None:
+    """Return that one of `olds` from which `new` differs least, the first of equals."""
+    found: Action | None = None
     fewest = 0
     for old in olds:
         count = len(differences(cas, old, new, lines=False))
-        if nearest is None or count < fewest:
-            nearest, fewest = old, count
+        if found is None or count < fewest:
+            found, fewest = old, count
         if count == 1:
             break
-    return None if nearest is None else differences(cas, nearest, new)
+    return found
 
 
 def in_words(changes: list[Change], most: int = 3) -> str:
@@ -85,11 +92,11 @@ def _file_changes(
         return
     if isinstance(old, Directory) and isinstance(new, Directory):
         try:
-            before, after = cas.get_tree(old.digest).entries, cas.get_tree(new.digest).entries
+            before, after = differing(cas, old.digest, new.digest)
         except BnError:
             yield Change(kind, path, "changed (what it was before is no longer in the store)")
             return
-        for name in sorted(n for n in {*before, *after} if before.get(n) != after.get(n)):
+        for name in sorted({*before, *after}):
             below = f"{path}/{name}" if path else name
             yield from _file_changes(cas, below, before.get(name), after.get(name), kind, where)
     elif old is None:

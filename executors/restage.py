@@ -53,7 +53,7 @@ class Stage:
         replaced = False
         for name, entry in after.items():
             was = before[name]
-            if entry == was:
+            if entry is was or entry == was:
                 continue
             if isinstance(entry, Directory) and isinstance(was, Directory):
                 self._restage_below(f"{path}/{name}", was.digest, entry.digest)
@@ -127,7 +127,8 @@ class Stage:
             return False
         kinds = (Directory, File) if self.in_place else (Directory,)
         return all(
-            entry == before[name]
+            entry is before[name]
+            or entry == before[name]
             or (type(entry) is type(before[name]) and isinstance(entry, kinds))
             for name, entry in after.items()
         )

@@ -164,6 +164,10 @@ class Cas(BlobFiles):
             self._remember(digest, tree)
         return tree
 
+    def knows_tree(self, digest: Digest) -> bool:
+        """Say whether a tree is at hand."""
+        return digest in self._trees
+
     def know_tree(self, digest: Digest, tree: Tree) -> None:
         """Take over what `get_tree` would read, from who has it written down elsewhere."""
         self._remember(digest, tree)

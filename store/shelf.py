@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
+from operator import attrgetter, eq
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from store.alike import know_alike
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.errors import BnError
@@ -31,6 +34,9 @@ MOST: Final = 8
 """Trees that are kept; the one that was laid aside first goes."""
 
 _DIRECTORY: Final = "staged"
+
+_FORM: Final = attrgetter("st_mtime_ns", "st_size")
+_CHANGED: Final = attrgetter("st_ctime")
 
 _Mark: TypeAlias = list[int]
 """Inode and change time: entries cannot come, go or change place without a later one."""
@@ -71,6 +77,7 @@ class Shelf:
         try:
             with open(f"{box}/note", "rb") as file:
                 held, marks = json.load(file)
+            know_alike(self._cas, Digest(held), wanted)
             known = self._cas.get_tree(Digest(held)).entries.keys()
             if known != self._cas.get_tree(wanted).entries.keys():
                 return None
@@ -129,20 +136,21 @@ class Shelf:
         status = os.lstat(path)
         if [status.st_ino, status.st_ctime_ns] != next(marks, None):
             return False
-        recent, epoch = self._cas.touch_before, EPOCH_NS[0]
+        epoch, sizes, others = EPOCH_NS[0], {}, []
         for name, entry in self._cas.get_tree(tree).sorted():
-            if isinstance(entry, Directory):
+            if isinstance(entry, File):
+                sizes[f"{path}/{name}"] = (epoch, entry.size)
+            elif isinstance(entry, Directory):
                 if not self._is_as_left(f"{path}/{name}", entry.digest, marks):
                     return False
-                continue
-            status = os.lstat(f"{path}/{name}")
-            if status.st_mtime_ns != epoch:
-                return False
-            if isinstance(entry, File) and (
-                status.st_size != entry.size or status.st_ctime < recent
-            ):
-                return False
-        return True
+            else:
+                others.append(f"{path}/{name}")
+        files = list(map(os.lstat, sizes))
+        return (
+            all(map(eq, map(_FORM, files), sizes.values()))
+            and min(map(_CHANGED, files), default=math.inf) >= self._cas.touch_before
+            and all(os.lstat(link).st_mtime_ns == epoch for link in others)
+        )
 
 
 def clear_shelf(cas: Cas, root: Path) -> int:

@@ -1,0 +1,66 @@
+"""Trees that are nearly alike: what differs between two, found in their bytes without taking all of
+both apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from store.cas import Cas
+from store.digest import Digest
+from store.errors import IntegrityError
+from store.objects import Entry, Tree
+
+_START: Final = b'{"_":"tree.1","entries":{"'
+_BETWEEN: Final = b'},"'
+"""Stands between two entries. Elsewhere it can only be the end of a name."""
+_END: Final = b"}}}"
+
+FEW: Final = 64
+"""Entries up to which it is not worth while."""
+
+
+def differing(
+    cas: Cas, old: Digest, new: Digest
+) -> tuple[Mapping[str, Entry], Mapping[str, Entry]]:
+    """Return the entries of each of two trees that are not in the other one as they are there.
+
+    Raises MissingBlob and IntegrityError.
+    """
+    before, after = cas.get_bytes(old), cas.get_bytes(new)
+    was, now = _parts(before), _parts(after)
+    try:
+        return _but(was, now), _but(now, was)
+    except IntegrityError:  # a name that looks like an end, or it is no tree
+        left, right = cas.get_tree(old).entries, cas.get_tree(new).entries
+        return (
+            {name: entry for name, entry in left.items() if right.get(name) != entry},
+            {name: entry for name, entry in right.items() if left.get(name) != entry},
+        )
+
+
+def know_alike(cas: Cas, digest: Digest, like: Digest) -> None:
+    """Have the tree `digest` at hand, quickly where most of it is as in another one that is.
+
+    Raises MissingBlob and IntegrityError.
+    """
+    near = cas.get_tree(like).entries
+    if len(near) <= FEW or cas.knows_tree(digest):
+        return
+    gone, came = differing(cas, digest, like)
+    entries = {name: entry for name, entry in near.items() if name not in came or name in gone}
+    cas.know_tree(digest, Tree({**entries, **gone}))
+
+
+def _parts(data: bytes) -> list[bytes]:
+    """Return the texts of a tree's entries."""
+    if not (data.startswith(_START) and data.endswith(_END)):
+        return [data]
+    return data[len(_START) : -len(_END)].split(_BETWEEN)
+
+
+def _but(parts: list[bytes], others: list[bytes]) -> Mapping[str, Entry]:
+    """Return the entries of `parts` that are not among `others`. Raises IntegrityError."""
+    known = set(others)
+    left = [part for part in parts if part not in known]
+    return Tree.decode(_START + _BETWEEN.join(left) + _END).entries if left else {}
