@@ -96,6 +96,7 @@ class _Rows:
         """Take rows as they were written; `made` has what they say where that is at hand."""
         self.made = made or {}
         self._keys = keys
+        self._numbers: dict[bytes, int] | None = None
         self._ends = array("Q", ends)
         self._rows = rows
         firsts = keys[::_LENGTH]
@@ -108,11 +109,22 @@ class _Rows:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row of a recipe."""
-        first, last = self._buckets[key[0]], self._buckets[key[0] + 1]
-        number = bisect_left(range(last), key, first, key=self._key)
-        if number == last or self._key(number) != key:
-            return None
+        if self._numbers is not None:
+            found = self._numbers.get(key)
+            if found is None:
+                return None
+            number = found
+        else:
+            first, last = self._buckets[key[0]], self._buckets[key[0] + 1]
+            number = bisect_left(range(last), key, first, key=self._key)
+            if number == last or self._key(number) != key:
+                return None
         return self._rows[self._ends[number - 1] if number else 0 : self._ends[number]]
+
+    def expect(self, many: int) -> None:
+        """Get ready to be asked for so many."""
+        if self._numbers is None and many > len(self) // 4:
+            self._numbers = {key: number for number, key in enumerate(self)}
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the recipes."""
@@ -143,6 +155,7 @@ class Remembered:
         files are not looked for: whoever needs one that is gone finds that out."""
         known, cas = self._known(), self._store.cas
         keys = list(map(bytes.fromhex, recipes))
+        known.expect(len(keys))
         outcomes = [self._look(known, key) for key in keys]
         trees = {outcome.cached.outputs for outcome in outcomes if outcome is not None}
         here = cas.recent_objects(trees)
