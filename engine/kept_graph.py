@@ -133,22 +133,30 @@ class KeptGraph:
         settings = [f"{name}={value}" for name, value in sets.items()]
         self._path = memo_path(store.root, KIND, FORMAT, *_makers(), *words, *settings)
 
-    def recall(self, load: Callable[[], Unit], doubt: bool = False) -> Evaluation | None:
+    def recall(
+        self,
+        load: Callable[[], Unit],
+        doubt: bool = False,
+        changed: Callable[[], None] = lambda: None,
+    ) -> Evaluation | None:
         """Return the evaluation if only contents of files changed, else None; `load` gives the
         project where somebody wants it.
 
         Unless there is `doubt`, files that did not change are not looked for in the store: whoever
-        needs one that is gone finds that out.
+        needs one that is gone finds that out. Where contents did change `changed` is called as soon
+        as that is known.
         """
         memo: Any = read_memo(self._path)
         if memo is None:
             return None
         try:
-            return self._recall(memo, load, doubt)
+            return self._recall(memo, load, doubt, changed)
         except (BnError, OSError):
             return None  # whoever evaluates it all says what is wrong, and where
 
-    def _recall(self, memo: Any, load: Callable[[], Unit], doubt: bool) -> Evaluation | None:
+    def _recall(
+        self, memo: Any, load: Callable[[], Unit], doubt: bool, tell: Callable[[], None]
+    ) -> Evaluation | None:
         files, toolchains, local, fetched, stamp = memo
         watched: dict[str, Signature] = {}
         now = []
@@ -160,7 +168,7 @@ class KeptGraph:
             now.append(seen)
         renewed = now != files and _at_rest(now, self._began)
         for path, tree in toolchains:
-            known = recall(self._store, path)
+            known = recall(self._store, path, doubt)
             if known is None or known.tree != tree:
                 return None
             watched.update(known.watched)
@@ -175,6 +183,8 @@ class KeptGraph:
             snapshots.append(found[0])
             changed.append(found[1])
             followed.append(found[2])
+        if any(changed):
+            tell()
         if any(one and one.is_much for one in followed):
             newer = zip(looks, followed, strict=True)
             self._keep_looks(stamp, [one.look if one else look for look, one in newer])

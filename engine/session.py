@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from engine.ahead import Ahead
 from engine.begun import Asked
 from engine.cached import all_cached
 from engine.delivery import link_of, trees_of
@@ -16,7 +17,6 @@ from engine.graph import Graph
 from engine.history import History
 from engine.kept_graph import Evaluation, KeptGraph
 from engine.outcomes import remember
-from engine.picking import make_executor, make_wall
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
 from engine.result import BuildStatus, Result
@@ -27,7 +27,7 @@ from engine.upkeep import look_after
 from executors.base import HERMETIC, NATIVE, Executor
 from store.cas import MissingBlob
 from store.digest import Digest
-from store.errors import BnError, HostError, InputError
+from store.errors import HostError, InputError
 from store.ingest import RACY_NS
 from store.records import field, frozen
 from store.roots import artifact_root
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from engine.remote.sharing import Sharing
     from engine.remote.verify import Verified
     from engine.spec.project import Unit
-    from executors.sandbox import Sandbox
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
 """The executors by name: the sandbox behind a fork server, one bubblewrap for each action, none."""
@@ -95,9 +94,15 @@ class Report:
         return result.status is BuildStatus.OK and result.count(Cached) == len(result.steps)
 
 
-def evaluated(store: Store, request: Request, doubt: bool = True) -> Evaluation:
+def evaluated(
+    store: Store,
+    request: Request,
+    doubt: bool = True,
+    changed: Callable[[], None] = lambda: None,
+) -> Evaluation:
     """Evaluate the request's spec; without `doubt` files that did not change are taken to be in
-    the store."""
+    the store. As soon as it turns out that a source's files changed and nothing else, `changed` is
+    called."""
     isolation = ISOLATION[request.executor]
     wanted = (request.spec, request.sets, request.profile)
 
@@ -107,7 +112,7 @@ def evaluated(store: Store, request: Request, doubt: bool = True) -> Evaluation:
         return load_project(*wanted)
 
     kept = KeptGraph(store, *wanted, isolation)
-    known = kept.recall(load, doubt)
+    known = kept.recall(load, doubt, changed)
     if known is not None:
         return known
     from engine.evaluate import evaluate
@@ -184,30 +189,30 @@ def _build(
     """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
     where one turns out to be missing, MissingBlob is raised."""
     doubt = doubt or store.cas.upstream is not None
+    ahead = Ahead(store, request.executor)
     with _collector_at_rest():
-        with span("evaluate"):
-            evaluation = evaluated(store, request, doubt)
-        graph = evaluation.graph
-        targets = targets_of(graph, request)
-        labels = labels_of(graph, targets)
-        history = History(store, graph.about.spec)
-        package = graph.about.package
-        remembered = Remembered(store, package)
-        sharing = _sharing(store, request)
-        if sharing is not None:
-            with span("ask the remotes"):
-                sharing.before_plan(graph, labels, remembered)
-        ahead = _sandbox_ahead(store, request, graph, labels[:MOST_ASKED])
         try:
+            with span("evaluate"):
+                evaluation = evaluated(store, request, doubt, ahead.start)
+            graph = evaluation.graph
+            targets = targets_of(graph, request)
+            labels = labels_of(graph, targets)
+            history = History(store, graph.about.spec)
+            package = graph.about.package
+            remembered = Remembered(store, package)
+            sharing = _sharing(store, request)
+            if sharing is not None:
+                with span("ask the remotes"):
+                    sharing.before_plan(graph, labels, remembered)
+            ahead.prepare(graph, labels[:MOST_ASKED])
             with span("plan", steps=len(graph.recipes)):
                 plan = make_plan(graph, labels, store, history, remembered, doubt=doubt)
             if sharing is not None:
                 with span("ask the remotes"):
                     plan = sharing.after_plan(graph, plan)
-            executor = _executor_for(request, store, plan, ahead)
+            executor = ahead.executor(plan)
         except BaseException:
-            if ahead is not None:
-                ahead.drop()
+            ahead.drop()
             raise
     build_id = new_build_id()
     log = TimelineLog(store.root, build_id)
@@ -354,6 +359,7 @@ def _verified(
     RemoteDiffers."""
     if request.verify is None or result.status is BuildStatus.INTERRUPTED:
         return None
+    from engine.picking import make_executor
     from engine.places import places
     from engine.remote.verify import verify
 
@@ -362,7 +368,7 @@ def _verified(
 
     def build_here(labels: Sequence[str]) -> Result:
         plan = make_plan(graph, tuple(labels), store, history)
-        executor = _executor_for(request, store, plan, None)
+        executor = Ahead(store, request.executor).executor(plan)
         if executor is None:
             return all_cached(build, graph, plan, store, history, silent, _asked(request))
         return _run(build, graph, plan, store, history, request, executor, silent, sharing)
@@ -380,48 +386,6 @@ def _verified(
         )
     sharing.believe()
     return found
-
-
-def _sandbox_ahead(
-    store: Store, request: Request, graph: Graph, labels: Iterable[str]
-) -> Sandbox | None:
-    """Start what takes long to start already before the plan, where one of these steps came to
-    nothing yet: it will hardly go without running it. None where nothing was started."""
-    fresh = (one for one in labels if store.actions.realisation(graph.digest_of(one)) is None)
-    label = next(fresh, None) if request.executor == "sandbox" else None
-    if label is None:
-        return None
-    with span("start the wall"):
-        wall = make_wall(store)
-    if wall is None:
-        return None
-    try:
-        with span("load the executor"):
-            from engine.execution import limits_of
-            from executors.sandbox import Sandbox
-
-            sandbox = Sandbox(store, wall)
-        with span("prepare"), contextlib.suppress(BnError):  # the action will say what is wrong
-            recipe = graph.recipes[label]
-            sandbox.prepare(recipe.toolchains, limits_of(recipe))
-    except BaseException:
-        wall.drop()
-        raise
-    return sandbox
-
-
-def _executor_for(
-    request: Request, store: Store, plan: Plan, ahead: Sandbox | None
-) -> Executor | None:
-    """Return the executor that runs what the plan says, None where nothing has to run."""
-    if all(isinstance(step, Cached) for step in plan.steps.values()):
-        if ahead is not None:
-            ahead.drop()
-        return None
-    if ahead is not None:
-        return ahead
-    with span("load the executor"):
-        return make_executor(request.executor, store)
 
 
 def recordable(evaluation: Evaluation) -> bool:
