@@ -1,0 +1,95 @@
+"""Inputs that were taken to be in the store, and are not: found out when they are needed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from blake3 import blake3
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Bn
+
+SPEC = """
+    [sources.src]
+    path = "src"
+    [actions.leaf]
+    foreach = "src:*.txt"
+    inputs = ["{item}", "src:common"]
+    tools = ["sh"]
+    script = "{ read a; read b; } < src/common; read c < {item}; echo $a $c > $out/{item.stem}.o"
+    outputs = ["{item.stem}.o"]
+    [actions.all]
+    inputs = ["leaf"]
+    tools = ["sh"]
+    script = "for one in leaf/*; do read a < $one; echo $a; done > $out/all"
+    outputs = ["all"]
+    """
+NAMES = ("a", "b", "c", "d")
+
+
+@pytest.fixture
+def built(bn: Bn) -> Bn:
+    """A project that was built."""
+    bn.spec(SPEC, "all")
+    bn.put("src/common", "x\n\n")
+    for name in NAMES:
+        bn.put(f"src/{name}.txt", f"{name}\n")
+    bn("build")
+    bn.put("src/a.txt", "one\n")
+    assert bn.ran() == {"leaf[src/a.txt]", "all"}
+    return bn
+
+
+def blob(bn: Bn, text: str) -> Path:
+    digest = blake3(text.encode()).hexdigest()
+    return bn.store / "blobs" / digest[:2] / digest[2:]
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def change(file: Path) -> None:
+    file.chmod(0o644)
+    file.write_text("else\n")
+    file.chmod(0o444)
+
+
+@pytest.mark.parametrize("harm", [remove, change])
+def test_output_of_a_cached_step_that_is_gone_is_made_again(
+    built: Bn, harm: Callable[[Path], None]
+) -> None:
+    shutil.rmtree(built.store / "staged", ignore_errors=True)
+    harm(blob(built, "x b\n"))
+    built.put("src/a.txt", "two\n")
+    built("build")
+    assert built.result("all") == "x two\nx b\nx c\nx d\n"
+    assert blob(built, "x b\n").read_text() == "x b\n"
+
+
+def test_source_that_is_gone_from_the_store_is_taken_in_again(built: Bn) -> None:
+    shutil.rmtree(built.store / "staged", ignore_errors=True)
+    for text in ("x b\n", "b\n", "x\n\n"):
+        blob(built, text).unlink()
+    built.put("src/a.txt", "two\n")
+    built("build")
+    assert built.result("all") == "x two\nx b\nx c\nx d\n"
+    assert blob(built, "b\n").exists()
+
+
+def test_target_that_is_gone_is_made_again(built: Bn) -> None:
+    blob(built, "x b\n").unlink()
+    built.put("src/a.txt", "two\n")
+    assert "leaf[src/b.txt]" in built.ran("all", "leaf")
+    assert built.result("b.o") == "x b\n"
+
+
+def test_all_is_looked_for_where_the_plan_is_shown(built: Bn) -> None:
+    blob(built, "x b\n").unlink()
+    built.put("src/a.txt", "two\n")
+    plan = built.json("build", "--dry-run")["steps"]
+    assert plan["leaf[src/b.txt]"]["plan"] == "run"
