@@ -14,7 +14,10 @@ import threading
 import time
 from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from engine.http.hooks import Ended
 
 MOST_WAITING: Final = 4 * 2**20
 """Bytes of lines that may wait to be written."""
@@ -39,38 +42,23 @@ class AccessLog:
         self.dropped = 0
         """Lines that were left out."""
 
-    def line(
-        self,
-        *,
-        peer: str,
-        identity: str,
-        name_space: str,
-        adapter: str,
-        method: str,
-        path: str,
-        status: int,
-        received: int,
-        sent: int,
-        seconds: float,
-        outcome: str,
-        request: str,
-        why: str = "",
-    ) -> None:
-        """Note a request that ended; `request` is its id, `why` what the answer said is wrong."""
+    def line(self, ended: Ended) -> None:
+        """Note a request that ended."""
         if self._size > MOST_WAITING:
             self.dropped += 1
             return
+        path = ended.path
         if len(path) > LONGEST:
             path = f"{path[:LONGEST]}…"
-        now = time.time()
         text = (
-            f'{{"time":{now:.6f},"peer":{quoted(peer)},"identity":{quoted(identity)},'
-            f'"name_space":{quoted(name_space)},"adapter":{quoted(adapter)},'
-            f'"method":{quoted(method)},"path":{quoted(path)},"status":{status},'
-            f'"received":{received},"sent":{sent},"seconds":{seconds:.6f},'
-            f'"outcome":{quoted(outcome)},"request":{quoted(request)}'
+            f'{{"time":{time.time():.6f},"peer":{quoted(ended.peer)},'
+            f'"identity":{quoted(ended.identity)},"name_space":{quoted(ended.name_space)},'
+            f'"adapter":{quoted(ended.adapter)},"method":{quoted(ended.method)},'
+            f'"path":{quoted(path)},"status":{ended.status},"received":{ended.received},'
+            f'"sent":{ended.sent},"seconds":{ended.seconds:.6f},'
+            f'"outcome":{quoted(ended.outcome)},"request":{quoted(ended.request)}'
         )
-        text += f',"why":{quoted(why)}}}\n' if why else "}\n"
+        text += f',"why":{quoted(ended.why)}}}\n' if ended.why else "}\n"
         self._waiting.append(text)
         self._size += len(text)
 

@@ -7,6 +7,8 @@ from os import getpid
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+from engine.http.hooks import Ended
+
 if TYPE_CHECKING:
     from engine.http.hooks import Counter, Log
 
@@ -47,29 +49,21 @@ def tell(exchange: Exchange, peer: str, sent: int, counter: Counter, log: Log | 
     """Count and log an exchange that has ended; `sent` is all that its connection ever sent."""
     seconds = perf_counter() - exchange.started
     content = max(0, sent - exchange.head_size) if exchange.head_size else 0
-    counter.request(
-        exchange.adapter,
-        exchange.name_space,
-        exchange.method,
-        exchange.status,
-        exchange.received,
-        content,
-        seconds,
-        exchange.outcome,
+    ended = Ended(
+        adapter=exchange.adapter,
+        name_space=exchange.name_space,
+        method=exchange.method,
+        status=exchange.status,
+        received=exchange.received,
+        sent=content,
+        seconds=seconds,
+        outcome=exchange.outcome,
     )
+    counter.request(ended)
     if log is not None:
-        log.line(
-            peer=peer,
-            identity=exchange.identity,
-            name_space=exchange.name_space,
-            adapter=exchange.adapter,
-            method=exchange.method,
-            path=exchange.path,
-            status=exchange.status,
-            received=exchange.received,
-            sent=content,
-            seconds=seconds,
-            outcome=exchange.outcome,
-            request=exchange.request,
-            why=exchange.why,
-        )
+        ended.peer = peer
+        ended.identity = exchange.identity
+        ended.path = exchange.path
+        ended.request = exchange.request
+        ended.why = exchange.why
+        log.line(ended)

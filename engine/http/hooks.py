@@ -5,10 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from attrs import define
+
 from engine.http.message import ANYBODY, Identity, Scope
 
 Certificate = Mapping[str, Any]
 """A client's checked certificate, as `ssl.SSLSocket.getpeercert` gives it."""
+
+
+@define
+class Ended:
+    """A request that ended: what is counted and logged of it."""
+
+    adapter: str
+    name_space: str
+    method: str
+    status: int
+    received: int
+    """Bytes of its body, as they came on the wire."""
+    sent: int
+    """Bytes of the answer's body, as they went."""
+    seconds: float
+    """From the end of its head to the end of its answer."""
+    outcome: str
+    """`hit`, `miss`, `stored`, or nothing."""
+    peer: str = ""
+    identity: str = ""
+    path: str = ""
+    request: str = ""
+    """Its id."""
+    why: str = ""
+    """What the answer said is wrong."""
 
 
 class Gate(Protocol):
@@ -30,17 +57,7 @@ class Counter(Protocol):
     connections: int
     uploads: int
 
-    def request(
-        self,
-        adapter: str,
-        name_space: str,
-        method: str,
-        status: int,
-        received: int,
-        sent: int,
-        seconds: float,
-        outcome: str,
-    ) -> None:
+    def request(self, ended: Ended) -> None:
         """Count a request that ended."""
         ...
 
@@ -52,23 +69,7 @@ class Counter(Protocol):
 class Log(Protocol):
     """The access log."""
 
-    def line(
-        self,
-        *,
-        peer: str,
-        identity: str,
-        name_space: str,
-        adapter: str,
-        method: str,
-        path: str,
-        status: int,
-        received: int,
-        sent: int,
-        seconds: float,
-        outcome: str,
-        request: str,
-        why: str = "",
-    ) -> None:
+    def line(self, ended: Ended) -> None:
         """Note a request that ended."""
         ...
 

@@ -31,6 +31,7 @@ from attrs import define, field
 
 if TYPE_CHECKING:
     from engine.http.access_log import AccessLog
+    from engine.http.hooks import Ended
 
 BOUNDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -45,19 +46,7 @@ MOST_ROWS: Final = 1024
 so that nobody fills the memory with names."""
 
 _METHODS: Final = frozenset(
-    [
-        "GET",
-        "HEAD",
-        "PUT",
-        "POST",
-        "DELETE",
-        "OPTIONS",
-        "PROPFIND",
-        "MKCOL",
-        "MOVE",
-        "COPY",
-        "PATCH",
-    ]
+    (*("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"), "PROPFIND", "MKCOL", "MOVE", "COPY")
 )
 _OTHER: Final = "other"
 _HEAD: Final = struct.Struct("<QII")
@@ -141,32 +130,22 @@ class Observer:
                 _take_up_ended(run)
                 self._file = _claim(run / f"worker-{os.getpid()}")
 
-    def request(
-        self,
-        adapter: str,
-        name_space: str,
-        method: str,
-        status: int,
-        received: int,
-        sent: int,
-        seconds: float,
-        outcome: str,
-    ) -> None:
-        """Count a request that ended: bytes of its bodies on the wire, seconds until it was
-        answered, and what it was (`hit`, `miss`, `stored`, or nothing)."""
-        row = self._mine.requests.get((adapter, name_space, method, status, outcome))
+    def request(self, ended: Ended) -> None:
+        """Count a request that ended."""
+        key = (ended.adapter, ended.name_space, ended.method, ended.status, ended.outcome)
+        row = self._mine.requests.get(key)
         if row is None:
-            row = self._row(adapter, name_space, method, status, outcome)
+            row = self._row(key)
+        seconds = ended.seconds
         row[0] += 1
-        row[1] += received
-        row[2] += sent
+        row[1] += ended.received
+        row[2] += ended.sent
         row[3] += seconds
         row[_SIZES + bisect_left(BOUNDS, seconds)] += 1
         self._dirty = True
 
-    def _row(
-        self, adapter: str, name_space: str, method: str, status: int, outcome: str
-    ) -> list[float]:
+    def _row(self, key: RequestKey) -> list[float]:
+        adapter, name_space, method, status, outcome = key
         rows = self._mine.requests
         if len(rows) >= MOST_ROWS:
             name_space = _OTHER

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from engine.http import access_log
 from engine.http.access_log import LONGEST, AccessLog
+from engine.http.hooks import Ended
 
 ONE: dict[str, Any] = {
     "peer": "192.0.2.1",
@@ -37,8 +38,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_a_line_says_all(tmp_path: Path) -> None:
     log = AccessLog(tmp_path / "log")
-    log.line(**ONE)
-    log.line(**ONE | {"status": 413, "why": "too large"})
+    log.line(Ended(**ONE))
+    log.line(Ended(**ONE | {"status": 413, "why": "too large"}))
     log.close()
     first, second = lines(tmp_path / "log")
     assert {name: first[name] for name in ONE} == ONE
@@ -52,7 +53,7 @@ def test_a_line_says_all(tmp_path: Path) -> None:
 def test_nothing_breaks_a_line(path: str, identity: str) -> None:
     log = AccessLog.__new__(AccessLog)
     log._waiting, log._size, log.dropped = [], 0, 0
-    log.line(**ONE | {"path": path, "identity": identity})
+    log.line(Ended(**ONE | {"path": path, "identity": identity}))
     text = log._waiting[0]
     assert text.endswith("}\n")
     assert text.count("\n") == 1
@@ -63,11 +64,11 @@ def test_nothing_breaks_a_line(path: str, identity: str) -> None:
 def test_a_moved_file_is_opened_anew(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = AccessLog(path)
-    log.line(**ONE)
+    log.line(Ended(**ONE))
     path.rename(tmp_path / "log.1")
-    log.line(**ONE)
+    log.line(Ended(**ONE))
     log.reopen()
-    log.line(**ONE)
+    log.line(Ended(**ONE))
     log.close()
     assert len(lines(tmp_path / "log.1")) == 2
     assert len(lines(path)) == 1
@@ -79,7 +80,7 @@ def test_where_it_cannot_be_opened_anew_the_old_one_goes_on(tmp_path: Path) -> N
     log = AccessLog(place / "log")
     place.rename(tmp_path / "moved")
     log.reopen()
-    log.line(**ONE)
+    log.line(Ended(**ONE))
     log.close()
     assert len(lines(tmp_path / "moved" / "log")) == 1
 
@@ -90,11 +91,11 @@ def test_a_reader_that_stopped_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) 
     log = AccessLog()
     log._handle = writing
     for _ in range(1000):
-        log.line(**ONE)
+        log.line(Ended(**ONE))
     flushing = threading.Thread(target=log.flush)
     flushing.start()
     for _ in range(1000):
-        log.line(**ONE)
+        log.line(Ended(**ONE))
     assert log._size < 11_000
     assert log.dropped > 0
     os.close(reading)
@@ -104,7 +105,7 @@ def test_a_reader_that_stopped_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_full_disk_loses_lines_and_says_how_many() -> None:
     log = AccessLog(Path("/dev/full"))
-    log.line(**ONE)
+    log.line(Ended(**ONE))
     log.flush()
     assert log.dropped == 1
     log.close()
@@ -120,7 +121,7 @@ def test_processes_that_share_a_pipe_write_whole_lines(tmp_path: Path) -> None:
                 log = AccessLog()
                 log._handle = writing
                 for index in range(200):
-                    log.line(**ONE | {"request": f"{number}-{index}"})
+                    log.line(Ended(**ONE | {"request": f"{number}-{index}"}))
                     if index % 50 == 49:
                         log.flush()
             finally:

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine.http.adapters.operations import only
+from engine.http.hooks import Ended
 from engine.http.metrics import COUNTERS, NameSpace, Now, TierNow, exposition
 from engine.http.observing import BOUNDS, MOST_ROWS, Observer, make_run
 
@@ -19,7 +20,7 @@ ORDER = ("adapter", "name_space", "tier", "level", "method", "status", "le", "ve
 
 
 def hit(observer: Observer, name_space: str = "default", seconds: float = 0.0003) -> None:
-    observer.request("bazel", name_space, "GET", 200, 0, 4096, seconds, "hit")
+    observer.request(Ended("bazel", name_space, "GET", 200, 0, 4096, seconds, "hit"))
 
 
 def samples(observer: Observer, **now: object) -> dict[str, dict[tuple[str, ...], float]]:
@@ -73,8 +74,8 @@ def test_a_request_is_counted_by_what_it_was(tmp_path: Path) -> None:
     observer = Observer()
     hit(observer)
     hit(observer, seconds=0.3)
-    observer.request("bazel", "default", "PUT", 200, 70, 2, 120.0, "stored")
-    observer.request("nx", "team", "GET", 404, 0, 10, 0.001, "miss")
+    observer.request(Ended("bazel", "default", "PUT", 200, 70, 2, 120.0, "stored"))
+    observer.request(Ended("nx", "team", "GET", 404, 0, 10, 0.001, "miss"))
     observer.connections, observer.uploads = 3, 1
     found = samples(observer)
     assert found["bn_requests_total"]["bazel", "default", "GET", "200"] == 2
@@ -162,7 +163,7 @@ def test_names_do_not_fill_the_memory() -> None:
     for number in range(2 * MOST_ROWS):
         hit(observer, f"space-{number}")
         observer.count("evicted_entries", f"space-{number}")
-        observer.request("generic", "default", f"BREW{number}", 405, 0, 0, 0.1, "")
+        observer.request(Ended("generic", "default", f"BREW{number}", 405, 0, 0, 0.1, ""))
     found = samples(observer)
     assert sum(map(len, (found["bn_hits_total"], found["bn_evicted_entries_total"]))) < (
         2 * MOST_ROWS + 10

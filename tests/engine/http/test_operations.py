@@ -21,6 +21,7 @@ import engine.http
 from engine.cli.cache import command as cache
 from engine.cli.cache.stat import read_metrics, table
 from engine.http.adapters.operations import look
+from engine.http.hooks import Ended
 from engine.http.metrics import COUNTERS, Now, exposition
 from engine.http.observing import Observer
 from engine.http.reserve import Reserve
@@ -158,7 +159,7 @@ def queries() -> list[str]:
 def test_the_dashboard_asks_for_what_is_told() -> None:
     told = {}
     observer = Observer()
-    observer.request("bazel", "default", "GET", 200, 0, 1, 0.1, "hit")
+    observer.request(Ended("bazel", "default", "GET", 200, 0, 1, 0.1, "hit"))
     for name, (label, _) in COUNTERS.items():
         observer.count(name, "default" if label else "")
     text = exposition(observer.all(), Now(version="1", started=1.0)).decode()
