@@ -96,8 +96,8 @@ def faults(path: Path, table: PlacementTable) -> Iterator[Fault]:
     """Yield what is wrong with the table of the file at `path`."""
     for key, name, known in (("mode", table.mode, MODES), ("strategy", table.strategy, STRATEGIES)):
         if name is not None and name not in known:
-            hint = nearest(name, known) or f"one of {', '.join(known)}"
-            yield Fault(path, ("placement", key), f"unknown {key} {name!r}", hint)
+            message = f"unknown {key} {name!r}"
+            yield Fault(path, ("placement", key), message, nearest(name, known))
     wait = table.max_wait
     if wait is not None and not wait >= 0:
         yield Fault(path, ("placement", "max_wait"), "less than 0 seconds")

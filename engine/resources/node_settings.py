@@ -88,7 +88,7 @@ def faults(path: Path, nodes: Sequence[NodeTable]) -> Iterator[Fault]:
         if node.price is not None and not 0 <= node.price < 1e12:
             yield Fault(path, (*at, "price"), "a price is 0 or more")
         if node.preference is not None and node.preference not in PREFERENCES:
-            hint = nearest(node.preference, PREFERENCES) or f"one of {', '.join(PREFERENCES)}"
+            hint = nearest(node.preference, PREFERENCES)
             yield Fault(path, (*at, "preference"), f"unknown preference {node.preference!r}", hint)
         if node.only is not None and not node.only:
             hint = 'leave `only` out: it is for all then; preference = "disabled" is for none'

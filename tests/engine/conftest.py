@@ -20,12 +20,13 @@ from engine.graph import Graph
 from engine.history import History
 from engine.job import Job, Options
 from engine.placement import Node
+from engine.places import Places
 from engine.plan import Plan, make_plan
 from engine.result import Result
 from engine.spec.load import Spec, converter
 from engine.spec.model import Scalar, SpecFile
 from engine.spec.project import Unit
-from engine.timeline.events import Event
+from engine.timeline.events import Event, StepStarted
 from executors.simulated import SIMULATED, Simulated, Simulation, succeed
 from store.digest import digest_bytes
 from store.objects import Directory, Entry, File, Tree
@@ -134,8 +135,16 @@ class Workshop:
         labels = tuple(label for name in names for label in graph.artifacts[name])
         return make_plan(graph, labels, self.store, self.history)
 
-    def build(self, graph: Graph, *targets: str, cpus: int = 4, keep_going: bool = False) -> Result:
-        """Build targets in virtual time and note the events."""
+    def build(
+        self,
+        graph: Graph,
+        *targets: str,
+        cpus: int = 4,
+        keep_going: bool = False,
+        places: Places | None = None,
+    ) -> Result:
+        """Build targets in virtual time, on so many processors or in `places`, and note the
+        events."""
         self.builds += 1
         self.events.clear()
         job = Job(
@@ -145,10 +154,19 @@ class Workshop:
             store=self.store,
             executor=Simulated(self.store.cas, self.behave),
             history=self.history,
-            options=Options(node=_node(cpus), keep_going=keep_going),
+            options=Options(node=_node(cpus), places=places, keep_going=keep_going),
             emit=lambda event: self.events.append((trio.current_time(), event)),
         )
         return trio.run(run_build, job, clock=MockClock(autojump_threshold=0))
+
+    def starts(self) -> list[tuple[float, StepStarted]]:
+        """Return the last build's starts, by time since it began."""
+        zero = self.events[0][0]
+        return [
+            (round(time - zero, 6), event)
+            for time, event in self.events
+            if isinstance(event, StepStarted)
+        ]
 
     def told(self, kind: type[Event]) -> list[Any]:
         """Return the last build's events of one kind."""

@@ -5,20 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
-from trio.testing import MockClock
 
-from engine.build import run_build
-from engine.job import Job, Options
 from engine.placement import Node
 from engine.placement.modes import policy_of
 from engine.placement.work import make_work
 from engine.places import Places, Thread
-from engine.result import Result
 from engine.simulation.core import Settings, simulate
 from engine.simulation.hardware import Hardware, Machine
-from engine.timeline.events import Event, StepStarted
-from executors.simulated import Simulated, Simulation
+from executors.simulated import Simulation
 
 if TYPE_CHECKING:
     from executors.base import ExecutionRequest
@@ -53,39 +47,20 @@ def test_the_build_loop_places_alike_on_several_nodes(workshop: Workshop, policy
         (cpu,) = request.cpus
         return Simulation(seconds=SECONDS[request.label] / list(SPEEDS.values())[cpu])
 
-    began: list[tuple[float, str, str]] = []
-    results: list[Result] = []
-
-    def note(event: Event) -> None:
-        if isinstance(event, StepStarted):
-            node = event.placement["node"]
-            began.append((round(trio.current_time() - zero, 6), event.label, node))
-
+    workshop.behave = behave
+    makespan = None
     for build in ("once", "again"):  # the second time history knows how long they take
         actions = {
             name: {"run": [name, build], "inputs": NEEDS.get(name, []), "outputs": ["o"]}
             for name in SECONDS
         }
         graph = workshop.graph({"actions": actions})
-        clock = MockClock(autojump_threshold=0)
-        zero = clock.current_time()
-        began.clear()
-        job = Job(
-            build=build,
-            graph=graph,
-            plan=workshop.plan(graph),
-            store=workshop.store,
-            executor=Simulated(workshop.store.cas, behave),
-            history=workshop.history,
-            options=Options(places=places(policy)),
-            emit=note,
-        )
-        results.append(trio.run(run_build, job, clock=clock))
+        makespan = workshop.build(graph, places=places(policy)).makespan
     hardware = Hardware(nodes=tuple(Machine(name=n, speed=s) for n, s in SPEEDS.items()))
     work = make_work(SECONDS, NEEDS)
     done = simulate(work, hardware, Settings(policy=policy_of(policy)))
-    makespan = results[-1].makespan
     assert makespan is not None
     assert makespan.seconds == pytest.approx(done.makespan)
+    began = [(time, event.label, event.placement["node"]) for time, event in workshop.starts()]
     expected = [(round(time, 6), label, node) for time, label, node in done.placements()]
     assert sorted(began) == sorted(expected)

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from attrs import define
-from trio.testing import MockClock
 
-from engine.build import run_build
-from engine.job import Job, Options
 from engine.placement.settings import PlacementTable, Placing, placing
 from engine.places import NO_SENSOR, Places, places_of
 from engine.resources.allocation import Share
@@ -20,8 +16,8 @@ from engine.resources.discover import discover_compute
 from engine.resources.heat import Thermometer, thermometer
 from engine.resources.node_settings import NodeSpec
 from engine.resources.settings import Resources
-from engine.timeline.events import Event, StepStarted
-from executors.simulated import Simulated, Simulation
+from engine.timeline.events import StepStarted
+from executors.simulated import Simulation
 from store.records import evolve
 from tests.engine.conftest import Maker, Workshop
 from tests.engine.resources.conftest import Tree, write
@@ -46,17 +42,12 @@ def workshop(store: Store) -> Workshop:
     return Workshop(store, Maker())
 
 
-@define
-class Changing:
+class Changing(Thermometer):
     """A thermometer whose sensors change by the clock of the build."""
 
-    inner: Thermometer
-    change: Callable[[float], None]
-    began: float = -1.0
-
-    @property
-    def every(self) -> float:
-        return self.inner.every
+    def __init__(self, inner: Thermometer, change: Callable[[float], None]) -> None:
+        super().__init__({}, inner.every)
+        self.inner, self.change, self.began = inner, change, -1.0
 
     def read(self) -> dict[str, float | None]:
         now = trio.current_time()
@@ -90,26 +81,11 @@ def warm(root: Path, course: Mapping[float, str | None]) -> Callable[[float], No
 def build(workshop: Workshop, places: Places, steps: int, seconds: float = 1.0) -> Starts:
     """Build steps that need nothing and return their starts, by time since the first."""
     actions = {f"s{n:03}": {"run": [str(n)], "outputs": ["o"]} for n in range(steps)}
-    graph = workshop.graph({"actions": actions})
-    found: Starts = []
-
-    def note(event: Event) -> None:
-        if isinstance(event, StepStarted):
-            found.append((trio.current_time(), event))
-
-    job = Job(
-        build="b",
-        graph=graph,
-        plan=workshop.plan(graph),
-        store=workshop.store,
-        executor=Simulated(workshop.store.cas, lambda _: Simulation(seconds=seconds)),
-        history=workshop.history,
-        options=Options(places=places),
-        emit=note,
-    )
-    trio.run(run_build, job, clock=MockClock(autojump_threshold=0))
-    assert len(found) == steps
-    return [(round(time - found[0][0], 3), event) for time, event in found]
+    workshop.behave = lambda _: Simulation(seconds=seconds)
+    workshop.build(workshop.graph({"actions": actions}), places=places)
+    starts = workshop.starts()
+    assert len(starts) == steps
+    return starts
 
 
 def nodes() -> tuple[NodeSpec, ...]:
