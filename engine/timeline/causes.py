@@ -1,0 +1,259 @@
+"""Causes: what changed between two builds so that a step became another action, down to the root.
+
+A change of a step's inputs that another step made is traced to what changed in that one, and so on;
+a flag or variable to the parameter that it was written with.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+from attrs import define, field, frozen
+
+from engine.explain import Change, differences
+from engine.timeline.recorded import Recorded, Was
+from store.cas import Cas
+from store.digest import Digest
+from store.errors import BnError
+from store.objects import Action, Directory, Entry
+from store.trees import find
+
+DEPENDENCY: Final = "dependency"
+PARAMETER: Final = "parameter"
+CHANGED: Final = "changed"
+"""How the detail begins of a file that is still there, but with other contents."""
+
+DIVERGED: Final = Change("not reproducible", "", "the same action came out otherwise")
+
+FEW: Final = 4
+"""Builds back in which a step's needs are looked for where it is not told what they are."""
+
+SHOWN: Final = 12
+"""Lines that tell of the causes of one step."""
+
+
+@frozen
+class Cause:
+    """A change, and what it comes from: a dependency has the changes of that step, whose label its
+    name is; a flag or variable may have a parameter. What has nothing below it is a root."""
+
+    change: Change
+    because: tuple[Cause, ...] = ()
+
+    def chains(self) -> Iterator[tuple[Change, ...]]:
+        """Yield the ways from here down to the roots."""
+        if not self.because:
+            yield (self.change,)
+        for below in self.because:
+            yield from ((self.change, *rest) for rest in below.chains())
+
+
+Parameters: TypeAlias = Callable[[str, Action, Action, Change], Iterable[Change]]
+"""Which parameters a change of a flag or variable comes from, given the label and both actions."""
+
+
+def no_parameters(label: str, old: Action, new: Action, change: Change) -> Iterable[Change]:
+    """Know of no parameter."""
+    return ()
+
+
+Observed: TypeAlias = Callable[[Digest], Collection[str] | None]
+"""Which inputs an action said that it read, given its digest; None where it did not say."""
+
+
+def nothing_observed(action: Digest) -> None:
+    """Know of no action what it read."""
+
+
+@define
+class Causes:
+    """Tells the causes of steps of build `new`, compared with `old`.
+
+    Of inputs that an action said it did not read, changed contents are left out: they changed
+    nothing.
+    """
+
+    cas: Cas
+    recorded: Recorded
+    new: str
+    old: str
+    parameters: Parameters = no_parameters
+    observed: Observed = nothing_observed
+    _known: dict[str, tuple[Cause, ...] | None] = field(factory=dict, init=False)
+    _stages: dict[str, dict[str, list[str]]] = field(factory=dict, init=False)
+
+    def of(self, label: str) -> tuple[Cause, ...] | None:
+        """Return what changed in a step; None where one of its actions is not known any more."""
+        if label not in self._known:
+            self._known[label] = ()  # what needs itself has no cause; graphs have no such step
+            was = self.recorded.was(label, self.old), self.recorded.was(label, self.new)
+            self._known[label] = None if None in was else self.between(*was)  # type: ignore[arg-type]
+        return self._known[label]
+
+    def between(self, old: Was, new: Was) -> tuple[Cause, ...] | None:
+        """Return what changed from one action of a step to another."""
+        if old.action == new.action:
+            return (Cause(DIVERGED),) if old.outputs != new.outputs else ()
+        try:
+            before, after = (
+                Action.decode(self.cas.get_bytes(Digest(one.action))) for one in (old, new)
+            )
+        except BnError:
+            return None
+        return self.of_actions(new.label, before, after)
+
+    def of_actions(self, label: str, old: Action, new: Action) -> tuple[Cause, ...]:
+        """Return the causes that make `new` another action than `old`, both of one step."""
+        changes = self._that_count(differences(self.cas, old, new), old, new)
+        makers: dict[str, list[Change]] = {}
+        found: list[Cause] = []
+        for change in changes:
+            maker = self._maker(label, old, new, change.name) if change.kind == "file" else None
+            if maker is not None:
+                makers.setdefault(maker, []).append(change)
+            elif change.kind in ("flag", "variable", "script"):
+                below = map(Cause, self.parameters(label, old, new, change))
+                found.append(Cause(change, tuple(below)))
+            else:
+                found.append(Cause(change))
+        for maker, outputs in makers.items():
+            shown = ", ".join(f"{one.name} {one.detail.partition(' (')[0]}" for one in outputs[:3])
+            more = f" and {len(outputs) - 3} more" if len(outputs) > 3 else ""
+            what = Change(DEPENDENCY, maker, f"({shown}{more})")
+            found.append(Cause(what, self.of(maker) or ()))
+        return tuple(found)
+
+    def _that_count(self, changes: list[Change], old: Action, new: Action) -> list[Change]:
+        """Return the changes without those of files that neither action read."""
+        read: set[str] = set()
+        for action in (old, new):
+            paths = self.observed(action.digest()) if action.depfile else None
+            if paths is not None:
+                read.update(paths)
+        if not read:
+            return changes
+        left = [
+            change
+            for change in changes
+            if change.kind != "file" or not change.detail.startswith(CHANGED) or change.name in read
+        ]
+        return left or changes
+
+    def _maker(self, label: str, old: Action, new: Action, path: str) -> str | None:
+        """Return the step that made the input at `path`; None for a file of a source."""
+        steps = self._staged(label)
+        stage = path
+        while stage and stage not in steps:
+            stage = stage.rpartition("/")[0]
+        if not stage:
+            return None
+        rest = path[len(stage) + 1 :]
+        for root, build in ((new.input_root, self.new), (old.input_root, self.old)):
+            entry = _entry(self.cas, root, path)
+            if entry is None:
+                continue
+            for maker in steps[stage]:
+                was = self.recorded.was(maker, build)
+                made = was and was.outputs and _entry(self.cas, was.outputs, rest)
+                if made and (made == entry or not rest):
+                    return maker
+        return None
+
+    def _staged(self, label: str) -> Mapping[str, list[str]]:
+        """Return the steps that a step may need, by where their outputs are staged for it."""
+        found = self._stages.get(label)
+        if found is None:
+            prefix = _prefix(label)
+            found = self._stages[label] = {}
+            for name in self._needed(label):
+                if name.startswith(prefix):
+                    artifact = name[len(prefix) :].partition("[")[0]
+                    found.setdefault(artifact.replace(":", "/"), []).append(name)
+        return found
+
+    def _needed(self, label: str) -> Iterable[str]:
+        """Return the steps that a step needs; where neither build says so, all that are known."""
+        builds = self.new, self.old
+        steps = [self.recorded.course(build).steps.get(label) for build in builds]
+        needs = dict.fromkeys(need for step in steps if step for need in step.needs)
+        if needs:
+            return needs
+        seen = (
+            name for build in builds for name in itertools.islice(self.recorded.until(build), FEW)
+        )
+        return dict.fromkeys(one for name in seen for one in self.recorded.labels(name))
+
+
+def roots(causes: Iterable[Cause]) -> list[tuple[tuple[str, ...], Change]]:
+    """Return each root with the steps that lie between, each pair once."""
+    found: dict[tuple[tuple[str, ...], Change], None] = {}
+    for cause in causes:
+        for chain in cause.chains():
+            *between, root = chain
+            found[tuple(one.name for one in between if one.kind == DEPENDENCY), root] = None
+    return list(found)
+
+
+def in_lines(causes: Iterable[Cause], most: int = SHOWN) -> list[str]:
+    """Return causes for people, a line each: `link ← compile[a.c] ← file src/a.c changed`, from
+    what changed in the step itself down to the root. Chains alike are told of together."""
+    groups: dict[tuple[object, ...], list[tuple[Change, ...]]] = {}
+    for cause in causes:
+        for chain in cause.chains():
+            *between, root = chain
+            key = (root, *(_kind(one) for one in between))
+            groups.setdefault(key, []).append(chain)
+    lines = []
+    for chains in groups.values():
+        *between, root = chains[0]
+        parts = [_named(one) for one in between]
+        others = len({chain[0] for chain in chains}) - 1
+        if parts and others:
+            parts[0] += f" and {others} more"
+        lines.append(" ← ".join([*parts, _root(root)]))
+    rest = len(lines) - most
+    return [*lines[:most], f"and {rest} more"] if rest > 0 else lines
+
+
+def documents(causes: Iterable[Cause]) -> list[dict[str, object]]:
+    """Return causes as plain values."""
+    return [
+        {
+            "kind": cause.change.kind,
+            "name": cause.change.name,
+            "detail": cause.change.detail,
+            **({"because": documents(cause.because)} if cause.because else {}),
+        }
+        for cause in causes
+    ]
+
+
+def _kind(change: Change) -> object:
+    if change.kind == DEPENDENCY:
+        return change.name.partition("[")[0]
+    return change
+
+
+def _named(change: Change) -> str:
+    return change.name if change.kind == DEPENDENCY else str(change)
+
+
+def _root(change: Change) -> str:
+    return f"{change.name} {change.detail}" if change.kind == DEPENDENCY else str(change)
+
+
+def _prefix(label: str) -> str:
+    """Return what the names of all steps of the same spec begin with: empty but in imports."""
+    artifact = label.partition("[")[0]
+    return artifact[: artifact.rfind(":") + 1]
+
+
+def _entry(cas: Cas, tree: str, path: str) -> Entry | None:
+    if not path:
+        return Directory(Digest(tree))
+    try:
+        return find(cas, Digest(tree), path)
+    except BnError:
+        return None
