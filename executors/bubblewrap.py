@@ -21,6 +21,7 @@ _FORBIDDEN: Final = (
     "sysctl kernel.unprivileged_userns_clone=1; in a container: start it with "
     f"--security-opt seccomp=unconfined --security-opt systempaths=unconfined; {_NATIVE}"
 )
+NOTHING_MORE: Final[Mapping[str, str]] = {}
 PROC: Final = ("--proc", "/proc", "--remount-ro", "/proc")
 """The sandbox's /proc. Where bn runs as root, the kernel lets the sandbox's processes write what
 root owns in there, without any capability: /proc/sys/kernel/core_pattern is a way out."""
@@ -43,13 +44,13 @@ class Bubblewrap:
         """Whether it can limit the size of /tmp (0.7 and later)."""
         return self.version >= (0, 7)
 
-    def isolation(self) -> list[str]:
+    def isolation(self, host_name: str = HOST_NAME) -> list[str]:
         """Return the options that shut the sandbox off from the host."""
         nesting = ["--disable-userns"] if self.stops_nesting else []
         return [
             *NAMESPACES,
             *nesting,
-            *("--uid", str(UID), "--gid", str(UID), "--hostname", HOST_NAME),
+            *("--uid", str(UID), "--gid", str(UID), "--hostname", host_name),
             *("--die-with-parent", "--cap-drop", "ALL"),
         ]
 
@@ -95,12 +96,16 @@ def command_line(
     *,
     terminal: bool = False,
     tmp_bytes: int | None = None,
+    host_name: str = HOST_NAME,
+    shown: Mapping[str, str] = NOTHING_MORE,
 ) -> list[str]:
     """Return the whole command line; with `terminal` the command keeps the user's terminal.
 
+    `shown` are further files of the host and where they stand in the sandbox.
+
     It is to be started with the workspace's `seccomp` file open as descriptor `GIVEN`.
     """
-    argv = [bubblewrap.path, *bubblewrap.isolation()]
+    argv = [bubblewrap.path, *bubblewrap.isolation(host_name)]
     if not terminal:
         # without a session of its own, it could type into the user's terminal (TIOCSTI)
         argv.append("--new-session")
@@ -111,6 +116,8 @@ def command_line(
     argv += ["--bind", str(workspace.io), "/bn", "--bind", str(workspace.build), WORK]
     for name in workspace.mounts:
         argv += ["--ro-bind", str(workspace.path / "in" / name), f"{WORK}/{name}"]
+    for here, there in shown.items():
+        argv += ["--ro-bind", here, there]
     argv += ["--chdir", WORK, "--clearenv"]
     for name, value in sorted(env.items()):
         argv += ["--setenv", name, value]

@@ -27,6 +27,14 @@ def fix_addresses() -> bool:
     return before >= 0
 
 
+def free_addresses() -> None:
+    """Let address spaces be randomised again in what this thread starts."""
+    library = ctypes.CDLL(None, use_errno=True)
+    now = library.personality(ctypes.c_ulong(_QUERY_PERSONALITY))
+    if now >= 0:
+        library.personality(ctypes.c_ulong(now & ~_ADDR_NO_RANDOMIZE))
+
+
 def adopt_orphans() -> None:
     """Make this process the parent of its descendants whose own parent ends.
 

@@ -67,7 +67,7 @@ class PlainSandbox:
         """
         action = request.action
         root = self._root(action.toolchains)
-        workspace = stage(self._store, action)
+        workspace = self._staged(action)
         try:
             ended = await self._run(request, root, workspace)
             observer = Observer(self._store.cas, action.input_root, WORK, _SCRATCH)
@@ -97,6 +97,9 @@ class PlainSandbox:
     def close(self) -> None:
         """Nothing is kept between actions."""
 
+    def _staged(self, action: Action) -> Workspace:
+        return stage(self._store, action)
+
     async def _run(self, request: ExecutionRequest, root: Path, workspace: Workspace) -> Ended:
         """Run the command of a staged action to its end."""
         action, limits = request.action, request.limits
@@ -114,7 +117,7 @@ class PlainSandbox:
             cpus=request.cpus,
         )
         ended = await run(command, limits, self._limiter.fence(limits))
-        return _checked(ended, workspace)
+        return checked(ended, workspace)
 
     def _root(self, toolchains: tuple[Digest, ...]) -> Path:
         root = self._roots.get(toolchains)
@@ -216,7 +219,7 @@ class Sandbox(PlainSandbox):
         return pool
 
 
-def _checked(ended: Ended, workspace: Workspace) -> Ended:
+def checked(ended: Ended, workspace: Workspace) -> Ended:
     """Return how the command ended; raise HostError where bubblewrap failed before it ran."""
     if ended.exceeded or "exit-code" in read_status(workspace.status):
         return ended

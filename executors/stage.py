@@ -122,7 +122,7 @@ def stage(store: Store, action: Action, private: bool = False) -> Workspace:
             else:
                 mounts = tuple(_stage_inputs(store, action.input_root, workspace))
                 workspace.seccomp.write_bytes(keyring_filter())
-            _make_parents(workspace.out, action.outputs)
+            make_parents(workspace.out, action.outputs)
             for path in (workspace.build, workspace.io):
                 os.utime(path, ns=EPOCH_NS)
     except BaseException as error:
@@ -177,7 +177,8 @@ def _stage_inputs(store: Store, root: Digest, workspace: Workspace) -> Iterator[
         yield name
 
 
-def _make_parents(out: Path, outputs: Iterable[str]) -> None:
+def make_parents(out: Path, outputs: Iterable[str]) -> None:
+    """Make `out` with the directories above the declared outputs, at EPOCH."""
     out.mkdir()
     for output in sorted(outputs):
         (out / output).parent.mkdir(parents=True, exist_ok=True)

@@ -16,14 +16,16 @@ from store.records import frozen
 ARTIFACT: Final = "artifact/"
 LINK: Final = "link/"
 IMPORT: Final = "import/"
+REPLAY: Final = "replay/"
 LONGEST: Final = 500
 """Bytes of a path that fit into a key."""
 
 
 @frozen
 class Root:
-    """A root: `artifact/NAME` (what a build called it last), `link/PATH` (a link to a result) or
-    `import/NAME` (what came out of an archive).
+    """A root: `artifact/NAME` (what a build called it last), `link/PATH` (a link to a result),
+    `import/NAME` (what came out of an archive) or `replay/NAME` (both outputs of an action that
+    came out otherwise when it was replayed).
 
     `time` is in seconds since 1970. A link is a root while it still leads to the tree; `path` is
     there where it does not fit into a key.
@@ -70,6 +72,13 @@ def link_root(link: Path, tree: Digest) -> Write:
 def import_root(name: str, tree: Digest) -> Write:
     """Return the write that makes what was imported under `name` a root."""
     return _write(f"{IMPORT}{name}", tree)
+
+
+def replay_root(label: str, which: str, tree: Digest) -> Write:
+    """Return the write that keeps a step's outputs, those that were `which`: recorded, replayed."""
+    return _write(
+        f"{REPLAY}{digest_bytes(label.encode())[:16]}/{which}", tree, f"{label} ({which})"
+    )
 
 
 def roots(index: Index) -> Iterator[Root]:

@@ -47,6 +47,7 @@ class Verify(click.ParamType[Any]):
     type=Verify(),
     help="Build so many results of remote caches again, and compare; `all` for all of them.",
 )
+@click.option("--check", is_flag=True, help="Run what was built again, and compare: bn replay.")
 @placement_options
 @click.option("-n", "--dry-run", is_flag=True, help="Say which actions would run, and why.")
 def command(
@@ -66,6 +67,7 @@ def command(
     download: str,
     no_remote: bool,
     verify: int | Literal["all"] | None,
+    check: bool,
     strategy: str | None,
     mode: str | None,
 ) -> int:
@@ -97,4 +99,5 @@ def command(
         dry_run=dry_run,
         trace=trace,
         explain=explain,
+        check=check,
     )

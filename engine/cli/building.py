@@ -46,18 +46,25 @@ def build_asked(
     dry_run: bool = False,
     trace: Path | None = None,
     explain: bool = False,
+    check: bool = False,
 ) -> int:
     """Build what is asked for and return the exit code.
 
     The result is linked as ./result, unless it goes to `target` or nowhere (`no_link`). Where bn's
     own time goes is written to `trace`; with `explain` it is said why each action starts where and
-    when it does.
+    when it does; with `check` what was built is run again and compared.
     """
     if trace is not None:
         spans.record()
         try:
             return build_asked(
-                asked, as_json, target=target, no_link=no_link, dry_run=dry_run, explain=explain
+                asked,
+                as_json,
+                target=target,
+                no_link=no_link,
+                dry_run=dry_run,
+                explain=explain,
+                check=check,
             )
         finally:
             spans.write(trace)
@@ -81,6 +88,8 @@ def build_asked(
                 code = _deliver(store, asked, report, target, no_link, as_json)
         else:
             code = end_badly(report, as_json)
+        if check and code == OK:
+            code = _checked(store, asked, report)
         finish(store, report)
     return code
 
@@ -92,6 +101,16 @@ def run(store: Store, asked: Request, *, explain: bool = False) -> Report:
         return build(store, asked, [console])
     finally:
         console.close()
+
+
+def _checked(store: Store, asked: Request, report: Report) -> int:
+    """Run what was built again and compare; return the exit code."""
+    from engine.cli.replay import replay_build
+    from engine.places import places
+    from engine.replay.running import How
+
+    jobs = places(store.root, asked.jobs).cpus
+    return replay_build(store, report.result.build, How(jobs=jobs), ran=True, tell=note)
 
 
 def tell_verified(report: Report) -> None:

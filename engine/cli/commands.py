@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "graph": "show what a spec is made of",
     "why": "say why an artifact was built again",
     "explain": "say why an artifact ran where and when it did",
+    "replay": "run recorded actions again and compare what comes out",
     "timeline": "show, check and compare what happened in builds",
     "log": "show what an artifact's action printed",
     "show": "print a stored object",

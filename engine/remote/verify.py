@@ -15,8 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Literal
 
-import trio
-
+from engine.abreast import abreast
 from engine.execution import execute
 from engine.graph import Graph
 from engine.plan import Cached
@@ -193,36 +192,18 @@ def _run_all(
     executor = make_executor()
     ended: dict[str, Outcome] = {}
 
-    async def one(label: str, resolved: Resolved, limiter: trio.CapacityLimiter) -> None:
-        async with limiter:
-            recipe = graph.recipes[label]
-            _, outcome = await execute(store.cas, executor, recipe, resolved, False)
+    async def one(label: str, resolved: Resolved) -> None:
+        _, outcome = await execute(store.cas, executor, graph.recipes[label], resolved, False)
         if isinstance(outcome, Outcome):
             ended[label] = outcome
         elif outcome is not None:
             raise outcome
 
-    async def every() -> None:
-        limiter = trio.CapacityLimiter(max(1, jobs))
-        async with trio.open_nursery() as nursery:
-            for label, resolved in actions.items():
-                nursery.start_soon(functools.partial(one, label, resolved, limiter))
-
     try:
-        trio.run(every)
-    except BaseExceptionGroup as group:
-        raise _first(group) from None
+        abreast((functools.partial(one, *item) for item in actions.items()), jobs)
     finally:
         executor.close()
     return ended
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error to tell of several."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _differing(

@@ -1,0 +1,1 @@
+"""Replay: recorded actions run again, and what comes out compared byte for byte."""
