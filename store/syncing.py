@@ -75,8 +75,12 @@ class Syncer:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Wait until no other process syncs."""
+        """Wait until no other process syncs; but not with files, of which others sync only their
+        own, and which may take them long."""
         with self._syncing:
+            if self._has_files():
+                yield
+                return
             with contextlib.suppress(OSError):  # it is only faster with it
                 if self._lock < 0:
                     path = self._place

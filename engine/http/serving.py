@@ -120,7 +120,8 @@ def _admit(
         adapter = known[1]
     else:
         adapter = route(server.adapters, request)
-        server.remember(head.method, head.target, target, adapter)
+        if head.method != "PUT":  # what is uploaded has a new name each time
+            server.remember(head.method, head.target, target, adapter)
     exchange.adapter = adapter.name
     exchange.name_space = name_space
     need = adapter.scope(request)
