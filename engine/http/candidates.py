@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from attrs import frozen
 
@@ -18,14 +19,22 @@ from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, encode
 from store.objects import REALISATION, RESULT
 
+T = TypeVar("T")
+
 MOST: Final = 8
-"""Candidates under one key, and signatures of one candidate."""
+"""Candidates under one key, and signatures of one candidate, that are given out, and that one
+writer may store."""
+
+MOST_OF_ALL: Final = 64
+"""Candidates under one key, and signatures of one candidate, of all writers together."""
 
 DOCUMENT_MOST: Final = 4 * 2**20
 """Bytes of a document."""
 
 SIGNATURES: Final = "signatures"
 SECONDS: Final = "seconds"
+WRITER: Final = "by"
+"""The key of a row's `meta` under which `writer_of` stands."""
 
 SECONDS_MOST: Final = 1e9
 """The longest that an action may have taken."""
@@ -58,15 +67,36 @@ class Candidate:
     """The results that a realisation came with."""
     seconds: float = 0.0
 
-    def rows(self) -> dict[str, dict[str, str]]:
+    def rows(self, writer: str) -> dict[str, dict[str, str]]:
         """Return key and `meta` of its rows: one, and one for each signature. So none takes
         another's place, and signatures come together from whoever signs."""
         base = f"{self.key}/{self.digest}"
-        rows = {base: {SECONDS: f"{self.seconds:.3f}"} if self.seconds else {}}
+        by = {WRITER: writer}
+        rows = {base: {SECONDS: f"{self.seconds:.3f}", **by} if self.seconds else by}
         for key, signature in self.signatures:
             name = digest_bytes(f"{key} {signature}".encode())[:_NAME_DIGITS]
-            rows[f"{base}/{name}"] = {"key": key, "signature": signature}
+            rows[f"{base}/{name}"] = {"key": key, "signature": signature, **by}
         return rows
+
+
+def writer_of(name: str, peer: str) -> str:
+    """Return what stands for a writer: of who showed a token or a certificate its name, of others
+    the address. Short, and it does not tell either."""
+    return digest_bytes((f"name {name}" if name else f"peer {peer}").encode())[:16]
+
+
+def shared_out(rows: Sequence[T], writer: Callable[[T], str | None]) -> list[T]:
+    """Return up to `MOST` of some rows, in their order, so that no writer crowds out another: the
+    first of each, then the second of each, and so on."""
+    if len(rows) <= MOST:
+        return list(rows)
+    seen = Counter[str | None]()
+    turns = []
+    for index, row in enumerate(rows):
+        by = writer(row)
+        seen[by] += 1
+        turns.append((seen[by], index))
+    return [rows[index] for index in sorted(index for _, index in sorted(turns)[:MOST])]
 
 
 def result_candidate(value: object) -> Candidate:
@@ -148,8 +178,14 @@ def realisation_text(
 
 
 def _signatures_text(metas: Iterable[Mapping[str, str]]) -> bytes:
-    listed = [{"key": one["key"], "signature": one["signature"]} for one in metas if "key" in one]
-    return json.dumps(listed[:MOST], separators=(",", ":")).encode() if listed else b"[]"
+    signed = [one for one in metas if "key" in one]
+    if not signed:
+        return b"[]"
+    listed = [
+        {"key": one["key"], "signature": one["signature"]}
+        for one in shared_out(signed, lambda meta: meta.get(WRITER))
+    ]
+    return json.dumps(listed, separators=(",", ":")).encode()
 
 
 def _result(document: dict[str, Any], signatures: object, seconds: float = 0.0) -> Candidate:

@@ -3,7 +3,7 @@
 ::
 
     GET   rows under the key ─▶ documents ─▶ walk over outputs and logs ─▶ the whole ones
-    PUT   candidates ─▶ walk ─▶ those that are whole, and not the ninth, get a row each
+    PUT   candidates ─▶ walk ─▶ those that are whole, and not the writer's ninth, get a row each
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from engine.http.bn.rows import PORTION, REALISATION, RESULT, portions
 from engine.http.bn.walk import MISSING_MOST, Known, Walk, document
 from engine.http.candidates import (
     MOST,
+    MOST_OF_ALL,
+    WRITER,
     Candidate,
     parsed,
     realisation_candidate,
@@ -29,6 +31,8 @@ from engine.http.candidates import (
     result_candidate,
     result_text,
     seconds_in,
+    shared_out,
+    writer_of,
 )
 from engine.http.message import Failure, Request, Response
 from engine.http.service import Item, Service
@@ -165,7 +169,7 @@ class Results:
         bad = refused_in(service, name_space)
         for some in portions(keys):
             for key, rows in _rows(service, name_space, kind, some).items():
-                for each in list(rows.values())[:MOST]:
+                for each in shared_out(list(rows.values()), _writer_of_first):
                     candidate = await self._document(service, kind, each[0])
                     good = candidate is not None and not is_refused(candidate, bad)
                     if candidate is not None and good and candidate.key == key:
@@ -223,10 +227,10 @@ class Results:
                 refused.append(Refused(one.key, "it was found to be bad", []))
             else:
                 whole.append(one)
-        plan = _Plan(service, name_space)
+        plan = _Plan(service, name_space, writer_of(request.identity.name, request.peer))
         for kind in (RESULT, REALISATION):
             surplus = plan.add(kind, [one for one in whole if one.kind == kind])
-            error = f"there are {MOST} others under its key"
+            error = f"you stored {MOST} others under its key, or all of you {MOST_OF_ALL}"
             refused += [Refused(one.key, error, []) for one in surplus]
         plan.add(RESULT, [result for one in whole for result in one.results])
         await plan.write()
@@ -234,40 +238,60 @@ class Results:
 
 
 class _Plan:
-    """Rows to be written for candidates, but for those that are there already."""
+    """Rows to be written for a writer's candidates, but for those that are there already."""
 
-    def __init__(self, service: Service, name_space: str) -> None:
+    def __init__(self, service: Service, name_space: str, writer: str) -> None:
         self._service = service
         self._name_space = name_space
-        self._under: dict[tuple[str, Digest], set[Digest]] = {}
-        self._keys: set[tuple[str, str]] = set()
+        self._writer = writer
+        self._writers: dict[tuple[str, str], dict[str, str | None]] = {}
+        """Who stored what, by row: candidates below `KEY`, signatures below `KEY/DIGEST`."""
+        self._looked_at: set[tuple[str, Digest]] = set()
         self._items: list[Item] = []
 
     def add(self, kind: str, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Add candidates of a kind; return those that would be one too many under their key."""
-        keys = dict.fromkeys(one.key for one in candidates if (kind, one.key) not in self._under)
-        self._under.update({(kind, key): set() for key in keys})
+        keys = {one.key: None for one in candidates if (kind, one.key) not in self._looked_at}
+        self._looked_at.update((kind, key) for key in keys)
         found = self._service.entries.find_under(self._name_space, kind, keys)
-        for key in keys:
-            rows = found.get(key, {})
-            self._under[kind, key].update(row.digest for row in rows.values())
-            self._keys.update((kind, name) for name in rows)
+        for rows in found.values():
+            for name, row in rows.items():
+                self._beside(kind, name)[name] = row.meta.get(WRITER)
         return [one for one in candidates if not self._take(one)]
 
+    def _beside(self, kind: str, name: str) -> dict[str, str | None]:
+        """Return who stored the rows beside one, and it itself."""
+        return self._writers.setdefault((kind, name.rpartition("/")[0]), {})
+
     def _take(self, one: Candidate) -> bool:
-        others = self._under[one.kind, one.key]
-        if one.digest not in others and len(others) >= MOST:
+        """Plan rows for a candidate, but for signatures that are too many; say whether there was
+        room for it."""
+        (base, meta), *signatures = one.rows(self._writer).items()
+        if not self._has_room(one, base, meta):
             return False
-        others.add(one.digest)
-        for key, meta in one.rows().items():
-            if (one.kind, key) not in self._keys:
-                self._keys.add((one.kind, key))
-                self._items.append(Item(one.kind, key, one.data, meta))
+        for name, signature in signatures:
+            self._has_room(one, name, signature)
+        return True
+
+    def _has_room(self, one: Candidate, name: str, meta: dict[str, str]) -> bool:
+        beside = self._beside(one.kind, name)
+        if name in beside:
+            return True
+        mine = sum(writer == self._writer for writer in beside.values())
+        if mine >= MOST or len(beside) >= MOST_OF_ALL:
+            return False
+        beside[name] = self._writer
+        self._items.append(Item(one.kind, name, one.data, meta))
         return True
 
     async def write(self) -> None:
         """Write them, durably."""
         await self._service.put_many(self._name_space, self._items)
+
+
+def _writer_of_first(rows: Sequence[Row]) -> str | None:
+    """Return who stored a candidate first."""
+    return rows[0].meta.get(WRITER)
 
 
 def _count(service: Service, name_space: str, found: Mapping[Digest, Sequence[Found]]) -> None:

@@ -13,6 +13,7 @@ import trio
 
 from engine.http.adapters.bn import Bn
 from engine.http.framing import Decoder, head
+from engine.http.hooks import Gate
 from engine.http.router import Adapter
 from engine.http.server import Server
 from engine.http.service import Service
@@ -25,12 +26,12 @@ DOCUMENTS = {"content-type": "application/json"}
 
 @asynccontextmanager
 async def served(
-    store: Store, adapters: Sequence[Adapter] = (), **options: Any
+    store: Store, adapters: Sequence[Adapter] = (), gate: Gate | None = None, **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve a store in this process and give a client of it; `options` are the service's."""
     service = Service(store, **options)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(adapters or [Bn()], service)
+    server = Server(adapters or [Bn()], service, gate=gate)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         async with trio.open_nursery() as nursery:
