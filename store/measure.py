@@ -1,7 +1,8 @@
-"""Measured speed of tiers, and a score made of it; kept in the index with the date."""
+"""Speed of a directory's file system, measured, and a score made of it; latencies of devices."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
@@ -9,16 +10,21 @@ import time
 from pathlib import Path
 from typing import Final
 
-from attrs import asdict, frozen
+from attrs import frozen
 
 from store.errors import BnError
 from store.index import Index, Table, to_json
 from store.probe import BLOCK, buffer, latency, read_latency, scratch, timed_write
-from store.tiers import Tier
 
 MOST_BYTES: Final = 64 * 2**20
 MOST_SECONDS: Final = 0.3
 """Bounds on each of writing and reading; the file has no name and is gone with its last use."""
+
+LEAST: Final = 16 * BLOCK
+"""Bytes that have to be free; a quarter of what is free is used at most."""
+
+PROBES: Final = 3
+"""How often a latency is measured where it is measured again."""
 
 SEEDS: Final = (1000, 850, 570, 150, 100)
 """The scores by level of tiers that were not measured."""
@@ -56,7 +62,7 @@ def measure(directory: Path) -> Speed | None:
     Takes less than a second. None where there is too little room to tell; raises OSError.
     """
     size = min(MOST_BYTES, shutil.disk_usage(directory).free // 4) // BLOCK * BLOCK
-    if size < 4 * BLOCK:
+    if size < LEAST // 4:
         return None
     block = buffer(BLOCK)
     with scratch(directory) as (handle, direct):
@@ -79,34 +85,6 @@ def measure(directory: Path) -> Speed | None:
     return Speed(write=write, read=done / seconds, latency=waiting, time=round(time.time(), 3))
 
 
-def measured(index: Index, tier: Tier) -> Speed | None:
-    """Return what was measured of a tier last."""
-    match index.get_json(Table.META, _key(tier)):
-        case {"write": float(write), "read": float(read), "latency": float(wait), "time": when}:
-            return Speed(write=write, read=read, latency=wait, time=when)
-    return None
-
-
-def measure_tier(index: Index, tier: Tier) -> Speed | None:
-    """Measure a tier and remember it; None where that cannot be done now."""
-    try:
-        speed = measure(tier.root)
-    except OSError:
-        return None
-    if speed is not None:
-        index.write([(Table.META, _key(tier), to_json(asdict(speed)))])
-    return speed
-
-
-def score(speed: Speed | None, level: int) -> int:
-    """Return the score of a tier of that level, as it was measured if it was."""
-    return SEEDS[level] if speed is None else speed.score
-
-
-def _key(tier: Tier) -> str:
-    return f"speed/{tier.root}"[:500]
-
-
 class Latencies:
     """The latencies of devices: measured once, then known to the store at `root`."""
 
@@ -115,7 +93,6 @@ class Latencies:
 
     def __call__(self, path: Path, device: str) -> float | None:
         """Return the seconds that 4 KiB take on the device that holds `path`, None if unknown."""
-        key = f"latency/{device}"[:500]
         try:
             index = Index(self._path) if self._path.is_dir() else None
         except BnError:  # whoever opens the store will say so
@@ -123,14 +100,40 @@ class Latencies:
         if index is None:
             return latency(path)
         try:
-            known = index.get_json(Table.META, key)
+            known = index.get_json(Table.META, _key(device))
             if isinstance(known, dict) and isinstance(known.get("seconds"), float):
                 return float(known["seconds"])
             seconds = latency(path)
             if seconds is not None:
-                index.write([(Table.META, key, to_json({"seconds": seconds, "time": time.time()}))])
+                self._write(index, device, seconds)
             return seconds
         except BnError:
             return latency(path)
         finally:
             index.close()
+
+    def renew(self, path: Path, device: str, index: Index | None = None) -> None:
+        """Measure the latency of a device again: what tiers are taken for follows from it. The
+        least of a few counts, as others only ever make it longer. `index` is that of the store
+        where this process has it open."""
+        found = [one for one in (latency(path) for _ in range(PROBES)) if one is not None]
+        if not found or not self._path.is_dir():
+            return
+        with contextlib.suppress(BnError):  # whoever opens the store will say so
+            if index is not None:
+                self._write(index, device, min(found))
+                return
+            opened = Index(self._path)
+            try:
+                self._write(opened, device, min(found))
+            finally:
+                opened.close()
+
+    @staticmethod
+    def _write(index: Index, device: str, seconds: float) -> None:
+        fact = {"seconds": seconds, "time": time.time()}
+        index.write([(Table.META, _key(device), to_json(fact))])
+
+
+def _key(device: str) -> str:
+    return f"latency/{device}"[:500]

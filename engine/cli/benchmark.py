@@ -128,7 +128,6 @@ def _run_due(machine: Machine, setting: Setting, form: str, automatic: bool) -> 
 
 
 def _measure(machine: Machine, wanted: Wanted, setting: Setting, form: str) -> int:
-    from engine.resources.benchmark.kept import keep
     from engine.resources.benchmark.session import run_all
 
     runs: list[Run] = []
@@ -137,7 +136,7 @@ def _measure(machine: Machine, wanted: Wanted, setting: Setting, form: str) -> i
         try:
             for run in run_all(machine, one, setting, note):
                 runs.append(run)
-                keep([run])
+                _keep(run)
         except BnError as error:
             if not runs and one == _each(wanted)[-1]:
                 raise
@@ -145,6 +144,18 @@ def _measure(machine: Machine, wanted: Wanted, setting: Setting, form: str) -> i
             code = error.exit_code
     _tell(runs, form)
     return code
+
+
+def _keep(run: Run) -> None:
+    from engine.resources.benchmark.kept import keep
+    from engine.resources.benchmark.results import STORAGE
+    from engine.resources.benchmark.tiers import keep_storage
+    from store.where import default_store
+
+    if run.kind == STORAGE:
+        keep_storage(run, default_store())
+    else:
+        keep([run])
 
 
 def _each(wanted: Wanted) -> list[Wanted]:
@@ -232,6 +243,8 @@ def results(node: str | None, whole: bool, imported: Path | None, form: str) -> 
         note(f"{len(new)} runs taken in from {imported}")
         kept = sorted([*kept, *new], key=lambda run: run.time)
     runs = [run for run in kept if node in (None, run.node)]
+    if node is not None and not runs:
+        raise _unknown(f"nothing is known of a node {node!r}", node, kept)
     if not runs and form == "text":
         note("nothing was measured yet: bn benchmark --all")
         return OK
@@ -242,7 +255,21 @@ def results(node: str | None, whole: bool, imported: Path | None, form: str) -> 
         print_json(document(runs))
     else:
         _tell(latest(runs), form)
+    if form == "text" and not whole and node in (None, os.uname().nodename):
+        for line in due_here(kept):
+            out(f"due: {line}")
     return OK
+
+
+def due_here(kept: list[Run] | None = None) -> list[str]:
+    """Return what is due on this node, for people; raises InputError and HostError."""
+    from engine.resources.benchmark.due import due_lines
+    from engine.resources.benchmark.kept import history
+    from engine.resources.settings import schedule
+
+    here = os.uname().nodename
+    runs = history() if kept is None else kept
+    return due_lines(runs, schedule(), here, time.time(), _disks(), _addresses())
 
 
 @command.command()
@@ -259,6 +286,10 @@ def compare(first: str, second: str, form: str) -> int:
     from engine.resources.benchmark.kept import history
     from engine.resources.benchmark.report import compared, compared_chart
 
+    if first == second == comparing.BEST:
+        raise InputError(
+            "best is the best possible for a node", "name that: bn benchmark compare NODE best"
+        )
     kept = history()
     sides = {name: _side(name, kept) for name in (first, second) if name != comparing.BEST}
     other = {first: second, second: first}
@@ -301,7 +332,6 @@ def _named(name: str) -> str:
 def _side(name: str, kept: list[Run]) -> list[Run]:
     """Return the runs that a name stands for; raises InputError."""
     from engine.resources.benchmark import compare as comparing
-    from engine.spec.faults import nearest
 
     if name == comparing.REFERENCE:
         return comparing.reference()
@@ -309,12 +339,16 @@ def _side(name: str, kept: list[Run]) -> list[Run]:
         return _read(Path(name))
     runs = [run for run in kept if run.node == name]
     if not runs:
-        known = sorted({run.node for run in kept})
-        raise InputError(
-            f"{name!r} is neither a node with results nor a file",
-            nearest(name, known) if known else "measure first: bn benchmark --all",
-        )
+        raise _unknown(f"{name!r} is neither a node with results nor a file", name, kept)
     return runs
+
+
+def _unknown(message: str, name: str, kept: list[Run]) -> InputError:
+    from engine.spec.faults import nearest
+
+    known = sorted({run.node for run in kept})
+    hint = nearest(name, known) if known else "measure first: bn benchmark --all"
+    return InputError(message, hint)
 
 
 def _read(path: Path) -> list[Run]:
@@ -323,4 +357,6 @@ def _read(path: Path) -> list[Run]:
     try:
         return runs_of(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}", "write it with bn benchmark --format json") from error
+        why = "it is no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+        hint = "write it with bn benchmark results --format json"
+        raise InputError(f"{path}: {why}", hint) from error

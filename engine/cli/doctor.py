@@ -162,6 +162,22 @@ def check_clock() -> Iterator[Finding]:
         yield Finding("clock", "ok", "the store's file system agrees with it")
 
 
+def check_benchmarks() -> Iterator[Finding]:
+    """Check whether what was measured of this machine is as young as it is meant to be."""
+    from engine.cli.benchmark import due_here
+
+    try:
+        lines = due_here()
+    except BnError as error:
+        yield Finding("benchmarks", "warn", error.message, error.hint)
+        return
+    if lines:
+        mend = "bn benchmark --due, when the machine is idle; bn watch does it by itself"
+        yield Finding("benchmarks", "ok", f"due: {'; '.join(lines)}", mend)
+    else:
+        yield Finding("benchmarks", "ok", "none is due")
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
     check_sandbox,
@@ -170,4 +186,5 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_store,
     check_toolchains,
     check_clock,
+    check_benchmarks,
 )

@@ -101,11 +101,47 @@ def test_what_is_due(measured: Bn) -> None:
     assert "switched off" in measured("benchmark", "--due", "--automatic").stderr
 
 
+def test_results_and_doctor_say_what_is_due(measured: Bn) -> None:
+    """Nobody has to run for that: a machine without `bn watch` measures nothing by itself."""
+    measured.put("bn.toml", "[benchmark]\nmemory_days = 0\n")
+    said = measured("benchmark", "results").stdout
+    assert "due: cpu: measured " in said
+    assert "meant to be every 30 days" in said
+    assert "due: memory" not in said
+    told = {one["check"]: one for one in measured.json("doctor")}["benchmarks"]
+    assert "cpu: measured " in told["message"]
+    assert "bn benchmark --due" in told["mend"]
+    days = "cpu_days = 0\nmemory_days = 0\nstorage_days = 0\nnetwork_days = 0\n"
+    measured.put("bn.toml", f"[benchmark]\n{days}")
+    assert "due" not in measured("benchmark", "results").stdout
+
+
+def test_one_truth_for_the_speed_of_a_tier(bn: Bn) -> None:
+    def shown() -> tuple[int, float]:
+        (tier,) = bn.json("store", "stat")["tiers"]
+        return tier["score"], tier["measured"]
+
+    bn.put("bn.toml", f'[tiers.main]\npath = "{bn.store}"\n')
+    first = shown()
+    assert shown() == first, "measured once"
+    (kept,) = bn.json("benchmark", "results")["runs"]
+    assert kept["time"] == first[1]
+    assert kept["target"] == str(bn.store)
+    (run,) = bn.json("benchmark", "--storage", str(bn.store))["runs"]
+    values = {one["name"]: one["value"] for one in run["measures"]}
+    assert shown() == (round(values["storage.score"]), run["time"])
+
+
 def test_mistakes(measured: Bn) -> None:
     assert "say what" in measured("benchmark", code=USAGE).stderr
     said = measured("benchmark", "compare", "othr", "best", code=INPUT).stderr
     assert "neither a node with results nor a file" in said
     assert "other" in said
+    said = measured("benchmark", "results", "--node", "othr", code=INPUT).stderr
+    assert "did you mean 'other'" in said
+    assert "name that" in measured("benchmark", "compare", "best", "best", code=INPUT).stderr
+    measured.put("bad.json", "no")
+    assert "no JSON" in measured("benchmark", "compare", "bad.json", "best", code=INPUT).stderr
     measured.put("bad.json", "{}")
     assert "bad.json" in measured("benchmark", "results", "--import", "bad.json", code=INPUT).stderr
     assert "no address" in measured("benchmark", "--network", "nowhere", code=INPUT).stderr

@@ -16,7 +16,6 @@ from store.departure import clear
 from store.digest import Digest, digest_bytes
 from store.heat import hot_blobs, take_heat, warm
 from store.index import Table
-from store.measure import measure_tier, measured
 from store.migrate import migrate, plan_departure, plan_migration
 from store.objects import File, Tree
 from store.policy import Policy
@@ -259,19 +258,6 @@ def test_departure_leaves_nothing_alone(opened: Open) -> None:
     assert migrate(store, moves).blobs == 1
     assert tier(store, "other").find(digest)
     assert plan_departure(store, tier(store, "main")) == []
-
-
-def test_speed_is_measured_once_and_remembered(opened: Open) -> None:
-    store = opened(main=NVME)
-    main = tier(store, "main")
-    assert measured(store.index, main) is None
-    began = time.monotonic()
-    speed = measure_tier(store.index, main)
-    assert time.monotonic() - began < 3
-    assert speed is not None
-    assert measured(store.index, main) == speed
-    assert 0 < speed.score <= 1000
-    assert sorted(os.listdir(main.root)) == ["blobs", "tmp"]
 
 
 def test_migration_killed_between_copy_and_removal_loses_nothing(opened: Open) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from attrs import field, frozen
 
 from engine.cli.options import json_option, open_store, out, print_json
 from engine.units import show_size
-from store.errors import OK
+from store.errors import OK, BnError
 from store.heat import hot_blobs
-from store.measure import Speed, measure_tier, measured, score
 from store.roots import roots
 from store.store import Store
 from store.tiers import LEVEL_NAMES, State, Tier
+
+if TYPE_CHECKING:
+    from engine.resources.benchmark.results import Run
 
 BAR: Final = 20
 
@@ -29,7 +32,8 @@ class Row:
     used: int
     limit: int
     cold: int
-    speed: Speed | None
+    score: int
+    measured: Run | None
     digests: frozenset[str] = field(repr=False)
 
 
@@ -39,10 +43,14 @@ class Row:
 def command(measure: bool, as_json: bool) -> int:
     """Show each tier: how much it holds and may hold, how fast it is, what is hot and cold.
 
-    A tier is measured when it is first shown; that takes less than a second.
+    A tier is measured when it is first shown, which takes about a second, and again by
+    bn benchmark --storage.
     """
+    from engine.resources.benchmark.kept import history
+
     with open_store() as store:
-        rows = [_row(store, tier, measure) for tier in store.cas.tiers]
+        runs = history(store.root)
+        rows = [_row(store, tier, runs, measure) for tier in store.cas.tiers]
         digests = frozenset[str]().union(*(row.digests for row in rows))
         hot = sum(digest in digests for digest in hot_blobs(store.index, store.policy))
         rooted = sum(root.live for root in roots(store.index))
@@ -68,12 +76,15 @@ def command(measure: bool, as_json: bool) -> int:
     return OK
 
 
-def _row(store: Store, tier: Tier, again: bool) -> Row:
+def _row(store: Store, tier: Tier, runs: list[Run], again: bool) -> Row:
+    from engine.resources.benchmark.tiers import score, speed_of
+
     held = list(tier.held()) if tier.readable else []
     oldest = time.time() - store.policy.cold_hours * 3600
-    speed = None if again else measured(store.index, tier)
-    if speed is None and tier.state is State.OK and not store.read_only:
-        speed = measure_tier(store.index, tier)
+    here = os.uname().nodename
+    run = speed_of(runs, tier.root, here)
+    if (run is None or again) and tier.state is State.OK and not store.read_only:
+        run = _measured(store, tier) or run
     primary = store.cas.primary is tier and tier.spec.max_size is None
     return Row(
         tier=tier,
@@ -81,9 +92,30 @@ def _row(store: Store, tier: Tier, again: bool) -> Row:
         used=sum(one.size for one in held),
         limit=store.policy.limit(tier.root) if primary else _limit(tier),
         cold=sum(one.used < oldest for one in held),
-        speed=speed,
+        score=score(run, tier.level),
+        measured=run,
         digests=frozenset(one.digest for one in held),
     )
+
+
+def _measured(store: Store, tier: Tier) -> Run | None:
+    """Measure a tier and keep the result; None where that cannot be done now."""
+    from engine.resources.benchmark.kept import directory
+    from engine.resources.benchmark.session import Setting, Wanted, run_all
+    from engine.resources.benchmark.tiers import keep_storage
+    from engine.resources.discover import discover_compute
+
+    setting = Setting(kept=directory(store.root), brief=True)
+    try:
+        (run,) = run_all(discover_compute(), Wanted(storage=(tier.root,)), setting, _silent)
+        keep_storage(run, store.root, store.index)
+    except BnError:
+        return None
+    return run
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
 
 
 def _limit(tier: Tier) -> int:
@@ -100,26 +132,32 @@ def lines(row: Row, width: int) -> list[str]:
     bar = "█" * min(BAR, round(share * BAR))
     room = f"{show_size(row.used)} of {show_size(row.limit)}" if row.limit else "nothing"
     counts = f"{row.blobs} files, {row.cold} cold"
-    points = f"score {score(row.speed, tier.level)}"
+    points = f"score {row.score}"
     points += "" if tier.state is State.OK else f"  {tier.state}"
     return [
         f"{tier.name:<{width}}  {bar:░<{BAR}} {share:4.0%}  {room}, {counts}  {points}",
-        f"{'':<{width}}  {LEVEL_NAMES[tier.level]}, {_speed(row.speed)}, {tier.root}",
+        f"{'':<{width}}  {LEVEL_NAMES[tier.level]}, {_speed(row.measured)}, {tier.root}",
     ]
 
 
-def _speed(speed: Speed | None) -> str:
-    if speed is None:
+def _speed(run: Run | None) -> str:
+    if run is None:
         return "not measured"
+    read, write, wait = (_value(run, name) or 0.0 for name in ("read", "write", "latency"))
     return (
-        f"reads {show_size(speed.read)}/s, writes {show_size(speed.write)}/s, "
-        f"4 KiB in {speed.latency * 1e6:.0f} µs"
+        f"reads {show_size(read)}/s, writes {show_size(write)}/s, 4 KiB in {wait * 1e6:.0f} µs, "
+        f"measured {time.strftime('%Y-%m-%d', time.localtime(run.time))}"
     )
+
+
+def _value(run: Run | None, name: str) -> float | None:
+    return run.value(f"storage.{name}") if run else None
 
 
 def document(row: Row) -> dict[str, Any]:
     """Return the JSON form of a row: bytes, bytes a second, seconds."""
-    tier, speed = row.tier, row.speed
+    tier = row.tier
+    read, write = (_value(row.measured, name) for name in ("read", "write"))
     return {
         "name": tier.name,
         "level": tier.level,
@@ -130,9 +168,9 @@ def document(row: Row) -> dict[str, Any]:
         "used": row.used,
         "limit": row.limit,
         "cold": row.cold,
-        "score": score(speed, tier.level),
-        "read": speed and round(speed.read),
-        "write": speed and round(speed.write),
-        "latency": speed and speed.latency,
-        "measured": speed and speed.time,
+        "score": row.score,
+        "read": None if read is None else round(read),
+        "write": None if write is None else round(write),
+        "latency": _value(row.measured, "latency"),
+        "measured": row.measured.time if row.measured else None,
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine.resources.benchmark.results import CPU, MEMORY, STORAGE, Run, show_value
+from store.tier_records import HDD, LEVEL_NAMES
 
 SLOW_DISK: Final = 300
 FAIR_DISK: Final = 600
@@ -49,9 +50,10 @@ def _storage(run: Run, runs: Sequence[Run], store: Path | None) -> Iterator[str]
     here = store is not None and _same(run.target, store)
     what = "the store" if here else run.target
     if points < SLOW_DISK:
+        kind = "an HDD" if run.about.get("type") == LEVEL_NAMES[HDD] else "a disk as slow as an HDD"
         yield (
-            f"{what} is on a disk as slow as an HDD ({points:.0f} of 1000): put it on an NVMe disk"
-            " or SSD, or add one as a tier (`bn store add`)"
+            f"{what} is on {kind} ({points:.0f} of 1000): put it on an NVMe disk or SSD, or add one"
+            " as a tier (`bn store add`)"
         )
     elif here and points < FAIR_DISK:
         better = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -88,6 +88,7 @@ def reference() -> list[Run]:
             CPU,
             Measure(name="cpu.single", value=1.0, unit="BPU"),
             Measure(name="cpu.multi", value=CORES * SECOND_THREADS, unit="BPU"),
+            about={"cores": str(CORES), "threads": str(2 * CORES)},
         )
     ]
 
@@ -113,5 +114,7 @@ def best(runs: Iterable[Run], node: str) -> list[Run]:
     return made
 
 
-def _stand_in(name: str, kind: str, *measures: Measure) -> Run:
-    return Run(kind=kind, node=name, time=0.0, measures=measures, about={})
+def _stand_in(
+    name: str, kind: str, *measures: Measure, about: Mapping[str, str] | None = None
+) -> Run:
+    return Run(kind=kind, node=name, time=0.0, measures=measures, about=about or {})

@@ -61,6 +61,34 @@ def due(
     )
 
 
+def due_lines(
+    runs: Iterable[Run],
+    schedule: Schedule,
+    node: str,
+    now: float,
+    directories: Sequence[Path],
+    urls: Sequence[str],
+) -> list[str]:
+    """Return what of a node is due, and when it was measured last, for people. Pure."""
+    runs = list(runs)
+    wanted = due(runs, schedule, node, now, directories, urls)
+    named = [
+        *([(CPU, "", schedule.cpu_days)] if wanted.cpu else []),
+        *([(MEMORY, "", schedule.memory_days)] if wanted.memory else []),
+        *((STORAGE, str(path), schedule.storage_days) for path in wanted.storage),
+        *((NETWORK, url, schedule.network_days) for url in wanted.network),
+    ]
+    lines = []
+    for kind, target, days in named:
+        times = [
+            run.time for run in runs if (run.node, run.kind, run.target) == (node, kind, target)
+        ]
+        when = f"{(now - max(times)) / DAY:.0f} days ago" if times else "never"
+        every = "daily" if days == 1 else f"every {days:g} days"
+        lines.append(f"{f'{kind} {target}'.strip()}: measured {when}, meant to be {every}")
+    return lines
+
+
 def why_not_idle(machine: Machine) -> str | None:
     """Return what keeps the machine busy, None if it is idle; by stalls, or else by load. Pure."""
     waited = {

@@ -30,6 +30,13 @@ def headline(run: Run) -> str:
     return f"{run.node}: {run.kind}{target}{way}, {when(run.time)}"
 
 
+def others(run: Run) -> str:
+    """Return how busy the machine was with other work during a run."""
+    if run.kind == CPU:
+        return f"other work held it up for {run.busy:.0%} of the time"
+    return f"other work had {run.busy:.0%} of the processors"
+
+
 def lines(runs: Iterable[Run]) -> Iterator[str]:
     """Yield all measures of some runs, with notes."""
     for run in runs:
@@ -37,6 +44,8 @@ def lines(runs: Iterable[Run]) -> Iterator[str]:
         width = max((len(one.name) for one in run.measures), default=0)
         for one in run.measures:
             yield f"  {one.name:<{width}}  {show_value(one.value, one.unit)}{spread(one)}"
+        if run.busy is not None:
+            yield f"  {others(run)}"
         for note in run.notes:
             yield f"  note: {note}"
 

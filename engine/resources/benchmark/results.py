@@ -46,8 +46,9 @@ class Run:
     """One benchmark of one kind on one node.
 
     `target` is the directory or address that was measured, "" for processors and memory. `way` says
-    how: `typescript` or `mix` for processors. `busy` is the share of time in which other work held
-    the processors up, None where that cannot be told. `about` tells of the machine: model, threads,
+    how: `typescript` or `mix` for processors. `busy` is, for processors, the share of time in which
+    other work held them up, and else the share of all processors' time that other work had; None
+    where that cannot be told. `about` tells of the machine: model, threads,
     versions. `time` is in seconds since 1970.
     """
 

@@ -13,8 +13,10 @@ from engine.resources.benchmark import results
 from engine.resources.benchmark.cpu import Say, about, measure_cpu
 from engine.resources.benchmark.memory import measure_memory
 from engine.resources.benchmark.network import measure_network
+from engine.resources.benchmark.others import Others
 from engine.resources.benchmark.results import Run
-from engine.resources.benchmark.storage import measure_storage
+from engine.resources.benchmark.storage import BRIEF, SECONDS, measure_storage
+from engine.resources.benchmark.tiers import held_by
 from engine.resources.benchmark.typescript import Compiler, Missing, find_compiler
 from engine.resources.machine import Machine
 
@@ -36,18 +38,20 @@ class Wanted:
 
 @frozen(kw_only=True)
 class Setting:
-    """How to measure: where things are kept, whether npm may fetch, and for tests, `quick`."""
+    """How to measure: where things are kept, and whether npm may fetch. `brief` measures once
+    only, `quick`, for tests, so little that values mean nothing."""
 
     kept: Path
     fetch: bool = True
     quick: bool = False
+    brief: bool = False
     force_mix: bool = False
     facts: Mapping[str, str] = field(factory=dict)
 
     @property
     def rounds(self) -> int:
         """How often each thing is measured."""
-        return 1 if self.quick else 3
+        return 1 if self.quick or self.brief else 3
 
 
 def run_all(machine: Machine, wanted: Wanted, setting: Setting, say: Say) -> Iterator[Run]:
@@ -57,15 +61,21 @@ def run_all(machine: Machine, wanted: Wanted, setting: Setting, say: Say) -> Ite
     told = {**about(machine), **setting.facts}
     quick, rounds = setting.quick, setting.rounds
     if wanted.memory:
+        others = Others()
         measures, notes = measure_memory(machine, say, rounds, quick)
-        yield _run(results.MEMORY, "", measures, notes, told)
+        yield _run(results.MEMORY, "", measures, notes, told, others)
     for directory in wanted.storage:
-        measures, notes = measure_storage(directory, say, rounds, quick)
-        yield _run(results.STORAGE, str(directory), measures, notes, told)
+        others = Others()
+        seconds = 0.02 if quick else BRIEF if setting.brief else SECONDS
+        measures, notes = measure_storage(directory, say, rounds, seconds)
+        yield _run(
+            results.STORAGE, str(directory), measures, notes, {**told, **held_by(directory)}, others
+        )
     for url in wanted.network:
+        others = Others()
         requests, seconds = (2, 0.05) if quick else (10, 3.0)
         measures, notes = measure_network(url, say, requests, seconds)
-        yield _run(results.NETWORK, url, measures, notes, told)
+        yield _run(results.NETWORK, url, measures, notes, told, others)
 
 
 def _cpu(machine: Machine, setting: Setting, say: Say) -> Run:
@@ -92,6 +102,7 @@ def _run(
     measures: Iterable[results.Measure],
     notes: tuple[str, ...],
     told: Mapping[str, str],
+    others: Others,
 ) -> Run:
     return Run(
         kind=kind,
@@ -99,6 +110,7 @@ def _run(
         time=round(time.time(), 3),
         measures=tuple(measures),
         target=target,
+        busy=others.share(),
         about=told,
         notes=notes,
     )

@@ -1,7 +1,7 @@
 """Storage measured past the page cache: reading, writing, 4 KiB reads a second, latency, score.
 
-Speeds, latency and the score are the store's own (`store.measure`), so that `bn store stat` and
-this tell the same; only the reads by many at once are measured here.
+Speeds, latency and the score are measured by `store.measure`; only the reads by many at once are
+measured here. `tiers.py` tells `bn store stat` of the results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Final
 
 from engine.resources.benchmark.cpu import Say
 from engine.resources.benchmark.results import Measure, measure
-from store.errors import host_error
+from store.errors import HostError, host_error
+from store.measure import LEAST
 from store.measure import measure as measure_speed
 from store.probe import BLOCK, PAGE, buffer, scratch
 
@@ -23,19 +24,29 @@ DEPTH: Final = 16
 """Reads that are under way at once."""
 
 SECONDS: Final = 1.0
+"""Seconds of reading by many at once."""
+
+BRIEF: Final = 0.2
+"""Likewise where somebody waits to see a tier for the first time."""
+
 SIZE: Final = 64 * 2**20
 
 
 def measure_storage(
-    directory: Path, say: Say, rounds: int = 3, quick: bool = False
+    directory: Path, say: Say, rounds: int = 3, seconds: float = SECONDS
 ) -> tuple[tuple[Measure, ...], tuple[str, ...]]:
-    """Measure the file system that holds a directory; raises HostError where it cannot be."""
+    """Measure the file system that holds a directory; raises HostError where it cannot be.
+
+    `seconds` is how long many read at once.
+    """
     say(f"storage: {directory}")
     try:
         speeds = [speed for _ in range(rounds) if (speed := measure_speed(directory))]
         if not speeds:
-            return (), ("too little room is free to measure",)
-        iops, direct = _reads(directory, 0.02 if quick else SECONDS)
+            raise HostError(
+                f"cannot measure {directory}: too little room is free", f"free {LEAST} bytes there"
+            )
+        iops, direct = _reads(directory, seconds)
     except OSError as error:
         raise host_error(error, f"cannot measure {directory}") from error
     notes = () if direct else ("the file system has a cache that cannot be gone past: it is in it",)

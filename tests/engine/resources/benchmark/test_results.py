@@ -11,7 +11,7 @@ from attrs import evolve
 from engine.resources.benchmark import compare
 from engine.resources.benchmark.advice import advice
 from engine.resources.benchmark.chart import Bar, Group, svg_chart, text_chart
-from engine.resources.benchmark.due import Schedule, due, why_not_idle
+from engine.resources.benchmark.due import Schedule, due, due_lines, why_not_idle
 from engine.resources.benchmark.kept import directory, history, keep, speeds
 from engine.resources.benchmark.report import charted, compared, history_lines, lines
 from engine.resources.benchmark.results import (
@@ -106,6 +106,20 @@ def test_schedule() -> None:
     assert at(99, cpu_days=0, network_days=0) == (False, True, 1, 0)
 
 
+def test_what_is_due_in_words() -> None:
+    runs = [run("cpu", 0.0), run("storage", 32 * DAY, target="/store")]
+
+    def at(days: float) -> list[str]:
+        plan = Schedule(memory_days=0)
+        return due_lines(runs, plan, "here", days * DAY, [Path("/store")], ["http://cache"])
+
+    assert at(31) == [
+        "cpu: measured 31 days ago, meant to be every 30 days",
+        "network http://cache: measured never, meant to be daily",
+    ]
+    assert "storage /store: measured 8 days ago, meant to be every 7 days" in at(40)
+
+
 def test_runs_of_others_do_not_count() -> None:
     assert due([run("cpu", 0.0, node="other")], Schedule(), "here", 1.0, [], []).cpu
 
@@ -125,6 +139,8 @@ def test_advice_on_a_slow_disk() -> None:
     slow = evolve(DISK, measures=run("storage", values={"score": 150.0}).measures)
     (told,) = advice([slow], Path("/store/bn"))
     assert told.startswith("the store is on a disk as slow as an HDD (150 of 1000)")
+    disk = evolve(slow, about={"type": "HDD"})
+    assert advice([disk], Path("/store"))[0].startswith("the store is on an HDD (150 of 1000): ")
     (told,) = advice([slow], Path("/home"))
     assert told.startswith("/store is on a disk")
 
@@ -200,6 +216,10 @@ def test_best_possible() -> None:
     assert score
     assert single.value == 3.0, "the best of all that are known"
     assert multi.value == 6.0, "all four threads as fast as one alone"
+    known = compare.best(compare.reference(), compare.REFERENCE)
+    (row,) = [row for row in compare.compare(known, []) if row.name == "cpu.multi"]
+    assert row.first
+    assert row.first.value == 12, "threads of an i5-10400"
     assert score.value == 1000
 
 
@@ -210,7 +230,10 @@ def test_ways_that_differ_are_noticed() -> None:
 
 
 def test_reports() -> None:
-    shown = "\n".join(lines([evolve(CPU, notes=("a note",)), DISK]))
+    busy = evolve(DISK, busy=0.4)
+    shown = "\n".join(lines([evolve(CPU, notes=("a note",), busy=0.2), busy]))
+    assert "other work held it up for 20% of the time" in shown
+    assert "other work had 40% of the processors" in shown
     assert "BPU ±20%" in shown
     assert "cpu.single" in shown
     assert "note: a note" in shown
