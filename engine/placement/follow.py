@@ -44,12 +44,14 @@ class Follow:
                 self._own(number, groups)
         if self._turn.is_full():
             return
-        passed = 0
+        passed, free = 0, self._free()
         for step in self._queue.look():
-            if passed >= self._turn.policy.window or self._turn.is_full():
+            if passed >= self._turn.policy.window or not free or self._turn.is_full():
                 break
-            self._elsewhere(step)
-            passed += step.label not in self._begun
+            if self._elsewhere(step, free):
+                free = self._free()
+            else:
+                passed += 1
 
     def _own(self, number: int, groups: list[Group]) -> None:
         """Start what a group has to do, but keep processors for what comes before it."""
@@ -90,9 +92,14 @@ class Follow:
             if label not in started and label not in self._begun:
                 yield label
 
-    def _elsewhere(self, step: Ready) -> None:
+    def _free(self) -> list[tuple[int, list[Group], int]]:
+        """Return the groups that have room, with their numbers and how much."""
+        rooms = [(number, some, self._room(some)) for number, some in self._groups.items()]
+        return [one for one in rooms if one[2] > 0]
+
+    def _elsewhere(self, step: Ready, free: list[tuple[int, list[Group], int]]) -> bool:
         """Start a step in another group than planned, where it ends sooner and is in nobody's way:
-        or anywhere, where the plan does not know it."""
+        or anywhere, where the plan does not know it. Say whether it started."""
         plan, clock = self._plan, self._turn.cluster.time
         own, limit = plan.group_of.get(step.label), 0.0
         for group in self._groups.get(own, ()) if own is not None else ():
@@ -101,18 +108,18 @@ class Follow:
                 limit = max(limit, begin + step.seconds / group.rate)
         late = own not in self._groups or step.waited > self._turn.policy.max_wait
         if not late and not limit:
-            return
-        for number, groups in self._groups.items():
-            room = self._room(groups)
+            return False
+        for number, groups, room in free:
             end = self._now + step.seconds / groups[0].rate
-            if room <= 0 or (not late and end >= limit - LATE):
+            if not late and end >= limit - LATE:
                 continue
             for label in self._left(number):
                 if room <= 0 or plan.priority[label] >= end or late:
                     break
                 room -= label != step.label
             if room > 0 and self._start(step, groups):
-                return
+                return True
+        return False
 
     def _room(self, groups: list[Group]) -> int:
         return sum(group.free_cpus for group in groups)

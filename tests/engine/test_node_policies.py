@@ -110,7 +110,7 @@ def test_isolated_targets_have_nodes_of_their_own(workshop: Workshop) -> None:
             name: {
                 "matrix": {"n": ["1", "2", "3", "4"]},
                 "run": [name, "{matrix.n}"],
-                "outputs": ["o"],
+                "outputs": ["o{matrix.n}"],
             }
             for name in ("one", "two")
         }
