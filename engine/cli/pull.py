@@ -4,39 +4,26 @@ from __future__ import annotations
 
 import time
 
-import click
-
-from engine.cli.options import note, open_store, print_json, request, spec_options
-from engine.cli.sharing import remotes_of, tell_events
-from engine.session import evaluated, labels_of, targets_of
+from engine.cli.exchanging import shared, sharing_command
+from engine.cli.options import note, print_json
+from engine.cli.sharing import tell_events
+from engine.session import Request
 from engine.units import show_duration
-from store.errors import OK, InputError
+from store.errors import OK
 
 
-@click.command()
-@spec_options
-def command(
-    names: tuple[str, ...],
-    sets: tuple[str, ...],
-    profile: str | None,
-    executor: str,
-    as_json: bool,
-) -> int:
+@sharing_command
+def command(asked: Request, as_json: bool) -> int:
     """Fetch the results of a spec's targets, and of all that they rest on, from remote caches.
 
     With all files, so that builds can go on without a network; nothing is built.
     """
-    asked = request(names, sets, profile, executor)
     started = time.monotonic()
-    with open_store() as store, store.lease("pull"):
+    with shared(asked, writing=False) as it:
         from engine.remote.exchange import pull
 
-        remotes = remotes_of(store, asked)
-        if not remotes.readable:
-            raise InputError("no remote cache may be read from", "set read = true for one")
-        graph = evaluated(store, asked).graph
-        done = pull(remotes, store, graph, labels_of(graph, targets_of(graph, asked)))
-        tell_events(remotes)
+        done = pull(it.remotes, it.store, it.graph, it.labels)
+        tell_events(it.remotes)
     if as_json:
         print_json({"fetched": done.found, "here": done.here, "missing": list(done.missing)})
         return OK

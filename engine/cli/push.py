@@ -5,49 +5,35 @@ from __future__ import annotations
 import sys
 import time
 
-import click
-
-from engine.cli.options import note, open_store, print_json, request, spec_options
-from engine.cli.sharing import remotes_of, tell_events
-from engine.session import evaluated, labels_of, targets_of
+from engine.cli.exchanging import shared, sharing_command
+from engine.cli.options import note, print_json
+from engine.cli.sharing import tell_events
+from engine.session import Request
 from engine.units import show_duration
-from store.errors import OK, HostError, InputError
+from store.errors import OK, HostError
 
 STEP_SECONDS = 1.0
 """How often a terminal is told how far it is."""
 
 
-@click.command()
-@spec_options
-def command(
-    names: tuple[str, ...],
-    sets: tuple[str, ...],
-    profile: str | None,
-    executor: str,
-    as_json: bool,
-) -> int:
+@sharing_command
+def command(asked: Request, as_json: bool) -> int:
     """Upload the results of a spec's targets, and of all that they rest on, to remote caches.
 
     Only what is in this store already; nothing is built. What a remote has is not sent again.
     """
-    asked = request(names, sets, profile, executor)
     started = time.monotonic()
-    with open_store() as store, store.lease("push"):
+    with shared(asked, writing=True) as it:
         from engine.remote.exchange import pushable
 
-        remotes = remotes_of(store, asked)
-        if not remotes.writable:
-            raise InputError("no remote cache may be written to", "set write = true for one")
-        graph = evaluated(store, asked).graph
-        labels = labels_of(graph, targets_of(graph, asked))
-        items, without = pushable(store, graph, labels)
+        items, without = pushable(it.store, it.graph, it.labels)
         if items:
-            remotes.give(items)
-        while not remotes.wait_for_uploads(STEP_SECONDS):
+            it.remotes.give(items)
+        while not it.remotes.wait_for_uploads(STEP_SECONDS):
             if sys.stderr.isatty():
-                note(f"{remotes.given()[0]} results to go")
-        tell_events(remotes)
-        _, taken, lost = remotes.given()
+                note(f"{it.remotes.given()[0]} results to go")
+        tell_events(it.remotes)
+        _, taken, lost = it.remotes.given()
     if as_json:
         print_json({"results": len(items), "uploaded": taken, "not_built": len(without)})
     else:
