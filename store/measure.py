@@ -12,6 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
+from store.detect import RAM_TYPES, mounted
 from store.errors import BnError
 from store.index import Index, Table, to_json
 from store.probe import BLOCK, buffer, latency, read_latency, scratch, timed_write
@@ -59,29 +60,32 @@ def _part(value: float, low: float, high: float) -> float:
 def measure(directory: Path) -> Speed | None:
     """Measure the file system that holds `directory`, past the page cache where it lets us.
 
-    Takes less than a second. None where there is too little room to tell; raises OSError.
+    Takes less than a second. In RAM there is no device to wait for: there processor time counts,
+    which others do not lengthen as they do the wall clock's. None where there is too little room
+    to tell; raises OSError.
     """
     size = min(MOST_BYTES, shutil.disk_usage(directory).free // 4) // BLOCK * BLOCK
     if size < LEAST // 4:
         return None
+    clock = time.thread_time if mounted(directory).kind in RAM_TYPES else time.perf_counter
     block = buffer(BLOCK)
     with scratch(directory) as (handle, direct):
         written, seconds = 0, 0.0
         while written < size and seconds < MOST_SECONDS:
-            seconds += timed_write(handle, block)
+            seconds += timed_write(handle, block, clock)
             written += BLOCK
-        began = time.perf_counter()
+        began = clock()
         os.fsync(handle)
-        write = written / (seconds + time.perf_counter() - began)
+        write = written / (seconds + clock() - began)
         if not direct:
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         done, seconds = 0, 0.0
         while done < written and seconds < MOST_SECONDS:
-            began = time.perf_counter()
+            began = clock()
             os.preadv(handle, [block], done)
-            seconds += time.perf_counter() - began
+            seconds += clock() - began
             done += BLOCK
-        waiting = read_latency(handle, written)
+        waiting = read_latency(handle, written, clock=clock)
     return Speed(write=write, read=done / seconds, latency=waiting, time=round(time.time(), 3))
 
 

@@ -9,13 +9,15 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 PAGE: Final = 4096
 BLOCK: Final = 2**20
 """Bytes read or written at a time where speed counts."""
+
+Clock = Callable[[], float]
 
 _READS: Final = 64
 _WRITES: Final = 4
@@ -46,24 +48,26 @@ def latency(directory: Path) -> float | None:
     return waited if waited > _SLOW else reads
 
 
-def read_latency(handle: int, size: int, reads: int = _READS) -> float:
+def read_latency(
+    handle: int, size: int, reads: int = _READS, clock: Clock = time.perf_counter
+) -> float:
     """Return the median seconds of `reads` reads of 4 KiB anywhere in a file of `size` bytes."""
     block = buffer(PAGE)
     places = random.Random(size)  # the same places every time
     times = []
     for _ in range(reads):
         offset = places.randrange(size // PAGE) * PAGE
-        began = time.perf_counter()
+        began = clock()
         os.preadv(handle, [block], offset)
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return statistics.median(times)
 
 
-def timed_write(handle: int, block: mmap.mmap) -> float:
+def timed_write(handle: int, block: mmap.mmap, clock: Clock = time.perf_counter) -> float:
     """Write a block where the file stands and return the seconds that it took."""
-    began = time.perf_counter()
+    began = clock()
     os.write(handle, block)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 @contextlib.contextmanager

@@ -9,6 +9,9 @@ from typing import Final
 from engine.resources.benchmark.results import CPU, MEMORY, STORAGE, Run, show_value
 from store.tier_records import HDD, LEVEL_NAMES
 
+ASKED: Final = "it was asked for"
+"""Why the mix was run where somebody wanted it."""
+
 SLOW_DISK: Final = 300
 FAIR_DISK: Final = 600
 """Scores below which a disk is as slow as an HDD, or slower than an NVMe disk is."""
@@ -92,7 +95,7 @@ def _cpu(run: Run) -> Iterator[str]:
             f"all threads together are worth {multi / single:.1f} cores of {cores}: others use the"
             " machine, or a quota, heat or memory bandwidth holds it back"
         )
-    if run.way == "mix":
+    if run.way == "mix" and not any(ASKED in note for note in run.notes):
         yield "install node and npm to measure what BPU is defined by: compiling TypeScript"
     if run.busy is not None and run.busy > UNSTEADY:
         yield f"the machine was {run.busy:.0%} busy with other work: measure again when idle"

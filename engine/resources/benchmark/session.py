@@ -10,6 +10,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from engine.resources.benchmark import results
+from engine.resources.benchmark.advice import ASKED
 from engine.resources.benchmark.cpu import Say, about, measure_cpu
 from engine.resources.benchmark.memory import measure_memory
 from engine.resources.benchmark.network import measure_network
@@ -80,7 +81,7 @@ def run_all(machine: Machine, wanted: Wanted, setting: Setting, say: Say) -> Ite
 
 def _cpu(machine: Machine, setting: Setting, say: Say) -> Run:
     if setting.force_mix:
-        compiler: Compiler | Missing = Missing("it was asked for")
+        compiler: Compiler | Missing = Missing(ASKED)
     else:
         compiler = find_compiler(setting.kept, setting.fetch)
     measures, way, busy, notes = measure_cpu(machine, compiler, say, setting.rounds, setting.quick)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from engine.resources.discover import models
 from engine.resources.discover.files import cpu_list, cpus_of, number, numbered, text
 from engine.resources.machine import (
     EFFICIENCY,
@@ -23,13 +24,6 @@ GAP: Final = 1.15
 """Cores that are so much better than the next ones are of another kind."""
 
 _UNITS: Final = {"K": 2**10, "M": 2**20, "G": 2**30}
-_IMPLEMENTERS: Final = {"0x41": "ARM", "0x42": "Broadcom", "0x51": "Qualcomm", "0x61": "Apple"}
-_PARTS: Final = {
-    "0xd03": "Cortex-A53", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72",
-    "0xd09": "Cortex-A73", "0xd0b": "Cortex-A76", "0xd0c": "Neoverse-N1", "0xd40": "Neoverse-V1",
-    "0xd46": "Cortex-A510", "0xd47": "Cortex-A710", "0xd49": "Neoverse-N2", "0xd4d": "Cortex-A715",
-    "0xd4e": "Cortex-X3", "0xd4f": "Neoverse-V2", "0xd85": "Cortex-X925", "0xd87": "Cortex-A725",
-}  # fmt: skip
 
 
 def read(root: Path = Path("/")) -> tuple[Cpu, Absent]:
@@ -38,7 +32,7 @@ def read(root: Path = Path("/")) -> tuple[Cpu, Absent]:
     info = _info(root / "proc/cpuinfo")
     absent: Absent = {}
     present = [cpu for cpu, _ in numbered(system, "cpu")] or sorted(info)
-    online = cpu_list(text(system / "online")) or tuple(present)
+    online = cpu_list(text(system / "online")) or _online(system, present)
     cores = _cores(system, info, [cpu for cpu in present if cpu in set(online)])
     if not cores:
         absent["cpu"] = "neither /sys/devices/system/cpu nor /proc/cpuinfo lists a processor"
@@ -50,15 +44,15 @@ def read(root: Path = Path("/")) -> tuple[Cpu, Absent]:
     throttled = _throttled(system)
     if throttled is None:
         absent["cpu.throttled"] = "no thermal_throttle counters (x86 with sensors has them)"
-    first = next(iter(info.values()), {})
-    model = _model(root, first)
+    model = models.model(root, info)
     if model is None:
         absent["cpu.model"] = "/proc/cpuinfo names none"
+    first = next(iter(info.values()), {})
     return (
         Cpu(
             model=model,
-            architecture=_architecture(first),
-            virtual="hypervisor" in first.get("flags", "").split(),
+            architecture=models.architecture(root, first),
+            virtual=models.is_virtual(root, first),
             cores=cores,
             classes=_classes(root, cores),
             caches=caches,
@@ -69,8 +63,15 @@ def read(root: Path = Path("/")) -> tuple[Cpu, Absent]:
     )
 
 
+def _online(system: Path, present: list[int]) -> tuple[int, ...]:
+    """Return the processors that do not say that they are off, as old kernels have it; the first
+    one often says nothing."""
+    return tuple(cpu for cpu in present if number(system / f"cpu{cpu}/online") != 0)
+
+
 def _info(path: Path) -> dict[int, dict[str, str]]:
-    """Return /proc/cpuinfo by processor; what stands outside of these is told of each."""
+    """Return /proc/cpuinfo by processor; what stands outside of these is told of each
+    (of processor 0 where none is listed)."""
     found: dict[int, dict[str, str]] = {}
     common: dict[str, str] = {}
     block: dict[str, str] | None = None
@@ -84,26 +85,9 @@ def _info(path: Path) -> dict[int, dict[str, str]]:
             common[name] = value
         else:
             block.setdefault(name, value)
+    if common and not found:  # as s390 and SPARC have it: once for all
+        return {0: common}
     return {cpu: common | block for cpu, block in found.items()}
-
-
-def _model(root: Path, first: Mapping[str, str]) -> str | None:
-    if "model name" in first and not first["model name"].startswith("ARMv"):
-        return " ".join(first["model name"].split())
-    part = _PARTS.get(first.get("CPU part", ""))
-    board = text(root / "proc/device-tree/model") or first.get("Model") or first.get("Hardware")
-    maker = _IMPLEMENTERS.get(first.get("CPU implementer", ""), "")
-    chip = f"{maker} {part}".strip() if part else first.get("model name")
-    return " · ".join(filter(None, (chip, board))) or None
-
-
-def _architecture(first: Mapping[str, str]) -> str | None:
-    if "flags" in first:
-        return "x86_64" if "lm" in first["flags"].split() else "i686"
-    if "CPU architecture" in first:
-        wide = first["CPU architecture"] in ("8", "AArch64")
-        return "aarch64" if wide and "asimd" in first.get("Features", "") else "arm"
-    return "riscv64" if first.get("isa", "").startswith("rv64") else None
 
 
 def _cores(
@@ -145,17 +129,17 @@ def _hertz(kilohertz: int | None) -> int | None:
 
 
 def _told(info: Mapping[str, str]) -> int | None:
-    megahertz = info.get("cpu MHz", "")
+    megahertz = info.get("cpu MHz") or info.get("clock", "").removesuffix("MHz")
     return round(float(megahertz) * 1e6) if re.fullmatch(r"\d+(\.\d+)?", megahertz) else None
 
 
 def _nodes_of(directory: Path) -> dict[int, int]:
     """Return the NUMA node of each processor."""
-    return {
-        cpu: node
-        for node, path in numbered(directory, "node")
-        for cpu in cpus_of(path, "cpulist", "cpumap") or ()
-    }
+    found: dict[int, int] = {}
+    for node, path in numbered(directory, "node"):
+        for cpu in cpus_of(path, "cpulist", "cpumap") or ():
+            found.setdefault(cpu, node)
+    return found
 
 
 def _caches(system: Path, cores: tuple[Core, ...]) -> tuple[Cache, ...]:

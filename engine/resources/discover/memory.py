@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.resources.discover.files import cpus_of, fields, numbered, text, whole
@@ -43,7 +44,25 @@ def read_nodes(root: Path = Path("/")) -> tuple[tuple[Node, ...], Absent]:
                 distances=tuple(int(word) for word in (text(path / "distance") or "").split()),
             )
         )
+    if sum(len(node.cpus) for node in nodes) > len({cpu for node in nodes for cpu in node.cpus}):
+        return (_merged(nodes),), {"nodes.emulated": f"{len(nodes)} of the same processors: one"}
     return tuple(nodes), {} if nodes else {"nodes": "no /sys/devices/system/node: one memory"}
+
+
+def _merged(nodes: list[Node]) -> Node:
+    """Return nodes that the kernel made up (numa=fake, as on a Raspberry Pi 5) as the one that
+    they are parts of."""
+
+    def altogether(sizes: Iterable[int | None]) -> int | None:
+        return sum(size for size in sizes if size) or None
+
+    return Node(
+        id=nodes[0].id,
+        cpus=tuple(sorted({cpu for node in nodes for cpu in node.cpus})),
+        memory=altogether(node.memory for node in nodes),
+        free=altogether(node.free for node in nodes),
+        distances=nodes[0].distances[:1],
+    )
 
 
 def _sizes(told: str | None) -> list[tuple[str, int]]:

@@ -148,6 +148,103 @@ def test_every_machine_is_shown_and_written(tree: Tree, name: str) -> None:
     assert sum(line.startswith("package") for line in told) == len(machine.cpu.packages)
 
 
+def several(count: int, block: str) -> str:
+    """Return /proc/cpuinfo with the same said of each of some processors."""
+    return "\n\n".join(f"processor : {cpu}\n{block}" for cpu in range(count))
+
+
+POWER = "cpu : POWER9, altivec supported\nclock : 2166.000000MHz"
+BOARD = "\n\ntimebase : 512000000\nplatform : PowerNV\nmachine : PowerNV 8335-GTW"
+RISCV = "hart : 1\nisa : rv64imafdc_zicntr\nmmu : sv39\nuarch : sifive,u74-mc"
+S390 = "vendor_id : IBM/S390\n# processors : 3\nprocessor 0: version = FF, machine = 2817"
+LOONGSON = "CPU Family : Loongson-64bit\nModel Name : Loongson-3A5000-HV\nCPU MHz : 2500.00"
+ZERO = (
+    "model name : ARMv6-compatible processor rev 7 (v6l)\nFeatures : half thumb vfp\n"
+    "CPU implementer : 0x41\nCPU architecture: 7\nCPU part : 0xb76"
+)
+
+
+@pytest.mark.parametrize(
+    ("info", "model", "architecture"),
+    [
+        (several(2, POWER) + BOARD, "POWER9, altivec supported · PowerNV 8335-GTW", "ppc64"),
+        (several(2, RISCV), "sifive,u74-mc", "riscv64"),
+        (S390, "IBM/S390", "s390x"),
+        (several(4, LOONGSON), "Loongson-3A5000-HV", "loongarch64"),
+        (several(1, ZERO) + "\n\nHardware : BCM2708", "ARM ARM1176 · BCM2708", "arm"),
+        (several(1, "CPU implementer : 0x99\nCPU part : 0x1"), "implementer 0x99, part 0x1", None),
+        ("flags : fpu lm", None, "x86_64"),
+        ("", None, None),
+    ],
+)
+def test_names_of_other_processors(
+    tree: Tree, info: str, model: str | None, architecture: str | None
+) -> None:
+    cpu = discover(tree(more={"proc/cpuinfo": info})).cpu
+    assert (cpu.model, cpu.architecture) == (model, architecture)
+    known = discover(tree(more={"proc/cpuinfo": info, "proc/sys/kernel/arch": "ppc64le"}))
+    assert known.cpu.architecture == "ppc64le", "the kernel's own word"
+
+
+def test_clock_of_power_is_told_in_other_words(tree: Tree) -> None:
+    (one, _) = discover(tree(more={"proc/cpuinfo": several(2, POWER)})).cpu.cores
+    assert one.now_hz == 2_166_000_000
+
+
+def test_all_kinds_of_cores_are_named(tree: Tree) -> None:
+    assert discover(tree("bigarm")).cpu.model == "ARM Cortex-A725 + ARM Cortex-X925"
+    apple = "CPU implementer : 0x61\nCPU architecture: 8\nFeatures : fp asimd\nCPU part : "
+    blocks = (f"processor : {cpu}\n{apple}{0x22 + cpu // 2:#05x}" for cpu in range(4))
+    capacities = {
+        f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity": "1024" if cpu > 1 else "714"
+        for cpu in range(4)
+    }
+    board = {"proc/device-tree/model": "Apple MacBook Air (M1, 2020)"}
+    machine = discover(tree(more={"proc/cpuinfo": "\n\n".join(blocks), **capacities, **board}))
+    assert machine.cpu.model == (
+        "Apple M1 Icestorm + Apple M1 Firestorm · Apple MacBook Air (M1, 2020)"
+    )
+    assert classes(machine) == {"performance": (2, 2), "efficiency": (2, 2)}
+
+
+def test_nodes_that_the_kernel_made_up_are_one(tree: Tree) -> None:
+    """As a Raspberry Pi 5 has them: parts of its memory, each with all processors."""
+    nodes = {}
+    for node in range(4):
+        place = f"sys/devices/system/node/node{node}"
+        nodes[f"{place}/cpulist"] = "0-3"
+        nodes[f"{place}/distance"] = "10 10 10 10"
+        nodes[f"{place}/meminfo"] = f"Node {node} MemTotal: 1048576 kB"
+    machine = discover(tree("raspberry", nodes))
+    (whole,) = machine.nodes
+    assert (whole.cpus, whole.memory, whole.distances) == ((0, 1, 2, 3), 4 * 2**30, (10,))
+    assert {core.node for core in machine.cpu.cores} == {0}
+    assert "4 of the same processors" in machine.absent["nodes.emulated"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"sys/hypervisor/type": "xen"},
+        {"sys/class/dmi/id/sys_vendor": "QEMU"},
+        {"sys/class/dmi/id/product_name": "VMware Virtual Platform"},
+        {"proc/device-tree/hypervisor/compatible": "linux,kvm"},
+    ],
+)
+def test_hypervisors_without_a_flag(tree: Tree, more: dict[str, str]) -> None:
+    assert not discover(tree("raspberry")).cpu.virtual
+    assert discover(tree("raspberry", more)).cpu.virtual
+
+
+def test_processor_that_old_kernels_say_is_off(tree: Tree) -> None:
+    system = "sys/devices/system/cpu"
+    more = {f"{system}/cpu{cpu}/topology/physical_package_id": "0" for cpu in range(4)}
+    more |= {f"{system}/cpu2/online": "0", f"{system}/cpu3/online": "1"}
+    machine = discover(tree(more=more))
+    assert machine.cpu.cpus == (0, 1, 3)
+    assert machine.cpu.offline == (2,)
+
+
 def test_what_is_missing_is_told_in_the_overview(tree: Tree) -> None:
     machine = discover(tree("vm"))
     shown = "\n".join(overview(machine, local_nodes(machine)))
