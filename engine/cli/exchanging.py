@@ -1,4 +1,4 @@
-"""What `bn push` and `bn pull` have in common: options, store, remote caches, and the spec's graph."""
+"""What `bn push` and `bn pull` share: options, store, remote caches, and the graph of the spec."""
 
 from __future__ import annotations
 
