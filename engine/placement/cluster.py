@@ -20,6 +20,17 @@ LEAST: Final = 0.01
 """The multiplier of a node's speed where it is to get nothing: only the coolest is asked then."""
 
 
+UNSTABLE: Final = 0.2
+"""By how much a recent failure multiplies the time that a step is expected to take there."""
+
+SUSTAINED: Final = 0.75
+"""The share of its speed below which a hot node is taken to be throttled: what is expected of
+steps may be wrong by a third."""
+
+EARLIER: Final = 0.5
+"""What earlier steps count of a node's pace when another one ends."""
+
+
 class Seat:
     """A node while decisions are made: what of it is free now, and what it counts for."""
 
@@ -31,6 +42,9 @@ class Seat:
         "group",
         "index",
         "node",
+        "pace",
+        "ran",
+        "share",
         "speed",
         "stable",
         "thermal",
@@ -44,6 +58,10 @@ class Seat:
         self.group: Group
         self.withheld = 0
         """Processors that get nothing to do, as the node is hot: of those that are free."""
+        self.pace = 1.0
+        """The share of its speed at which it did the last steps, where it was hot meanwhile."""
+        self.ran = 0.0, 0.0
+        """Seconds that these were to take, and took: the last ones count the most."""
         self.assess(node, neutral, policy)
         self.free_cpus, self.free_memory = node.free_cpus, node.free_memory
         self.ends = sorted(node.ends)
@@ -56,7 +74,23 @@ class Seat:
         if policy.heat != 1 and self.thermal < 1:
             self.thermal **= policy.heat
         self.stable = 1 / (1 + node.failures)
-        self.value = self.thermal * self.stable * PREFERENCES[node.preference]
+        liked = PREFERENCES[node.preference]
+        self.value = self.thermal * self.stable * liked
+        self.share = LEAST
+        """What of its speed is expected of it."""
+        if self.value > 0:
+            self.share = self.pace * math.sqrt(self.thermal) * liked
+            self.share /= 1 + UNSTABLE * node.failures
+
+    def learn(self, expected: float, took: float) -> None:
+        """Note that a step took so many seconds that should have taken `expected` at full speed. It
+        counts where the node is hot: there it may be throttled, elsewhere the step was longer."""
+        if self.thermal >= 1 and self.pace >= 1:
+            return
+        before = self.ran
+        self.ran = EARLIER * before[0] + expected, EARLIER * before[1] + took
+        share = round(8 * self.ran[0] / self.ran[1]) / 8 if self.ran[1] else 1.0
+        self.pace = max(1 / 8, share) if share <= SUSTAINED else 1.0
 
     def has_room(self, cpus: int, memory: int) -> bool:
         """Say whether a step of that size can start there now."""
@@ -123,10 +157,10 @@ class Cluster:
     def _join(self, seat: Seat) -> None:
         node = seat.node
         number = self._speeds[seat.speed]
-        key = (number, seat.value, node.only, node.price, node.cpus, node.memory)
+        key = (number, seat.value, seat.share, node.only, node.price, node.cpus, node.memory)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key, number, seat, seat.speed * (seat.value or LEAST))
+            group = self._groups[key] = Group(key, number, seat, seat.speed * seat.share)
             insort(self.groups, group, key=lambda one: (-one.rate, one.number))
         seat.group = group
         group.count += 1
@@ -157,14 +191,20 @@ class Cluster:
     def update(self, node: Node) -> None:
         """Take over a node's speed, temperature, preference and failures; what runs there stays."""
         seat = self.by_name[node.name]
-        before = seat.value, seat.speed
+        before = seat.value, seat.share, seat.speed
         seat.assess(node, self.neutral, self.policy)
-        if (seat.value, seat.speed) != before:
-            new, seat.value = seat.value, before[0]
+        if (seat.value, seat.share, seat.speed) != before:
             self._leave(seat)
-            seat.value = new
             self._join(seat)
         self._withhold(seat)
+
+    def learn(self, name: str, expected: float, took: float) -> None:
+        """Note how long a step took on a node that should have taken `expected` seconds."""
+        seat = self.by_name[name]
+        before = seat.pace
+        seat.learn(expected, took)
+        if seat.pace != before:
+            self.update(seat.node)
 
     def take(self, name: str, cpus: int, memory: int, end: float) -> None:
         """Note that something runs on a node until `end`, on the clock of the cluster."""

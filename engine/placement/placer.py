@@ -58,6 +58,8 @@ class Placer:
         self._queue = Queue()
         self._since: dict[str, float] = {}
         self._running: dict[str, tuple[str, int, int, float]] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
+        """When what runs began, and for how many seconds on a node that is not throttled."""
         self._started: set[str] = set()
         self._held: dict[str, tuple[str, float]] = {}
         self._drift = 0.0
@@ -90,6 +92,7 @@ class Placer:
         placed, held = decide(self._queue, self.cluster, costs, self.policy)
         for one in placed:
             self._running[one.label] = (one.node, one.cpus, one.memory, now + one.seconds)
+            self._begun[one.label] = now, one.seconds * self.cluster.by_name[one.node].pace
             self._started.add(one.label)
         self._held.update(held)
         if self._held or (self._costs.plan is not None and len(self.cluster.groups) > 1):
@@ -100,12 +103,14 @@ class Placer:
         """Note that a step no longer runs; where it is not `done`, it may be added again."""
         node, cpus, memory, end = self._running.pop(label)
         self.cluster.give(node, cpus, memory, end)
+        began, expected = self._begun.pop(label)
         if not done:
             self._started.discard(label)
             self._unsteady()
             return
         self._ended += 1
         self._drift = max(self._drift, abs(now - end))
+        self.cluster.learn(node, expected, now - began)
         if self._work is not None:
             self._gone[self._numbers[label]] = 1
 

@@ -99,7 +99,7 @@ class Round:
 
     def seconds(self, step: Ready, seat: Seat) -> float:
         """Return how long the step is expected to take on a node, with getting its inputs."""
-        return self.transfer(step, seat) + step.seconds / (seat.speed * (seat.thermal or 1.0))
+        return self.transfer(step, seat) + step.seconds / (seat.speed * seat.pace)
 
     def transfer(self, step: Ready, seat: Seat) -> float:
         """Return the seconds until the step's inputs are on a node."""
@@ -423,5 +423,3 @@ _CHOICES: Final = {
     "locality": _locality,
     "look ahead": _look_ahead,
 }
-
-STRATEGIES: Final = ("smart", "round_robin", "least_loaded", "fastest", "locality", "portfolio")
