@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import Final
 
 from engine.simulation.history import History, Run
+from engine.svg import box, page, words
 
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 MARKS: Final = {"failed": "✗", "vanished": "!"}
@@ -70,8 +70,9 @@ def lanes(runs: Sequence[Run]) -> list[tuple[Run, int]]:
 
 def svg_chart(history: History, title: str, width: int = 1000) -> str:
     """Return an SVG picture: a row for each processor, a bar for each run, with tool tips."""
-    left, top = 120, 46
-    scale = (width - left - 20) / (history.makespan or 1.0)
+    left, top = 120, 56
+    room = width - left - 20
+    scale = room / (history.makespan or 1.0)
     by_node: dict[str, list[Run]] = {one.name: [] for one in history.nodes}
     for run in history.runs:
         by_node[run.node].append(run)
@@ -79,37 +80,29 @@ def svg_chart(history: History, title: str, width: int = 1000) -> str:
     y = top
     for one in history.nodes:
         height = one.cpus * LANE
-        bars.append(
-            f'<rect x="{left}" y="{y}" width="{width - left - 20}" height="{height}" '
-            f'fill="#f4f4f4"/><text x="{left - 6}" y="{y + height / 2 + 4:.0f}" '
-            f'text-anchor="end">{escape(one.name)}</text>'
-        )
+        bars.append(box(left, y, (room, height), "lane"))
+        bars.append(words(left - 6, y + height / 2 + 4, one.name, anchor="end"))
         for run, lane in lanes(by_node[one.name]):
-            colour = BAD if run.outcome != "ended" else _colour(run.label)
             said = f"{run.label}: {run.start:.2f}–{run.end:.2f} s, {run.outcome}"
-            if run.why:
-                said += f"; {run.why}"
             bars.append(
-                f'<rect x="{left + run.start * scale:.2f}" y="{y + lane * LANE + 1}" '
-                f'width="{max(0.5, (run.end - run.start) * scale):.2f}" '
-                f'height="{LANE * run.cpus - 2}" fill="{colour}">'
-                f"<title>{escape(said)}</title></rect>"
+                box(
+                    left + run.start * scale,
+                    y + lane * LANE + 1,
+                    (max(0.5, (run.end - run.start) * scale), LANE * run.cpus - 2),
+                    colour=BAD if run.outcome != "ended" else _colour(run.label),
+                    tip=f"{said}; {run.why}" if run.why else said,
+                )
             )
         y += height + 3
     summary = (
         f"{history.makespan:.1f} s, lower bound {history.bound.seconds:.1f} s "
         f"(× {history.ratio:.3f}), {history.utilisation:.0%} busy"
     )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{y + 24}" '
-        f'font-family="sans-serif" font-size="11">'
-        f'<rect width="100%" height="100%" fill="white"/>'
-        f'<text x="10" y="18" font-size="14">{escape(title)}</text>'
-        f'<text x="10" y="36">{escape(summary)}</text>{"".join(bars)}'
-        f'<text x="{left}" y="{y + 14}">0 s</text>'
-        f'<text x="{width - 20}" y="{y + 14}" text-anchor="end">{history.makespan:.1f} s</text>'
-        f"</svg>\n"
+    ends = (
+        words(left, y + 14, "0 s", "axis"),
+        words(width - 20, y + 14, f"{history.makespan:.1f} s", "axis", "end"),
     )
+    return page(title, width, y + 24, [words(12, 42, summary, "value"), *bars, *ends])
 
 
 def _colour(label: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
-from xml.sax.saxutils import escape
 
 from attrs import frozen
+
+from engine.svg import box, line, page, words
 
 WIDTH: Final = 760
 LABEL: Final = 110
@@ -21,25 +22,6 @@ STEP: Final = 19
 GROUP: Final = 30
 TOP: Final = 48
 BOTTOM: Final = 30
-
-STYLE: Final = """
-text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #24292f; }
-.title { font-size: 15px; font-weight: 600; }
-.group { font-weight: 600; }
-.axis, .value { fill: #57606a; }
-.grid { stroke: #d8dee4; }
-.bar { fill: #a8b1bb; }
-.ours { fill: #1f6feb; }
-.spread { stroke: #24292f; stroke-width: 1.2; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .axis, .value { fill: #9198a1; }
-  .grid { stroke: #30363d; }
-  .bar { fill: #656c76; }
-  .ours { fill: #4493f8; }
-  .spread { stroke: #e6edf3; }
-}
-"""
 
 
 @frozen
@@ -83,43 +65,30 @@ def chart(title: str, groups: Sequence[Group]) -> str:
     """Return an SVG image; bars of names that begin with `bn` stand out."""
     scale = _scale(groups)
     height = TOP + BOTTOM + sum(GROUP + STEP * len(group.bars) for group in groups)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"',
-        f'viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">',
-        f"<style>{STYLE}</style>",
-        f'<text class="title" x="12" y="24">{escape(title)}</text>',
-        f'<text class="axis" x="{WIDTH - 12}" y="{TOP - 6}" text-anchor="end">log scale</text>',
-    ]
+    parts = [words(WIDTH - 12, TOP - 6, "log scale", "axis", "end")]
     for mark in scale.marks():
         x = scale.x(mark)
-        parts.append(
-            f'<line class="grid" x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{height - BOTTOM}"/>'
-            f'<text class="axis" x="{x:.1f}" y="{height - 12}" text-anchor="middle">'
-            f"{show_seconds(mark)}</text>"
-        )
+        parts.append(line(x, TOP - 8, x, height - BOTTOM, "grid"))
+        parts.append(words(x, height - 12, show_seconds(mark), "axis", "middle"))
     y = TOP
     for group in groups:
-        parts.append(f'<text class="group" x="12" y="{y + 12}">{escape(group.heading)}</text>')
+        parts.append(words(12, y + 12, group.heading, "group"))
         y += GROUP - 8
         for bar in group.bars:
-            parts.append(_bar(bar, scale, y))
+            parts += _bar(bar, scale, y)
             y += STEP
         y += 8
-    return "\n".join([*parts, "</svg>", ""])
+    return page(title, WIDTH, height, parts)
 
 
-def _bar(bar: Bar, scale: Scale, y: float) -> str:
+def _bar(bar: Bar, scale: Scale, y: float) -> Iterator[str]:
     left, right, middle = scale.x(scale.low), scale.x(bar.median), y + BAR / 2
     least, most = scale.x(bar.least), scale.x(bar.most)
-    kind = "bar ours" if bar.name.startswith("bn") else "bar"
-    return (
-        f'<text x="{LABEL - 8}" y="{y + 11}" text-anchor="end">{escape(bar.name)}</text>'
-        f'<rect class="{kind}" x="{left:.1f}" y="{y}" width="{max(1.0, right - left):.1f}" '
-        f'height="{BAR}" rx="2"/>'
-        f'<line class="spread" x1="{least:.1f}" y1="{middle}" x2="{most:.1f}" y2="{middle}"/>'
-        f'<text class="value" x="{max(right, most) + 6:.1f}" y="{y + 11}">'
-        f"{escape(bar.text)}</text>"
-    )
+    kind = "ours" if bar.name.startswith("bn") else "other"
+    yield words(LABEL - 8, y + 11, bar.name, anchor="end")
+    yield box(left, y, (max(1.0, right - left), BAR), kind)
+    yield line(least, middle, most, middle, "spread")
+    yield words(max(right, most) + 6, y + 11, bar.text, "value")
 
 
 def _scale(groups: Sequence[Group]) -> Scale:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
-from xml.sax.saxutils import escape, quoteattr
 
 from attrs import frozen
+
+from engine.svg import box, line, page, words
 
 BLOCKS: Final = " ▏▎▍▌▋▊▉"
 WIDTH: Final = 760
@@ -17,23 +18,6 @@ STEP: Final = 20
 BAR: Final = 14
 GROUP: Final = 34
 TOP: Final = 44
-
-STYLE: Final = """
-text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #24292f; }
-.title { font-size: 15px; font-weight: 600; }
-.group { font-weight: 600; }
-.value { fill: #57606a; }
-.bar { fill: #1f6feb; }
-.other { fill: #a8b1bb; }
-.spread { stroke: #24292f; stroke-width: 1.2; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #e6edf3; }
-  .value { fill: #9198a1; }
-  .bar { fill: #4493f8; }
-  .other { fill: #656c76; }
-  .spread { stroke: #e6edf3; }
-}
-"""
 
 
 @frozen(kw_only=True)
@@ -88,39 +72,27 @@ def _blocks(length: float, room: int) -> str:
 def svg_chart(title: str, groups: Sequence[Group]) -> str:
     """Return a chart as an SVG image, for light and dark pages."""
     height = TOP + sum(GROUP + STEP * len(group.bars) for group in groups) + 8
-    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
-    label = quoteattr(title)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label={label}>',
-        f"<style>{STYLE}</style>",
-        f'<text class="title" x="12" y="24">{escape(title)}</text>',
-    ]
+    parts = []
     y = TOP
     for group in groups:
-        parts.append(f'<text class="group" x="12" y="{y + 12}">{escape(group.heading)}</text>')
+        parts.append(words(12, y + 12, group.heading, "group"))
         y += GROUP - 12
         for bar in group.bars:
-            parts.append(_svg_bar(bar, y))
+            parts += _svg_bar(bar, y)
             y += STEP
         y += 12
-    return "\n".join([*parts, "</svg>", ""])
+    return page(title, WIDTH, height, parts)
 
 
-def _svg_bar(bar: Bar, y: int) -> str:
+def _svg_bar(bar: Bar, y: int) -> Iterator[str]:
     room = WIDTH - LABEL - VALUE
     length = max(1.0, min(1.0, bar.share) * room)
-    middle, half = y + BAR / 2, min(room / 2, bar.spread * room / 2)
+    half = min(room / 2, bar.spread * room / 2)
     ends = max(0.0, length - half), min(float(room), length + half)
-    line = ""
-    if half >= 1 and math.isfinite(half):
-        line = (
-            f'<line class="spread" x1="{LABEL + ends[0]:.1f}" y1="{middle}" '
-            f'x2="{LABEL + ends[1]:.1f}" y2="{middle}"/>'
-        )
-    right = LABEL + max(length, ends[1] if line else 0.0) + 6
-    return (
-        f'<text x="{LABEL - 8}" y="{y + 11}" text-anchor="end">{escape(bar.name)}</text>'
-        f'<rect class="{"other" if bar.other else "bar"}" x="{LABEL}" y="{y}" '
-        f'width="{length:.1f}" height="{BAR}" rx="2"/>{line}'
-        f'<text class="value" x="{right:.1f}" y="{y + 11}">{escape(bar.text)}</text>'
-    )
+    spread = half >= 1 and math.isfinite(half)
+    yield words(LABEL - 8, y + 11, bar.name, anchor="end")
+    yield box(LABEL, y, (length, BAR), "other" if bar.other else "ours")
+    if spread:
+        yield line(LABEL + ends[0], y + BAR / 2, LABEL + ends[1], y + BAR / 2, "spread")
+    right = LABEL + max(length, ends[1] if spread else 0.0) + 6
+    yield words(right, y + 11, bar.text, "value")
