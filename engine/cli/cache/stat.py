@@ -62,8 +62,8 @@ def command(remote: str | None, last: int | None, ca: str | None, as_json: bool)
 
     For the store here: of the recorded builds, which do not hold those that found all up to date
     at once. A cached step saves what it took when it last ran, here or where a remote's result was
-    built. With --remote: what the server counted since it was started; where it asks for a token,
-    BN_CACHE_TOKEN has it.
+    built; what lies below it and was not even looked at is not counted. With --remote: what the
+    server counted since it was started; where it asks for a token, BN_CACHE_TOKEN has it.
     """
     if remote is not None and last is not None:
         raise click.UsageError("--last counts builds here: it does not go with --remote")
@@ -97,7 +97,8 @@ def local_lines(path: str, found: Saved) -> Iterator[str]:
     note = f" (nobody knows what {unknown} took: not counted)" if unknown else ""
     whole = show_duration(found.saved + found.spent)
     where = f", {show_duration(found.saved_remote)} of it by remote caches" if found.remote else ""
-    yield f"saved  {show_duration(found.saved)} of {whole}{where}{note}"
+    least = "at least " if found.cached else ""
+    yield f"saved  {least}{show_duration(found.saved)} of {whole}{where}{note}"
 
 
 def _remote(url: str, ca: str | None, as_json: bool) -> int:
