@@ -146,4 +146,4 @@ def _write(path: Path, data: bytes, mode: str) -> None:
         with path.open(mode) as file:
             file.write(data)
     except OSError as error:
-        raise host_error(error, f"cannot write {path}") from error
+        raise host_error(error, "cannot write the report") from error

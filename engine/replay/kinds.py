@@ -22,7 +22,7 @@ LARGEST: Final = 16 << 20
 
 _EPOCH: Final = re.compile(rb"(?<!\d)1[0-9]{9}(?:\.?\d{3,9})?(?!\d)")
 _CLOCK: Final = re.compile(
-    rb"\d{1,2}:\d\d(?::\d\d)?|(?:19|20)\d\d[-/]?[01]\d[-/]?[0-3]\d"
+    rb"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?|(?:19|20)\d\d[-/]?[01]\d[-/]?[0-3]\d"
     rb"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.? +\d"
     rb"|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\b"
 )

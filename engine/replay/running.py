@@ -226,7 +226,7 @@ def _explained(store: Store, replayed: Replayed) -> Replayed:
 
 
 def _named(other: Other) -> Other:
-    """Say what kind of difference it is where the bytes do not, but one of the surroundings does."""
+    """Say what kind of difference it is where one of the surroundings tells it, not the bytes."""
     if len(other.because) != 1 or other.because[0] not in NAMES:
         return other
     name = NAMES[other.because[0]]
