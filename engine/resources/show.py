@@ -109,7 +109,8 @@ def spans(numbers: Iterable[int]) -> str:
 def _usable(machine: Machine) -> list[str]:
     limits = machine.limits
     threads = machine.usable_cpus
-    lines = [f"threads {spans(threads) or 'none'} ({len(threads)} of {len(machine.cpu.cpus)})"]
+    noun = "thread" if len(threads) == 1 else "threads"
+    lines = [f"{noun} {spans(threads) or 'none'} ({len(threads)} of {len(machine.cpu.cpus)})"]
     if limits.quota is not None:
         lines.append(
             f"quota of the control group ({limits.hierarchy}): {limits.quota:g} processors"
@@ -171,7 +172,8 @@ def _sensor(sensor: Sensor) -> str:
 
 
 def _gpu(gpu: Gpu) -> str:
-    parts = [f"{gpu.vendor} {gpu.name}".strip()]
+    named = gpu.name.startswith(gpu.vendor)
+    parts = [gpu.name if named else f"{gpu.vendor} {gpu.name}".strip()]
     if gpu.memory is not None:
         used = "" if gpu.memory_used is None else f", {show_size(gpu.memory_used)} in use"
         parts.append(f"{show_size(gpu.memory)}{used}")
@@ -201,7 +203,8 @@ def show_bits(speed: float) -> str:
 
 
 def _node(node: LocalNode) -> list[str]:
-    parts = [f"{node.name}: {_count(node.slots, 'slot')} on threads {spans(node.cpus)}"]
+    noun = "thread" if len(node.cpus) == 1 else "threads"
+    parts = [f"{node.name}: {_count(node.slots, 'slot')} on {noun} {spans(node.cpus)}"]
     if node.memory is not None:
         parts.append(show_size(node.memory))
     if node.speed is not None:

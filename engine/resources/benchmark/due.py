@@ -83,9 +83,13 @@ def due_lines(
         times = [
             run.time for run in runs if (run.node, run.kind, run.target) == (node, kind, target)
         ]
-        when = f"{(now - max(times)) / DAY:.0f} days ago" if times else "never"
+        what = f"{kind} {target}".strip()
         every = "daily" if days == 1 else f"every {days:g} days"
-        lines.append(f"{f'{kind} {target}'.strip()}: measured {when}, meant to be {every}")
+        if times:
+            age = (now - max(times)) / DAY
+            lines.append(f"{what}: measured {age:.0f} days ago, meant to be {every}")
+        else:
+            lines.append(f"{what}: never measured")
     return lines
 
 

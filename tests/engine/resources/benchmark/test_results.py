@@ -115,7 +115,7 @@ def test_what_is_due_in_words() -> None:
 
     assert at(31) == [
         "cpu: measured 31 days ago, meant to be every 30 days",
-        "network http://cache: measured never, meant to be daily",
+        "network http://cache: never measured",
     ]
     assert "storage /store: measured 8 days ago, meant to be every 7 days" in at(40)
 
