@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from engine.cli.options import json_option, note, open_store, out, print_json
+from engine.replay.bundle import SUFFIX, unbundle
 from engine.replay.kept import Kept, diffoscope, keep
 from engine.replay.recorded import chosen, recorded
 from engine.replay.report import details, document, junit, line, markdown, summary
@@ -50,7 +51,8 @@ def command(
     as_json: bool,
 ) -> int:
     """Run the actions of a BUILD (the last one) again, or those of ARTIFACT, each in a fresh
-    sandbox from what was recorded, whatever the sources are now, and compare every byte.
+    sandbox from what was recorded, whatever the sources are now, and compare every byte. A BUILD
+    that ends with .bn is a file that bn bundle wrote.
 
     The exit code is 6 where something came out otherwise; then it is said where, and what kind of
     difference it looks like, and both outputs are kept.
@@ -61,7 +63,10 @@ def command(
         note(f"not perturbed: {reason}")
     how = How(times=times, jobs=jobs or len(os.sched_getaffinity(0)), perturb=left)
     with open_store() as store:
-        name = find_build(store.root, build)
+        if build.endswith(SUFFIX):
+            name = unbundle(store, Path(build))
+        else:
+            name = find_build(store.root, build)
         return replay_build(
             store,
             name,

@@ -53,7 +53,7 @@ class TimelineLog:
     def close(self) -> Write:
         """Close the file and return what is to be noted of its end in the index."""
         os.close(self._handle)
-        return _noted(self._build, self._chain.head)
+        return noted(self._build, self._chain.head)
 
 
 def append(store: Store, build: str, events: Iterable[Event]) -> None:
@@ -68,14 +68,15 @@ def append(store: Store, build: str, events: Iterable[Event]) -> None:
             return
         chain = Chain(Head(linked.number, linked.link))
         file.write(b"".join(map(chain.line, bodies)))
-        store.index.later([_noted(build, chain.head)])
+        store.index.later([noted(build, chain.head)])
 
 
 def _body(event: Event) -> bytes:
     return json.dumps(to_document(event, time.time()), separators=(",", ":")).encode()
 
 
-def _noted(build: str, head: Head) -> Write:
+def noted(build: str, head: Head) -> Write:
+    """Return the write that notes how a build's timeline ended."""
     return Table.TIMELINES, build, to_json({"events": head.events, "link": head.link})
 
 
