@@ -10,16 +10,17 @@
 from __future__ import annotations
 
 import functools
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
 from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
 from engine.execution import blame, execute, unless_inputs_changed
+from engine.finished import Finished, Running
 from engine.graph import Graph
 from engine.job import Job, Options
 from engine.ledger import Ledger
@@ -28,7 +29,7 @@ from engine.outcomes import Outcomes
 from engine.places import Places
 from engine.plan import Cached, Plan, Run, look_up
 from engine.prefetch import Prefetch
-from engine.resolve import NothingMatchesError, Resolved, resolve, with_inputs
+from engine.resolve import NothingMatchesError, resolve, with_inputs
 from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
 from engine.seating import seats_for
 from engine.seats import Seats, Turn
@@ -36,22 +37,13 @@ from engine.waits import Waits
 from executors.base import Outcome
 from store.digest import Digest
 from store.errors import BnError
-from store.records import define, field, frozen
+from store.records import define, field
 from store.store import Store
 
 if TYPE_CHECKING:
     import trio
 
     from engine.remote.sharing import Sharing
-
-
-@frozen
-class _Running:
-    """An execution under way and the steps that wait for it: identical actions run once."""
-
-    turn: Turn
-    resolved: Resolved
-    labels: list[str] = field(factory=list)
 
 
 def run(job: Job) -> Result:
@@ -95,10 +87,9 @@ class _Loop:
     """Bytes of memory that steps took last."""
     clock: Callable[[], float] = field(default=time.monotonic)
     began: float = 0.0
-    running: dict[Digest, _Running] = field(factory=dict)
+    running: dict[Digest, Running] = field(factory=dict)
     settled: deque[str] = field(factory=deque)
-    finished: dict[bytes, str] = field(factory=dict)
-    """Actions that ran, by digest, and the steps that they were."""
+    finished: Finished = field(init=False)
     untold: dict[str, Cached] = field(factory=dict)
     """Cached steps that nobody was told of yet."""
     prefetch: Prefetch = field(init=False)
@@ -112,11 +103,11 @@ class _Loop:
         job = self.job
         self.graph, self.plan, self.store = job.graph, job.plan, job.store
         self.options, self.ledger = job.options, Ledger(job)
-        self.commits = Commits(job.store.actions)
-        self.prefetch = Prefetch(self.store.cas)
+        self.commits, self.prefetch = Commits(job.store.actions), Prefetch(job.store.cas)
         self.places = job.places
         self.waits = Waits(self.plan.steps, self._needs, self._seconds)
         self.ended = Outcomes(self.waits.labels, self.waits.numbers)
+        self.finished = Finished(len(self.waits.labels))
         self.took = Clock(self.places.nodes)
         self.seats = seats_for(job, self.peaks, self._pending())
 
@@ -149,9 +140,7 @@ class _Loop:
         seconds = time.monotonic() - started
         makespan = self.took.makespan(self._pending())
         result = Result(self.job.build, self._status(), self.ended, seconds, makespan)
-        kinds = (Cached, Built, Failed, Skipped, Cancelled)
-        counts = {kind.__name__.lower(): self.ended.count(kind) for kind in kinds}
-        self.ledger.ends(result, counts)
+        self.ledger.ends(result)
         return result
 
     def _status(self) -> BuildStatus:
@@ -216,15 +205,15 @@ class _Loop:
 
         async with trio.open_nursery() as nursery:
             self.crew = crew = SideBySide(nursery)
-            nursery.start_soon(self._commit_regularly, nursery.cancel_scope)
-            if self.seats.every is not None:
-                nursery.start_soon(self._look_again, self.seats.every, crew.wake)
-            await nursery.start(self._watch_signals, nursery.cancel_scope)
+            scope = nursery.cancel_scope
+            nursery.start_soon(commit_often, self.commits, lambda error: self._stop(error, scope))
+            nursery.start_soon(look_again, self.places, self.seats, crew.wake)
+            await nursery.start(watch_signals, lambda: self._stop(None, scope))
             try:
                 await self._decide()
             except BnError as error:
                 self.error = error
-            nursery.cancel_scope.cancel()
+            scope.cancel()
 
     async def _decide(self, before_wait: Callable[[], None] = lambda: None) -> None:
         """Start what may start and take in what ended, until nothing runs."""
@@ -280,34 +269,11 @@ class _Loop:
         self._tell_cached()
         return sorted(filter(itemgetter(0), endings), key=first)
 
-    async def _commit_regularly(self, scope: trio.CancelScope) -> None:
-        try:
-            await self.commits.regularly()
-        except BnError as error:
-            self.error = error
-            scope.cancel()
-
-    async def _look_again(self, every: float, wake: Callable[[], None]) -> None:
-        """Every few seconds take in how warm the nodes are, and look at what waits."""
-        import trio
-
-        while True:
-            await trio.sleep(every)
-            if self.places.thermometer is not None:
-                self.seats.warm(await self.places.thermometer.look())
-            wake()
-
-    async def _watch_signals(
-        self, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
-    ) -> None:
-        """Turn the first SIGINT or SIGTERM into an orderly end."""
-        import trio
-
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for _ in signals:
-                self.interrupted = True
-                scope.cancel()
+    def _stop(self, why: BnError | None, scope: trio.CancelScope) -> None:
+        """End the build early: something failed, or (None) it was interrupted."""
+        self.error = self.error or why
+        self.interrupted = self.interrupted or why is None
+        scope.cancel()
 
     def _place(self) -> None:
         """Start what fits; a step that is identical to another one leaves its room to the next."""
@@ -321,7 +287,7 @@ class _Loop:
         label = turn.placement.label
         recipe = self.graph.recipes[label]
         resolved = with_inputs(self.store.cas, recipe, Digest(turn.input_root.hex()))
-        same = self.finished.get(bytes.fromhex(resolved.digest))
+        same = self.finished.step(resolved.digest)
         if same is not None:
             self.seats.drop(turn)
             outputs = self.ended.outputs(same)
@@ -332,7 +298,7 @@ class _Loop:
             self.seats.drop(turn)
             self.running[resolved.digest].labels.append(label)
             return False
-        self.running[resolved.digest] = _Running(turn, resolved, [label])
+        self.running[resolved.digest] = Running(turn, resolved, [label])
         self.ledger.starts(turn, resolved)
         keep = self.options.keep_failed
         run = functools.partial(
@@ -346,7 +312,7 @@ class _Loop:
 
     # steps that end
 
-    def _take_in(self, running: _Running, outcome: Outcome) -> None:
+    def _take_in(self, running: Running, outcome: Outcome) -> None:
         recipe = self.graph.recipes[running.labels[0]]
         outcome = unless_inputs_changed(recipe, outcome)
         labels, resolved = running.labels, running.resolved
@@ -359,7 +325,7 @@ class _Loop:
                 self._fail(label, Failed(outcome.reason, resolved.digest, outcome))
             return
         self.ledger.succeeded(labels, resolved, outcome, outcome.outputs)
-        self.finished[bytes.fromhex(resolved.digest)] = labels[0]
+        self.finished.note(resolved.digest, labels[0])
         for number, label in enumerate(labels):
             self.ledger.realised(label, resolved.digest, outcome.outputs)
             ended = Built(outcome.outputs, resolved.digest, outcome.wall_seconds)
@@ -390,8 +356,8 @@ class _Loop:
             return
         recipe = self.graph.recipes[label]
         try:
-            needed = {need.recipe: self.ended.outputs(need.recipe) for need in recipe.needs}
-            resolved = resolve(self.store.cas, recipe, needed, new=self.job.history.is_new(label))
+            new = self.job.history.is_new(label)
+            resolved = resolve(self.store.cas, recipe, self.ended.outputs, new=new)
         except NothingMatchesError as error:
             self._fail(label, Failed(str(error)))
             return

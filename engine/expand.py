@@ -12,6 +12,7 @@ from engine.recipes import ActionExpander
 from engine.spec.faults import Fault, KeyPath, nearest, spec_error
 from engine.spec.project import Unit
 from engine.spec.selector import parse_selector
+from store.mapped import give_back_large
 
 Vertex = tuple[str, str]
 """An artifact: its unit's prefix and its name."""
@@ -20,6 +21,7 @@ Vertex = tuple[str, str]
 def build_graph(project: Unit, materials: Materials) -> Graph:
     """Return the graph of all actions of `project`. Pure; raises SpecError with all faults."""
     expander = _Expander(project, materials)
+    give_back_large()
     for unit, name, above in _in_order(project):
         expander.expand(unit, name, above)
     expander.check_defaults()

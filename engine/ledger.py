@@ -11,7 +11,7 @@ from engine.job import Job
 from engine.plan import Cached
 from engine.prefetch import Prefetch
 from engine.resolve import Resolved
-from engine.result import Result
+from engine.result import Built, Cancelled, Failed, Result, Skipped
 from engine.seats import Turn
 from engine.timeline.events import (
     BuildFinished,
@@ -52,9 +52,11 @@ class Ledger:
                 )
             )
 
-    def ends(self, result: Result, counts: dict[str, int]) -> None:
-        """Tell that the build ended; `counts` are steps by how they did."""
+    def ends(self, result: Result) -> None:
+        """Tell that the build ended, with the number of steps by how they did."""
         makespan = result.makespan
+        kinds = (Cached, Built, Failed, Skipped, Cancelled)
+        counts = {kind.__name__.lower(): result.count(kind) for kind in kinds}
         self.job.emit(
             BuildFinished(
                 build=self.job.build,

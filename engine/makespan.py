@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from operator import mul
 from typing import Any, Final
 
 from engine.placement import Node
@@ -70,22 +72,29 @@ class Clock:
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._nodes = {node.name: node for node in nodes}
-        self._ran: dict[str, Took] = {}
+        self._names = tuple(self._nodes)
+        self._labels: list[str] = []
+        self._seconds = array("d")
+        self._cpus = array("l")
+        self._on = array("l")
         self._last = 0.0
 
     def ran(self, label: str, took: Took, now: float) -> None:
         """Note that an action ended `now` (seconds since the build began)."""
-        self._ran[label] = took
+        self._labels.append(label)
+        self._seconds.append(took.seconds)
+        self._cpus.append(took.cpus)
+        self._on.append(self._names.index(took.node))
         self._last = now
 
     def makespan(self, needs: Mapping[str, Iterable[str]]) -> Makespan | None:
         """Return what the build took, None where nothing ran; `needs` are the steps of the plan
         that were not cached, needed ones first, with what they need."""
-        if not self._ran:
+        if not self._labels:
             return None
         bound, bounds = self._bound(needs)
         cpus = sum(node.cpus for node in self._nodes.values())
-        area = sum(one.seconds * one.cpus for one in self._ran.values())
+        area = sum(map(mul, self._seconds, self._cpus))
         seconds = max(self._last, bound)
         return Makespan(
             seconds=seconds,
@@ -97,7 +106,9 @@ class Clock:
 
     def _bound(self, needs: Mapping[str, Iterable[str]]) -> tuple[float, str]:
         speeds = self._speeds()
-        work = {label: one.seconds * speeds[one.node] for label, one in self._ran.items()}
+        by_node = [speeds[name] for name in self._names]
+        seconds = map(mul, self._seconds, map(by_node.__getitem__, self._on))
+        work = dict(zip(self._labels, seconds, strict=True))
         fastest = max(speeds.values())
         path: dict[str, float] = {}
         for label, below in needs.items():
@@ -108,14 +119,14 @@ class Clock:
             return longest, CHAIN
         lanes = [speeds[node.name] for node in self._nodes.values() for _ in range(node.cpus)]
         if len(needs) > FULL or self._last < DEAR * len(needs) ** 2:
-            area = sum(work[label] * one.cpus for label, one in self._ran.items())
+            area = sum(map(mul, map(work.__getitem__, self._labels), self._cpus))
             return max(longest, area / sum(lanes)), SIMPLE
         from engine.placement.bounds import lower_bound
         from engine.placement.work import make_work
 
-        seconds = {label: work.get(label, 0.0) for label in needs}
-        cpus = {label: one.cpus for label, one in self._ran.items()}
-        return lower_bound(make_work(seconds, needs, cpus), lanes, CUTS).seconds, SHARP
+        each = {label: work.get(label, 0.0) for label in needs}
+        cpus = dict(zip(self._labels, self._cpus, strict=True))
+        return lower_bound(make_work(each, needs, cpus), lanes, CUTS).seconds, SHARP
 
     def _speeds(self) -> dict[str, float]:
         """Return the speeds of the nodes; where it was not measured, the mean of the others."""

@@ -161,7 +161,7 @@ def _step(
     if waits:
         return Blocked(tuple(waits))
     try:
-        resolved = resolve(store.cas, recipe, outputs, new=history.is_new(label))
+        resolved = resolve(store.cas, recipe, outputs.__getitem__, new=history.is_new(label))
     except NothingMatchesError as error:
         return Run(str(error))
     return look_up(label, resolved, store, history)

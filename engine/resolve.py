@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from engine.graph import Need, Recipe
 from engine.spec.selector import matcher
@@ -35,9 +35,9 @@ class Resolved:
 
 
 def resolve(
-    cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest], *, new: bool = False
+    cas: Cas, recipe: Recipe, outputs: Callable[[str], Digest], *, new: bool = False
 ) -> Resolved:
-    """Return the action that `recipe` is, given the output trees of the steps that it needs.
+    """Return the action that `recipe` is; `outputs` gives the output tree of a step that it needs.
 
     That of a step without a past is `new`; its inputs are then not looked for in the store.
 
@@ -65,12 +65,12 @@ def with_inputs(cas: Cas, recipe: Recipe, input_root: Digest) -> Resolved:
     return Resolved(cas, action)
 
 
-def _needed(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> dict[str, Entry]:
-    whole: dict[str, list[Digest]] = {}
+def _needed(cas: Cas, recipe: Recipe, outputs: Callable[[str], Digest]) -> dict[str, Entry]:
+    whole: dict[str, list[Need]] = {}
     parts: dict[tuple[str, str], list[Need]] = {}
     for need in recipe.needs:
         if need.pattern is None:
-            whole.setdefault(need.stage, []).append(outputs[need.recipe])
+            whole.setdefault(need.stage, []).append(need)
         else:
             parts.setdefault((need.stage, need.pattern), []).append(need)
     entries: dict[str, Entry] = {}
@@ -81,14 +81,14 @@ def _needed(cas: Cas, recipe: Recipe, outputs: Mapping[str, Digest]) -> dict[str
         entries.update(
             (f"{stage}/{path}", entry)
             for need in needs
-            for path, entry in _selected(cas, outputs[need.recipe], pattern)
+            for path, entry in _selected(cas, outputs(need.recipe), pattern)
         )
         if len(entries) == before and not any(
-            True for need in needs for _ in _selected(cas, outputs[need.recipe], pattern)
+            True for need in needs for _ in _selected(cas, outputs(need.recipe), pattern)
         ):
             raise NothingMatchesError(f"nothing in {stage} matches {pattern!r}")
-    for stage, trees in whole.items():
-        entries[stage] = Directory(merge(cas, trees))
+    for stage, needs in whole.items():
+        entries[stage] = Directory(merge(cas, (outputs(need.recipe) for need in needs)))
     return entries
 
 

@@ -17,6 +17,7 @@ from store.index import Index, Table, Write, to_json
 from store.objects import Directory, Entry, File, Link, Tree
 from store.presence import Blob, present
 from store.records import field, frozen
+from store.seen import Seen
 from store.trees import stays_inside
 
 Signature: TypeAlias = tuple[int, int, int, int]
@@ -83,7 +84,7 @@ def ingest_directory(
         raise _unreadable(error) from error
     if walker.writes:
         index.later(walker.writes)  # it names files alone, which are there
-    return Snapshot(root, tree, walker.files, walker.stats, walker.now)
+    return Snapshot(root, tree, walker.seen.files, walker.seen.marks, walker.now)
 
 
 class _Walker:
@@ -103,14 +104,13 @@ class _Walker:
         self.trusting = trusting
         self.believed: list[Blob] = []
         self.now = time.time_ns()
-        self.files: dict[str, Entry] = {}
-        self.stats: dict[str, Signature] = {}
+        self.seen = Seen()
         self.writes: list[Write] = []
 
     def directory(self, relative: str) -> Digest:
         """Store one directory and return its tree's digest."""
         path = f"{self.root}/{relative}" if relative else self.root
-        self.stats[relative] = signature(os.stat(path))
+        self.seen.note(relative, signature(os.stat(path)), None)
         key = digest_bytes(os.fsencode(path))
         cached = _load(self.index.get(Table.STATS, key))
         fresh: dict[str, Any] = {}
@@ -130,13 +130,13 @@ class _Walker:
                     self.believed.append((digest, size, executable))
                 if self.trusting or self.cas.has(digest):
                     fresh[name] = seen
-                    self.stats[inner] = mark
-                    entries[name] = self.files[inner] = File(digest, size, executable)
+                    file = entries[name] = File(digest, size, executable)
+                    self.seen.note(inner, mark, file)
                     continue
             entry = self._entry(f"{path}/{name}", name, inner, status, fresh)
             if entry is not None:
-                self.stats[inner] = mark
-                entries[name] = self.files[inner] = entry
+                entries[name] = entry
+                self.seen.note(inner, mark, entry)
         if fresh != cached and not _is_little(fresh, cached):
             row = to_json(fresh)
             stock.missed(stock.ROW, row)
@@ -172,7 +172,7 @@ class _Walker:
 
     def _entry(
         self, path: str, name: str, inner: str, status: os.stat_result, fresh: dict[str, Any]
-    ) -> Entry | None:
+    ) -> File | Link | None:
         """Take in what is not known; None for a link into the store, which is none of a source."""
         if stat.S_ISREG(status.st_mode):
             return self._read(path, name, status, fresh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
@@ -90,12 +91,13 @@ def merge(cas: Cas, trees: Iterable[Digest], *, strict: bool = False, at: str = 
     Where two hold different things at one path the first wins; with `strict`, ConflictError names
     the path (below `at`).
     """
-    distinct = list(dict.fromkeys(trees))
-    if len(distinct) == 1:
-        return distinct[0]
+    distinct = (digest for digest, _ in itertools.groupby(trees))
+    few = list(itertools.islice(distinct, 2))
+    if len(few) == 1:
+        return few[0]
     merged: dict[str, Entry] = {}
     shared: dict[str, list[Digest]] = {}
-    for digest in distinct:
+    for digest in itertools.chain(few, distinct):
         for name, entry in cas.get_tree(digest).entries.items():
             first = merged.setdefault(name, entry)
             if isinstance(first, Directory) and isinstance(entry, Directory):

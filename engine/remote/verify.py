@@ -175,8 +175,7 @@ def _resolved(
     have what it takes from there."""
     recipe = graph.recipes[label]
     try:
-        needs = {need.recipe: outputs[need.recipe].outputs for need in recipe.needs}
-        return resolve(store.cas, recipe, needs)
+        return resolve(store.cas, recipe, lambda needed: outputs[needed].outputs)
     except (KeyError, NothingMatchesError):
         return None
 

@@ -42,7 +42,7 @@ def resolved(workshop: Workshop, inputs: list[str], **outputs: Digest) -> Resolv
     }
     graph = workshop.graph(document, SOURCES)
     by_label = {f"lib[n={name[1:]}]": digest for name, digest in outputs.items()}
-    return resolve(workshop.store.cas, graph.recipes["x"], by_label)
+    return resolve(workshop.store.cas, graph.recipes["x"], by_label.__getitem__)
 
 
 @pytest.mark.parametrize(

@@ -104,9 +104,46 @@ def test_forbidden_names_are_refused_both_ways(name: str) -> None:
         {"device": "sda"},
     ],
 )
-def test_malformed_entries_are_refused(entry: dict[str, object]) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_malformed_entries_are_refused(
+    entry: dict[str, object], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr("store.objects.LARGE", 0)
     with pytest.raises(IntegrityError):
         Tree.decode(encode({"_": "tree.1", "entries": {"name": entry}}))
+
+
+@given(trees)
+def test_a_large_tree_is_decoded_as_any_other(tree: Tree) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("store.objects.LARGE", 0)
+        assert Tree.decode(tree.encode()) == tree
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b'{"_":"tree.1"}',
+        b'{"_":"tree.2","entries":{}}',
+        b'{"_":"tree.1","entries":[]}',
+        b'{"_":"tree.1","entries":{} }',
+        b'{"_":"tree.1","entries":{},"more":1}',
+        b'{"_":"tree.1","entries":{"link":"x"}}',
+        b'{"_":"tree.1","entries":{"a":{"link":"x"},"a":{"link":"x"}}}',
+        b'{"_":"tree.1","entries":{"b":{"link":"x"},"a":{"link":"x"}}}',
+        b'{"_":"tree.1","entries":{"..":{"link":"x"}}}',
+        b'{"link":"x"}',
+    ],
+)
+def test_a_large_tree_that_is_not_canonical_is_refused(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.objects.LARGE", -1)
+    with pytest.raises(IntegrityError):
+        Tree.decode(data)
 
 
 def test_bytes_that_are_not_canonical_are_refused() -> None:
