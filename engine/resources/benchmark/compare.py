@@ -65,7 +65,9 @@ def compare(first: Sequence[Run], second: Sequence[Run]) -> list[Row]:
 
 def same_way(first: Sequence[Run], second: Sequence[Run]) -> bool:
     """Say whether processors were measured in the same way in both."""
-    ways = [{run.way for run in runs if run.kind == CPU and run.way} for runs in (first, second)]
+    ways = [
+        {run.way for run in latest(runs) if run.kind == CPU and run.way} for runs in (first, second)
+    ]
     return not ways[0] or not ways[1] or ways[0] == ways[1]
 
 

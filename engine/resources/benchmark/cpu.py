@@ -128,7 +128,8 @@ def _multi(machine: Machine, work: Work, say: Say, rounds: int, notes: list[str]
     used = cpus[:: -(-len(cpus) // room)] if room < len(cpus) else cpus
     if len(used) < len(cpus):
         notes.append(f"memory for {len(used)} of {len(cpus)} threads at once: reckoned for all")
-    say(f"{len(used)} threads at once: {max(1, rounds - 1)} × {work.way}")
+    noun = "thread" if len(used) == 1 else "threads"
+    say(f"{len(used)} {noun} at once: {max(1, rounds - 1)} × {work.way}")
     totals = []
     for _ in range(max(1, rounds - 1)):
         speeds = [work.seconds / one.cpu for one in _checked(work, used)]

@@ -227,6 +227,8 @@ def test_ways_that_differ_are_noticed() -> None:
     assert compare.same_way([CPU], [CPU])
     assert compare.same_way([CPU], compare.reference())
     assert not compare.same_way([CPU], [evolve(CPU, way="mix")])
+    before = evolve(CPU, way="mix", time=1.0)
+    assert compare.same_way([before, CPU], [CPU]), "what was measured last is compared"
 
 
 def test_reports() -> None:
