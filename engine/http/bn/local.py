@@ -7,6 +7,7 @@ stays out of sight.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,7 @@ from store.cas import MissingBlob
 from store.digest import Digest
 from store.entries import Put, Vanished
 from store.errors import BnError
-from store.index import Table
+from store.index import Index, Table
 from store.objects import ActionResult, Directory, File, Realisation
 from store.reaping import still_there
 
@@ -34,36 +35,59 @@ _MOST: Final = 250_000
 """Rows that are written at a time."""
 
 
-async def adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest]) -> bool:
-    """Give rows to whole results, or realisations, of the store's own builds under some keys, and
-    to all that they consist of; say whether there were any."""
-    if name_space != DEFAULT_NAME_SPACE or not service.share_local:
-        return False
-    index, table = service.store.index, _TABLES[kind]
-    known: list[Digest] = []
-    for some in portions(keys):
-        known += [key for key in some if index.get(table, key) is not None]
-        await trio.lowlevel.checkpoint()
-    return bool(known) and await trio.to_thread.run_sync(_adopt, service, name_space, kind, known)
+class Local:
+    """Takes over what builds left. How long their actions took it remembers, as to find that out
+    all of the store's history is read."""
 
+    def __init__(self) -> None:
+        self._took: Mapping[str, float] = {}
+        self._version = -1
+        self._read = 0.0
+        self._cost = 0.0
 
-def _adopt(service: Service, name_space: str, kind: str, keys: Sequence[Digest]) -> bool:
-    store = service.store
-    try:
-        with store.lease("serve"):
-            puts: dict[tuple[str, str], Put] = {}
-            took = durations(store.index)
-            for key in keys:
-                for one in _puts(service, name_space, kind, key, took):
-                    puts.setdefault((one.kind, one.key), one)
-                if len(puts) > _MOST:
-                    break
-            there = partial(still_there, store.cas)
-            if puts:
-                service.entries.put([*puts.values()], service.quotas, there)
-            return bool(puts)
-    except (BnError, Vanished):
-        return False
+    async def adopt(
+        self, service: Service, name_space: str, kind: str, keys: Sequence[Digest]
+    ) -> bool:
+        """Give rows to whole results, or realisations, of the store's own builds under some keys,
+        and to all that they consist of; say whether there were any."""
+        if name_space != DEFAULT_NAME_SPACE or not service.share_local:
+            return False
+        index, table = service.store.index, _TABLES[kind]
+        known: list[Digest] = []
+        for some in portions(keys):
+            known += [key for key in some if index.get(table, key) is not None]
+            await trio.lowlevel.checkpoint()
+        if not known:
+            return False
+        return await trio.to_thread.run_sync(self._adopt, service, name_space, kind, known)
+
+    def _adopt(self, service: Service, name_space: str, kind: str, keys: Sequence[Digest]) -> bool:
+        store = service.store
+        try:
+            with store.lease("serve"):
+                puts: dict[tuple[str, str], Put] = {}
+                took = self._durations(store.index)
+                for key in keys:
+                    for one in _puts(service, name_space, kind, key, took):
+                        puts.setdefault((one.kind, one.key), one)
+                    if len(puts) > _MOST:
+                        break
+                there = partial(still_there, store.cas)
+                if puts:
+                    service.entries.put([*puts.values()], service.quotas, there)
+                return bool(puts)
+        except (BnError, Vanished):
+            return False
+
+    def _durations(self, index: Index) -> Mapping[str, float]:
+        """Return the seconds of actions: read again where the index changed, but while builds do
+        that all the time, for a fifth of the time at most."""
+        now, version = time.monotonic(), index.version()
+        if version != self._version and now - self._read >= 4 * self._cost:
+            self._took = durations(index)
+            self._version, self._read = version, time.monotonic()
+            self._cost = self._read - now
+        return self._took
 
 
 def _puts(

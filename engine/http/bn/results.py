@@ -15,7 +15,7 @@ import trio
 from attrs import define, field, frozen
 
 from engine.http.bn.actions import Actions
-from engine.http.bn.local import adopt
+from engine.http.bn.local import Local
 from engine.http.bn.refusals import holds_refused, is_refused, refused_in
 from engine.http.bn.requests import JSON, MISS, answer, candidates_in, digests_in, json_in
 from engine.http.bn.rows import PORTION, REALISATION, RESULT, portions
@@ -76,6 +76,7 @@ class Results:
 
     known: Known = field(factory=Known)
     _actions: Actions = field(factory=Actions)
+    _local: Local = field(factory=Local)
     _documents: dict[Digest, Candidate] = field(factory=dict)
     _bytes: int = 0
 
@@ -128,7 +129,7 @@ class Results:
         """
         found = await self._candidates(service, name_space, kind, keys)
         absent = [key for key in keys if key not in found]
-        if absent and await adopt(service, name_space, kind, absent):
+        if absent and await self._local.adopt(service, name_space, kind, absent):
             found.update(await self._candidates(service, name_space, kind, absent))
         return found
 
