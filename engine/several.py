@@ -27,6 +27,12 @@ FORGOTTEN: Final = 0.05
 AGAIN: Final = 10.0
 """Seconds after which it is looked at again how much of a node's failures is forgotten."""
 
+ABSENT: Final = 1.0
+"""Seconds after which it is looked at again whether a node that dropped out is back."""
+
+GIVEN_UP: Final = 3600.0
+"""Seconds for which it is waited for the last node that could run something."""
+
 OFTEN: Final = 4
 """Looks within `max_wait` at whether something waited for so long."""
 
@@ -46,8 +52,13 @@ class SeveralNodes:
         needs: Needs,
         classes: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
+        is_there: Callable[[str], bool] | None = None,
     ) -> None:
+        """`is_there` says of a node whether it can run something; without it all of them can."""
         self.clock = clock
+        self._is_there = is_there
+        self._away: dict[str, float] = {}
+        """Nodes that dropped out, and when."""
         self._needs = needs
         self._classes = classes
         self._placer = Placer(places.nodes, places.policy, work=work)
@@ -62,14 +73,17 @@ class SeveralNodes:
         self._nodes = {node.name: node for node in places.nodes}
         self._samples: dict[str, deque[tuple[float, float]]] = {}
         self._heat = dict.fromkeys(self._nodes, places.no_heat) if places.no_heat else {}
-        """The temperature of each node, in words, once somebody looked."""
-        self._hot: dict[str, str] = {}
+        """The temperature of each node, in words, as far as somebody wanted to know."""
+        self._looked = False
+        """Whether sensors were looked at."""
         self._failures: dict[str, tuple[float, float]] = {}
         """Of each node, how many failures were not forgotten, and when that was so."""
         self._seen = -AGAIN
         waits = [places.policy.max_wait / OFTEN] if places.policy.max_wait < float("inf") else []
         heat = [places.thermometer.every] if places.thermometer else []
-        self.every = max(0.05, min([*waits, *heat])) if waits or heat else None
+        there = [ABSENT] if is_there else []
+        often = [*waits, *heat, *there]
+        self.every = max(0.05, min(often)) if often else None
         """Seconds after which to look again though nothing ended; None: no need to."""
 
     def add(self, label: str, rank: float, reason: str, input_root: bytes) -> None:
@@ -91,6 +105,8 @@ class SeveralNodes:
     def take(self) -> list[Turn]:
         """Return what starts now; each has its room until `end` or `drop`."""
         now = self.clock()
+        if self._is_there is not None:
+            self._look_who_is_there(self._is_there, now)
         if self._failures and now - self._seen >= AGAIN:
             self._see(now, self._failures)
         self._bring_back(now)
@@ -121,12 +137,40 @@ class SeveralNodes:
         self._placer.end(turn.placement.label, now)
         self._give(turn.placement, turn.cpus)
         if blame:
-            self._failures[name] = (self._failed(name, now) + blame, now)
-            self._see(now, (name,))
+            self._blame(name, blame, now)
+
+    def lost(self, turn: Turn) -> None:
+        """Note that a step did not end, as its node did not let it: it may be added again."""
+        now, name = self.clock(), turn.placement.node
+        self._placer.end(turn.placement.label, now, done=False)
+        self._give(turn.placement, turn.cpus)
+        if self._is_there is None or self._is_there(name):
+            self._blame(name, 1.0, now)
+
+    def is_waiting(self) -> bool:
+        """Say whether a node that dropped out may come back for what nothing else can run."""
+        now = self.clock()
+        recent = any(now - since < GIVEN_UP for since in self._away.values())
+        return recent and bool(self._waiting or self._aside)
+
+    def _look_who_is_there(self, is_there: Callable[[str], bool], now: float) -> None:
+        for name in self._nodes:
+            if is_there(name):
+                if self._away.pop(name, None) is not None:
+                    self._see(now, (name,))
+            elif name not in self._away:
+                self._away[name] = now
+                self._blame(name, 1.0, now)
+
+    def _blame(self, name: str, much: float, now: float) -> None:
+        """Count so much of a failure as the node's."""
+        self._failures[name] = (self._failed(name, now) + much, now)
+        self._see(now, (name,))
 
     def warm(self, celsius: Mapping[str, float | None]) -> None:
         """Take over how warm the nodes are now, in °C; None where nothing tells."""
         now = self.clock()
+        self._looked = True
         for name, degrees in celsius.items():
             samples = self._samples.setdefault(name, deque())
             if degrees is None:
@@ -155,19 +199,27 @@ class SeveralNodes:
                 self._nodes[name],
                 samples=tuple((time - now, one) for time, one in self._samples.get(name, ())),
                 failures=self._failed(name, now),
+                preference="disabled" if name in self._away else self._nodes[name].preference,
             )
             self._placer.update(node)
-            if name in self._samples:
-                self._heat[name] = told(node.samples, node.limit)
-                self._note_hot(node)
+            if self._looked:
+                self._heat.pop(name, None)
 
-    def _note_hot(self, node: Node) -> None:
-        """Note what of a hot node is used."""
-        left = headroom(node.samples, node.limit)
-        self._hot.pop(node.name, None)
-        if left < 1:
-            used = f"{math.ceil(node.cpus * left)} of {node.cpus} processors used"
-            self._hot[node.name] = f"{node.name} is hot ({self._heat[node.name]}): {used}"
+    def _warmth(self, node: Node) -> str:
+        """Return a node's temperature in words."""
+        if node.name not in self._heat:
+            self._heat[node.name] = told(node.samples, node.limit)
+        return self._heat[node.name]
+
+    def _hot(self) -> list[str]:
+        """Say what is used of hot nodes."""
+        found = []
+        for seat in self._placer.cluster.seats:
+            if seat.thermal < 1:
+                node, left = seat.node, headroom(seat.node.samples, seat.node.limit)
+                used = f"{math.ceil(node.cpus * left)} of {node.cpus} processors used"
+                found.append(f"{node.name} is hot ({self._warmth(node)}): {used}")
+        return found
 
     def _failed(self, name: str, now: float) -> float:
         """Return a node's failures that are not forgotten yet."""
@@ -184,10 +236,11 @@ class SeveralNodes:
         speed = self._nodes[name].speed
         if speed is not None:
             why["speed"] = speed
-        if name in self._heat and "factors" not in why:
-            why["heat"] = self._heat[name]
-        if self._hot:
-            why["hot"] = list(self._hot.values())
+        if (self._looked or self._heat) and "factors" not in why:
+            why["heat"] = self._warmth(self._placer.cluster.by_name[name].node)
+        hot = self._hot() if self._looked else []
+        if hot:
+            why["hot"] = hot
         if name in self._failures and "factors" not in why:
             failed = self._placer.cluster.by_name[name].node.failures
             if failed:

@@ -146,6 +146,8 @@ class Cluster:
         self._speeds = group_speeds([seat.speed for seat in self.seats])
         self.fastest = max((seat.speed for seat in self.seats), default=1.0)
         self.dearest = max((seat.node.price for seat in self.seats), default=0.0)
+        self._least_cpus = min((seat.node.cpus for seat in self.seats), default=0)
+        self._least_memory = min((seat.node.memory for seat in self.seats), default=0)
         self.free_cpus = 0
         self.running = 0
         self._groups: dict[object, Group] = {}
@@ -275,7 +277,7 @@ class Cluster:
     def sizes(self, groups: Iterable[Group], step: Ready) -> tuple[int, int]:
         """Return processors and memory of the step: no more than the largest node has."""
         cpus, memory = step.cpus, step.memory
-        if cpus > 1 or memory:
+        if cpus > self._least_cpus or memory > self._least_memory:
             largest = max(groups, key=lambda one: (one.cpus, one.memory))
             cpus = min(cpus, largest.cpus)
             most = max((one.memory for one in groups if one.cpus >= cpus), default=0)

@@ -11,14 +11,23 @@ ends sooner.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from engine.placement.cluster import Group
 from engine.placement.model import Explanation, Ready
 from engine.placement.plan import Plan
 from engine.placement.queue import Queue
 from engine.placement.strategies import Round
+
+Free: TypeAlias = tuple[int, list[Group], float]
+"""A group's number, its nodes, and until when (seconds of the plan) one of them may be used."""
+
+AHEAD: Final = 8
+"""Steps of a group that are not ready, beyond which no ready one is looked for: it would have to be
+so short that it ends before all of them begin."""
 
 LATE: Final = 1e-6
 """Seconds after its planned start from which on a step that is not ready is late."""
@@ -44,12 +53,13 @@ class Follow:
                 self._own(number, groups)
         if self._turn.is_full():
             return
-        passed, free = 0, self._free()
+        passed, most = 0, self._turn.policy.window
+        free, begins = self._free(), self._begins()
         for step in self._queue.look():
-            if passed >= self._turn.policy.window or not free or self._turn.is_full():
+            if passed >= most or not free or self._turn.is_full():
                 break
-            if self._elsewhere(step, free):
-                free = self._free()
+            if self._elsewhere(step, free, begins):
+                free, begins = self._free(), self._begins()
             else:
                 passed += 1
 
@@ -67,6 +77,8 @@ class Follow:
             if step is None:
                 if begin >= self._now - LATE:
                     kept.append(begin)
+                if len(kept) > AHEAD + 2 * room:
+                    break
                 continue
             end = self._now + step.seconds / groups[0].rate - LATE
             if room <= sum(one < end for one in kept):
@@ -92,37 +104,67 @@ class Follow:
             if label not in started and label not in self._begun:
                 yield label
 
-    def _free(self) -> list[tuple[int, list[Group], int]]:
-        """Return the groups that have room, with their numbers and how much."""
-        rooms = [(number, some, self._room(some)) for number, some in self._groups.items()]
-        return [one for one in rooms if one[2] > 0]
+    def _free(self) -> list[Free]:
+        """Return the groups that have room, with their numbers, the fastest first, and until when
+        a processor of each is not needed by what was planned for it."""
+        found: list[Free] = []
+        for number, groups in self._groups.items():
+            room = self._room(groups)
+            if room > 0:
+                needed = next(itertools.islice(self._left(number), room - 1, None), None)
+                until = math.inf if needed is None else self._plan.priority[needed]
+                found.append((number, groups, until))
+        return found
 
-    def _elsewhere(self, step: Ready, free: list[tuple[int, list[Group], int]]) -> bool:
+    def _begins(self) -> dict[int, list[tuple[float, float]]]:
+        """Return of each group when something ends there next, and its rate."""
+        ahead = self._now - self._turn.cluster.time
+        return {
+            number: [(ahead + one.ends[0], one.rate) for one in groups if one.ends]
+            for number, groups in self._groups.items()
+        }
+
+    def _elsewhere(
+        self,
+        step: Ready,
+        free: list[Free],
+        begins: dict[int, list[tuple[float, float]]],
+    ) -> bool:
         """Start a step in another group than planned, where it ends sooner and is in nobody's way:
         or anywhere, where the plan does not know it. Say whether it started."""
-        plan, clock = self._plan, self._turn.cluster.time
-        own, limit = plan.group_of.get(step.label), 0.0
-        for group in self._groups.get(own, ()) if own is not None else ():
-            if group.ends:
-                begin = max(plan.priority[step.label], self._now + group.ends[0] - clock)
-                limit = max(limit, begin + step.seconds / group.rate)
-        late = own not in self._groups or step.waited > self._turn.policy.max_wait
-        if not late and not limit:
-            return False
-        for number, groups, room in free:
-            end = self._now + step.seconds / groups[0].rate
-            if not late and end >= limit - LATE:
-                continue
-            for label in self._left(number):
-                if room <= 0 or plan.priority[label] >= end or late:
-                    break
-                room -= label != step.label
-            if room > 0 and self._start(step, groups):
+        plan, label, seconds = self._plan, step.label, step.seconds
+        own, limit = plan.group_of.get(label, -1), 0.0
+        late = own not in begins or step.waited > self._turn.policy.max_wait
+        if not late:
+            planned = plan.priority[label]
+            for begin, rate in begins[own]:
+                end = (planned if planned > begin else begin) + seconds / rate
+                limit = end if end > limit else limit
+        for number, groups, until in free:
+            end = self._now + seconds / groups[0].rate
+            if not late:
+                if end >= limit - LATE:
+                    return False  # the others are slower
+                if until < end and (number != own or not self._is_free(number, groups, label, end)):
+                    continue
+            if self._start(step, groups):
                 return True
         return False
 
+    def _is_free(self, number: int, groups: list[Group], label: str, end: float) -> bool:
+        """Say whether a processor of a step's own group is not needed by others until `end`."""
+        room = self._room(groups)
+        for other in self._left(number):
+            if room <= 0 or self._plan.priority[other] >= end:
+                break
+            room -= other != label
+        return room > 0
+
     def _room(self, groups: list[Group]) -> int:
-        return sum(group.free_cpus for group in groups)
+        room = groups[0].free_cpus
+        for group in groups[1:]:
+            room += group.free_cpus
+        return room
 
     def _start(self, step: Ready, groups: list[Group]) -> bool:
         allowed = self._turn.groups_for(step)

@@ -26,14 +26,21 @@ def forecast(samples: Sequence[tuple[float, float]], horizon: float = HORIZON) -
     """
     if not samples:
         return None
-    last = samples[-1][1]
-    recent = [one for one in samples if one[0] >= samples[-1][0] - RECENT]
-    mean_time = sum(time for time, _ in recent) / len(recent)
-    mean = sum(celsius for _, celsius in recent) / len(recent)
-    spread = sum((time - mean_time) ** 2 for time, _ in recent)
-    if not spread:
+    now, last = samples[-1]
+    count, times, degrees, squares, products = 0, 0.0, 0.0, 0.0, 0.0
+    for time, celsius in samples:
+        before = time - now
+        if before >= -RECENT:
+            rise = celsius - last
+            count += 1
+            times += before
+            degrees += rise
+            squares += before * before
+            products += before * rise
+    spread = count * squares - times * times
+    if spread <= 0:
         return last
-    slope = sum((time - mean_time) * (celsius - mean) for time, celsius in recent) / spread
+    slope = (count * products - times * degrees) / spread
     return last + (slope if slope > 0 else slope / 2) * horizon
 
 
