@@ -59,6 +59,8 @@ class Remotes:
         self._whole: set[Digest] = set()
         self._network: Network | None = None
         self._off = False
+        self._kept_back = 0
+        """Results that no remote was given, as all that may be written to had been given up."""
 
     # blobs: the store's upstream
 
@@ -151,7 +153,10 @@ class Remotes:
     # what was built here
 
     def built(self, result: ActionResult, recipes: Iterable[Digest], seconds: float = 0.0) -> None:
-        """Upload a result, which took so long, beside all else."""
+        """Upload a result, which took so long, beside all else, as far as a remote takes any."""
+        if not self.writable:
+            self._kept_back += not self._off and any(spec.write for spec in self._cache.remotes)
+            return
         from engine.remote.uploads import Item
 
         self.give([Item(result, tuple(recipes), seconds=seconds)])
@@ -162,11 +167,12 @@ class Remotes:
         network.loop.soon(functools.partial(network.add, list(items)))
 
     def given(self) -> tuple[int, int, int]:
-        """Return how many results wait to be uploaded, were, and were refused by some remote."""
+        """Return how many results wait to be uploaded, were, and were refused by some remote, or
+        not given as all were given up."""
         if self._network is None:
-            return 0, 0, 0
+            return 0, 0, self._kept_back
         uploader = self._network.uploader
-        return uploader.waiting, uploader.taken, uploader.lost
+        return uploader.waiting, uploader.taken, uploader.lost + self._kept_back
 
     def wait_for_uploads(self, seconds: float) -> bool:
         """Wait until all is uploaded or refused, but not longer; say whether it is."""
