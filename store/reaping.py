@@ -30,8 +30,11 @@ from store.tiers import FILES, Form, Held, Tier, discard
 EVERY: Final = 1.0
 """Seconds between removals that are to wait for a sync."""
 
-BATCH: Final = 64
+BATCH: Final = 32
 """Blobs that are removed at a time, while nobody can write rows."""
+
+BREATH: Final = 0.01
+"""The most seconds between such removals: others get as long to write as the last one took."""
 
 LARGE: Final = 2**20
 """Bytes of a file from which on unlink(2) takes long."""
@@ -99,11 +102,16 @@ class Reaper:
         if not self._is_mine():
             return False
         if self._before is not None:
-            orphans = iter(list(orphans))
+            found = list(orphans)
+            if not found:
+                return False
+            orphans = iter(found)
             self._before()
         while not self._closed and (some := list(itertools.islice(orphans, BATCH))):
             self._look()
+            began = time.monotonic()
             waiting = self._entries.reap(some, self._remove) > 0 or waiting
+            self._closing.wait(min(BREATH, time.monotonic() - began))
             self._discard()
         return waiting
 

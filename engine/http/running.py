@@ -142,6 +142,8 @@ def _keep_house(plan: Plan) -> None:
     for listener in plan.listeners:
         listener.close()
     with open_healed(plan.root, config, _say) as store:
+        if settings.durability == PROCESS:  # one that syncs would hold up the workers' commits
+            store.relax()
         reserve = Reserve(store.cas.primary.root, settings.reserve)
         days = config.policy.keep_days
         keep_house(store, settings.quotas, days, reserve, plan.run, plan.parent)
