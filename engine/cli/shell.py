@@ -19,6 +19,7 @@ from engine.graph import Graph
 from engine.resolve import resolve
 from engine.result import BuildStatus
 from engine.session import Request, evaluated
+from engine.spec.faults import nearest
 from executors.sandbox import Sandbox
 from store.digest import Digest
 from store.errors import InputError
@@ -28,6 +29,7 @@ from store.store import Store
 
 @click.command()
 @spec_options
+@click.option("--build", metavar="BUILD", help="As it was in a recorded build.")
 @click.option("-c", "script", metavar="COMMAND", help="Run this instead of a shell.")
 @click.option("--run", "own", is_flag=True, help="Run the action's own command.")
 def command(
@@ -36,19 +38,25 @@ def command(
     profile: str | None,
     executor: str,
     as_json: bool,
+    build: str | None,
     script: str | None,
     own: bool,
 ) -> int:
     """Open a shell in the sandbox of an artifact's action, with its inputs staged.
 
-    Without an artifact: of the action that failed last, just as it was. What is written is thrown
-    away at the end. The exit code is that of the shell or command.
+    Without an artifact: of the action that failed last, just as it was; with a build, of the one
+    that failed first in it. What is written is thrown away at the end. The exit code is that of the
+    shell or command.
     """
     asked = request(names, sets, profile, executor)
     if executor != "sandbox":
         raise click.UsageError("a shell is there only with --executor sandbox")
     with open_store() as store:
-        if asked.targets:
+        action: Action | None
+        if build is not None:
+            label, action = _recorded(store, build, asked.targets)
+            note(f"{label}, as it was in build {build}")
+        elif asked.targets:
             action = _current(store, asked, as_json)
         else:
             label, action = last_failed(store, asked.spec.absolute())
@@ -95,6 +103,30 @@ def _current(store: Store, asked: Request, as_json: bool) -> Action | None:
             return None
         outputs = dict(report.trees)
     return resolve(store.cas, recipe, outputs.__getitem__).action
+
+
+def _recorded(store: Store, text: str, targets: Sequence[str]) -> tuple[str, Action]:
+    """Return the label and action that a step was in a recorded build: the one named, else the one
+    that failed first. Raises InputError."""
+    from engine.timeline.course import course
+    from engine.timeline.log import read_timeline
+    from engine.timeline.named import find_build
+
+    build = find_build(store.root, text)
+    found = course(build, read_timeline(store.root, build))
+    if len(targets) > 1:
+        raise InputError("name one artifact, or none", f"{targets[0]!r}, for example")
+    labels = targets or [step.label for step in found.failures() if step.action][:1]
+    if not labels:
+        raise InputError(f"build {build}: nothing failed in it", "name an artifact")
+    step = found.steps.get(labels[0])
+    if step is None or not step.action:
+        known = [label for label, one in found.steps.items() if one.action]
+        raise InputError(
+            f"build {build}: no action of {labels[0]!r} is known",
+            nearest(labels[0], known, "actions"),
+        )
+    return step.label, Action.decode(store.cas.get_bytes(Digest(step.action)))
 
 
 def _one_label(graph: Graph, targets: Sequence[str]) -> str:

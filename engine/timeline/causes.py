@@ -67,6 +67,15 @@ def nothing_observed(action: Digest) -> None:
     """Know of no action what it read."""
 
 
+@frozen
+class _Made:
+    """A step that made an input: what it was when it made the old one, and the new one."""
+
+    label: str
+    old: Was | None
+    new: Was | None
+
+
 @define
 class Causes:
     """Tells the causes of steps of build `new`, compared with `old`.
@@ -82,12 +91,12 @@ class Causes:
     parameters: Parameters = no_parameters
     observed: Observed = nothing_observed
     _known: dict[str, tuple[Cause, ...] | None] = field(factory=dict, init=False)
+    _between: dict[tuple[str, str, str], tuple[Cause, ...]] = field(factory=dict, init=False)
     _stages: dict[str, dict[str, list[str]]] = field(factory=dict, init=False)
 
     def of(self, label: str) -> tuple[Cause, ...] | None:
         """Return what changed in a step; None where one of its actions is not known any more."""
         if label not in self._known:
-            self._known[label] = ()  # what needs itself has no cause; graphs have no such step
             was = self.recorded.was(label, self.old), self.recorded.was(label, self.new)
             self._known[label] = None if None in was else self.between(*was)  # type: ignore[arg-type]
         return self._known[label]
@@ -107,23 +116,34 @@ class Causes:
     def of_actions(self, label: str, old: Action, new: Action) -> tuple[Cause, ...]:
         """Return the causes that make `new` another action than `old`, both of one step."""
         changes = self._that_count(differences(self.cas, old, new), old, new)
-        makers: dict[str, list[Change]] = {}
+        made: dict[str, list[Change]] = {}
+        states: dict[str, _Made] = {}
         found: list[Cause] = []
         for change in changes:
             maker = self._maker(label, old, new, change.name) if change.kind == "file" else None
             if maker is not None:
-                makers.setdefault(maker, []).append(change)
+                made.setdefault(maker.label, []).append(change)
+                states.setdefault(maker.label, maker)
             elif change.kind in ("flag", "variable", "script"):
                 below = map(Cause, self.parameters(label, old, new, change))
                 found.append(Cause(change, tuple(below)))
             else:
                 found.append(Cause(change))
-        for maker, outputs in makers.items():
+        for name, outputs in made.items():
             shown = ", ".join(f"{one.name} {one.detail.partition(' (')[0]}" for one in outputs[:3])
             more = f" and {len(outputs) - 3} more" if len(outputs) > 3 else ""
-            what = Change(DEPENDENCY, maker, f"({shown}{more})")
-            found.append(Cause(what, self.of(maker) or ()))
+            what = Change(DEPENDENCY, name, f"({shown}{more})")
+            found.append(Cause(what, self._below(states[name])))
         return tuple(found)
+
+    def _below(self, made: _Made) -> tuple[Cause, ...]:
+        if made.old is None or made.new is None:
+            return ()
+        key = made.label, made.old.action, made.new.action
+        if key not in self._between:
+            self._between[key] = ()  # what needs itself has no cause; graphs have no such step
+            self._between[key] = self.between(made.old, made.new) or ()
+        return self._between[key]
 
     def _that_count(self, changes: list[Change], old: Action, new: Action) -> list[Change]:
         """Return the changes without those of files that neither action read."""
@@ -141,7 +161,7 @@ class Causes:
         ]
         return left or changes
 
-    def _maker(self, label: str, old: Action, new: Action, path: str) -> str | None:
+    def _maker(self, label: str, old: Action, new: Action, path: str) -> _Made | None:
         """Return the step that made the input at `path`; None for a file of a source."""
         steps = self._staged(label)
         stage = path
@@ -150,15 +170,26 @@ class Causes:
         if not stage:
             return None
         rest = path[len(stage) + 1 :]
-        for root, build in ((new.input_root, self.new), (old.input_root, self.old)):
-            entry = _entry(self.cas, root, path)
-            if entry is None:
-                continue
-            for maker in steps[stage]:
-                was = self.recorded.was(maker, build)
-                made = was and was.outputs and _entry(self.cas, was.outputs, rest)
-                if made and (made == entry or not rest):
-                    return maker
+        before = _entry(self.cas, old.input_root, path)
+        after = _entry(self.cas, new.input_root, path)
+        for maker in steps[stage]:
+            was = self._that_made(maker, self.old, rest, before)
+            now = self._that_made(maker, self.new, rest, after)
+            if was is not None or now is not None:
+                return _Made(maker, was, now)
+        return None
+
+    def _that_made(self, label: str, build: str, path: str, entry: Entry | None) -> Was | None:
+        """Return what a step was when it last made `entry` at `path` of its outputs, up to a build:
+        where the steps that need it were cached, that build does not tell of it."""
+        if entry is None:
+            return None
+        for name in self.recorded.until(build):
+            was = self.recorded.at(label, name)
+            if was is not None and was.outputs is not None:
+                made = _entry(self.cas, was.outputs, path)
+                if made is not None and (made == entry or not path):
+                    return was
         return None
 
     def _staged(self, label: str) -> Mapping[str, list[str]]:

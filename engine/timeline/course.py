@@ -101,17 +101,17 @@ class Course:
         found = [s for s in self.steps.values() if s.began is not None and s.ended is not None]
         return sorted(found, key=lambda step: (step.began, step.label))
 
-    def after(self, label: str) -> list[str]:
-        """Return the steps that need a step, also by way of others, in the order told."""
-        found = {label}
-        pending = [label]
+    def after(self, *labels: str) -> list[str]:
+        """Return the steps that need one of these, also by way of others, in the order told."""
+        found = set(labels)
+        pending = list(labels)
         users = self.users()
         while pending:
             for other in users.get(pending.pop(), ()):
                 if other not in found:
                     found.add(other)
                     pending.append(other)
-        found.discard(label)
+        found.difference_update(labels)
         return [name for name in self.steps if name in found]
 
     def users(self) -> dict[str, list[str]]:
