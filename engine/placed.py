@@ -108,17 +108,17 @@ def in_words(why: Mapping[str, Any]) -> Iterator[str]:
     yield from why.get("hot", ())
     if "failures" in why:
         yield f"recent failures there: {why['failures']:g}"
-    if why.get("factors"):
+    if "strategy" in why:
         yield _chosen(why)
 
 
 def _chosen(why: Mapping[str, Any]) -> str:
     factors = tuple(
         Factor(name=name, value=value, weight=weight, note=note[0] if note else "")
-        for name, value, weight, *note in why["factors"]
+        for name, value, weight, *note in why.get("factors", ())
     )
     explanation = Explanation(
-        reason=f"by {why.get('strategy', '')}",
+        reason=f"by {why['strategy']}" + ("" if factors else f": {why.get('score', 0.0):.3f}"),
         score=why.get("score", 0.0),
         factors=factors,
         runners_up=tuple((name, score) for name, score in why.get("then", ())),

@@ -81,6 +81,13 @@ class Seats(Protocol):
     def drop(self, turn: Turn) -> None:
         """Note that a step whose turn it was need not run."""
 
+    def lost(self, turn: Turn) -> None:
+        """Note that a step did not end, as its node did not let it: it may be added again."""
+
+    def is_waiting(self) -> bool:
+        """Say whether a node that dropped out may come back for what nothing else can run."""
+        ...
+
     def gone(self, label: str) -> None:
         """Note that a step will never need a turn."""
 
@@ -156,6 +163,14 @@ class OneNode:
         if self._pins is not None:
             self._pins.give(turn.cpus)
 
+    def lost(self, turn: Turn) -> None:
+        """Note that a step did not end, as its node did not let it: it may be added again."""
+        self.drop(turn)
+
+    def is_waiting(self) -> bool:
+        """Say no: there is no other node, and this one is here."""
+        return False
+
     def gone(self, label: str) -> None:
         """Note that a step will never need a turn."""
 
@@ -186,7 +201,7 @@ def plain(
     why["reason"] = explanation.reason
     if explanation.waited:
         why["wait"] = explanation.waited
-    if explanation.factors:
+    if explanation.factors or explanation.runners_up:
         why |= _choice(explanation)
     return why
 
@@ -201,6 +216,6 @@ def _choice(explanation: Explanation) -> dict[str, Any]:
     return {
         "strategy": explanation.strategy,
         "score": round(explanation.score, 4),
-        "factors": factors,
+        **({"factors": factors} if factors else {}),
         **({"then": runners_up} if runners_up else {}),
     }

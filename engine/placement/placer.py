@@ -23,7 +23,7 @@ MUCH: Final = 0.1
 SHORT: Final = 0.005
 """Seconds up to which a wait is not told of: nothing starts at once."""
 
-SHARE: Final = 4
+SHARE: Final = 2
 """A new plan at the earliest when so much (one divided by it) of what was left has ended."""
 
 
