@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +210,93 @@ def test_a_damaged_page_of_the_checkpoint_is_seen(
             file.write(b"\xff" * 8)
     with pytest.raises(IntegrityError):
         after_cut()
+
+
+OTHER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tests.store.test_checkpoints import opening, put
+environment = opening(Path(sys.argv[2]), relaxed=True)
+print("open", flush=True)
+for line in sys.stdin:
+    for number in range(20):
+        put(environment, b"%s%d" % (line.strip().encode(), number))
+    environment.sync()
+    print("synced", flush=True)
+"""
+
+
+@pytest.fixture
+def another(path: Path) -> Iterator[Callable[[], None]]:
+    """A process that puts twenty things and syncs, each time that it is asked."""
+    top = str(Path(__file__).resolve().parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", OTHER, top, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        orders, said = process.stdin, process.stdout
+        assert orders is not None
+        assert said is not None
+        assert said.readline() == "open\n"
+
+        def ask() -> None:
+            orders.write("x\n")
+            orders.flush()
+            assert said.readline() == "synced\n"
+
+        yield ask
+        orders.close()
+
+
+def test_another_process_makes_checkpoints_for_all(
+    opened: Environment, another: Callable[[], None], after_cut: Callable[..., Environment]
+) -> None:
+    put(opened, b"a")
+    number = opened.version()
+    assert not opened.is_kept(number)
+    another()
+    assert opened.is_kept(number)
+    put(opened, b"b")
+    assert not opened.is_kept(opened.version())
+    again = after_cut()
+    assert b"a" in names(again)
+    assert b"b" not in names(again)
+    again.close()
+
+
+def test_who_follows_lets_old_pages_be_written_over(
+    opened: Environment,
+    path: Path,
+    another: Callable[[], None],
+    after_cut: Callable[..., Environment],
+) -> None:
+    put(opened, b"a")
+    sizes = []
+    for number in range(30):
+        put(opened, b"%d" % number)
+        another()
+        opened.follow()
+        sizes.append((path / DATA).stat().st_size)
+        if number % 10 == 5:
+            again = after_cut()
+            assert names(again) == names(opened)
+            again.close()
+    assert sizes[-1] - sizes[10] < sizes[10] - sizes[0]
+
+
+def test_who_does_not_follow_keeps_them(
+    opened: Environment, path: Path, another: Callable[[], None]
+) -> None:
+    put(opened, b"a")
+    sizes = []
+    for _ in range(10):
+        another()
+        sizes.append((path / DATA).stat().st_size)
+    assert sizes == sorted(set(sizes))
 
 
 def test_files_that_a_cut_damaged_are_set_aside(
