@@ -74,11 +74,18 @@ def _count(count: int, noun: str) -> str:
 
 
 def _clocks(cores: Iterable[Core]) -> str:
-    most = sorted({core.max_hz for core in cores if core.max_hz})
-    if not most:
-        return ""
-    ends = f"{most[0] / 1e9:.2f}" if len(most) == 1 else f"{most[0] / 1e9:.2f}–{most[-1] / 1e9:.2f}"
-    return f", up to {ends} GHz"
+    cores = list(cores)
+    told = (
+        ("up to", [core.max_hz for core in cores]),
+        ("base", [core.base_hz for core in cores]),
+        ("now", [core.now_hz for core in cores]),
+    )
+    return "".join(f", {name} {_hertz(clocks)} GHz" for name, clocks in told if any(clocks))
+
+
+def _hertz(clocks: Iterable[int | None]) -> str:
+    known = [f"{clock / 1e9:.2f}" for clock in sorted(filter(None, clocks))]
+    return known[0] if known[0] == known[-1] else f"{known[0]}–{known[-1]}"
 
 
 def _caches(caches: Iterable[Cache]) -> Iterator[str]:

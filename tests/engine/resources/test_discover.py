@@ -248,6 +248,9 @@ def test_processor_that_old_kernels_say_is_off(tree: Tree) -> None:
 def test_what_is_missing_is_told_in_the_overview(tree: Tree) -> None:
     machine = discover(tree("vm"))
     shown = "\n".join(overview(machine, local_nodes(machine)))
+    assert "now 2.60 GHz" in shown, "what the kernel tells, though it does not set it"
+    laptop = discover(tree("laptop"))
+    assert "up to 5.00–5.20 GHz, base 1.90" in "\n".join(overview(laptop, local_nodes(laptop)))
     assert "sensors   not known: neither /sys/class/hwmon" in shown
     assert "speed not measured" in shown
 
