@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
 from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
-from engine.execution import blame, execute, unless_inputs_changed
+from engine.execution import blame, execute, finished, unless_inputs_changed
 from engine.finished import Finished, Running
 from engine.graph import Graph
 from engine.job import Job, Options
 from engine.ledger import Ledger
+from engine.losses import Losses
 from engine.makespan import Clock, Took
 from engine.outcomes import Outcomes
 from engine.places import Places
@@ -90,6 +91,7 @@ class _Loop:
     running: dict[Digest, Running] = field(factory=dict)
     settled: deque[str] = field(factory=deque)
     finished: Finished = field(init=False)
+    losses: Losses = field(factory=Losses)
     untold: dict[str, Cached] = field(factory=dict)
     """Cached steps that nobody was told of yet."""
     prefetch: Prefetch = field(init=False)
@@ -228,21 +230,34 @@ class _Loop:
             self.ledger.look(self.prefetch)
             if self.settled:
                 continue
-            if not self.running and not (sharing is not None and sharing.is_asking):
+            asking = sharing is not None and sharing.is_asking
+            if not self.running and not asking and not self.seats.is_waiting():
                 return
             before_wait()
             for digest, outcome in await self._next_ended():
                 if sharing is not None and sharing.is_question(digest):
                     self._answered(sharing, digest, outcome)
-                    continue
-                running = self.running.pop(digest)
-                self.seats.end(running.turn, blame(outcome))
-                if isinstance(outcome, Exception):
-                    self.error = self.error or outcome
-                elif outcome is not None:
-                    self._take_in(running, outcome)
+                else:
+                    self._ended(self.running.pop(digest), outcome)
             if self.error:
                 return
+
+    def _ended(self, running: Running, outcome: Outcome | Exception | None) -> None:
+        """Take in what came of an execution; one whose node did not let it end runs again."""
+        if isinstance(outcome, Outcome) and self.losses.may_run_again(running, outcome):
+            self._run_again(running, outcome)
+            return
+        self.seats.end(running.turn, blame(outcome))
+        if isinstance(outcome, Exception):
+            self.error = self.error or outcome
+        elif outcome is not None:
+            self._take_in(running, outcome)
+
+    def _run_again(self, running: Running, outcome: Outcome) -> None:
+        label, turn = running.labels[0], running.turn
+        self.seats.lost(turn)
+        self.job.emit(finished(label, running.resolved.digest, outcome))
+        self.seats.add(label, self.waits.rank(label), turn.reason, turn.input_root)
 
     def _answered(
         self, sharing: Sharing, question: Digest, outcome: Outcome | Exception | None
@@ -298,11 +313,20 @@ class _Loop:
             self.seats.drop(turn)
             self.running[resolved.digest].labels.append(label)
             return False
-        self.running[resolved.digest] = Running(turn, resolved, [label])
+        labels = [label, *self.losses.waiting_for(resolved.digest)]
+        self.running[resolved.digest] = Running(turn, resolved, labels)
         self.ledger.starts(turn, resolved)
         keep = self.options.keep_failed
         run = functools.partial(
-            execute, self.store.cas, self.job.executor, recipe, resolved, keep, turn.cpus
+            execute,
+            self.store.cas,
+            self.job.executor,
+            recipe,
+            resolved,
+            keep,
+            turn.cpus,
+            turn.placement.node,
+            turn.placement.cpus,
         )
         sharing = self.options.sharing
         self.crew.start(

@@ -23,8 +23,11 @@ async def execute(
     resolved: Resolved,
     keep_failed: bool,
     cpus: tuple[int, ...] = (),
+    node: str = "",
+    share: int = 1,
 ) -> Ending:
-    """Run an action to its end, pinned to `cpus` if there are any, again where another tier takes
+    """Run an action to its end on a node, `share` of whose processors it holds, pinned to `cpus` if
+    there are any, again where another tier takes
     the place of one that failed.
 
     What is raised is part of the ending; so is a failure of the machine, as HostError.
@@ -35,6 +38,8 @@ async def execute(
         limits=limits_of(recipe),
         keep_failed=keep_failed,
         cpus=cpus,
+        node=node,
+        share=share,
     )
     outcome: Outcome | Exception
     while True:
@@ -63,7 +68,7 @@ def blame(outcome: Outcome | Exception | None) -> float:
         return 1.0
     if outcome is None or outcome.status is Status.SUCCEEDED:
         return 0.0
-    return 1.0 if outcome.status is Status.KILLED else 0.25
+    return 1.0 if outcome.status in (Status.KILLED, Status.LOST) else 0.25
 
 
 def limits_of(recipe: Recipe) -> Limits:

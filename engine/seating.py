@@ -33,7 +33,8 @@ def seats_for(job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable
         {label: job.history.seconds(label, neutral=neutral) for label in pending}, pending
     )
     classes, nodes = _classes(job, places, work)
-    return SeveralNodes(evolve(places, nodes=nodes), work, needs, classes)
+    is_there = getattr(job.executor, "is_there", None)
+    return SeveralNodes(evolve(places, nodes=nodes), work, needs, classes, is_there=is_there)
 
 
 def _classes(job: Job, places: Places, work: Work) -> tuple[Mapping[str, str], tuple[Node, ...]]:

@@ -80,13 +80,16 @@ class Limits:
 @frozen(kw_only=True)
 class ExecutionRequest:
     """An action to run, and what does not change its outputs: limits, whether to keep its sandbox
-    when it fails, and the processors that it is pinned to (by number; none: not pinned)."""
+    when it fails, the processors that it is pinned to (by number; none: not pinned), the node that
+    it is placed on, and how many of that node's processors it holds."""
 
     action: Action
     label: str
     limits: Limits = field(factory=Limits)
     keep_failed: bool = False
     cpus: tuple[int, ...] = ()
+    node: str = ""
+    share: int = 1
 
 
 class Status(StrEnum):
@@ -99,6 +102,8 @@ class Status(StrEnum):
     """It was ended because of a limit (wall time, memory, log) or by a signal."""
     BAD_OUTPUTS = "bad outputs"
     """It exited with 0, but what it left is not what it declared or may not be kept."""
+    LOST = "lost"
+    """Its node dropped out with it or failed it, for no reason of the action: it may run again."""
 
 
 @frozen(kw_only=True)

@@ -144,7 +144,9 @@ class Round:
         for key, _ in step.inputs:
             for name in held.get(key, ()):
                 seat = known.get(name)
-                if seat is not None and seat.has_room(cpus, memory) and seat.group in groups:
+                if seat is None or seat.free_cpus < cpus:
+                    continue
+                if seat.has_room(cpus, memory) and seat.group in groups:
                     found[name] = seat
         return list(found.values())
 

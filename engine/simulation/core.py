@@ -6,8 +6,6 @@ The same work, hardware, policy and seed give the same history, byte for byte.
 from __future__ import annotations
 
 import heapq
-import math
-import random
 from typing import Final
 
 from attrs import frozen
@@ -18,14 +16,12 @@ from engine.placement.placer import Placer
 from engine.placement.work import Work, ranks
 from engine.simulation.hardware import Hardware
 from engine.simulation.history import History, NodeReport, Run
-from engine.simulation.state import Attempt, Simulated
+from engine.simulation.state import Simulated
+from executors.physics import Attempt, roll
 from store.records import evolve
 
 PATIENCE: Final = 1.0
 """Seconds after which placement is asked again where something waits and nothing happens."""
-
-ATTEMPTS: Final = 20
-"""Runs of a step until it is given up."""
 
 END, LOOK, VANISH, BACK, ASK = range(5)
 
@@ -52,9 +48,11 @@ def simulate(work: Work, hardware: Hardware, settings: Settings | None = None) -
 class _Simulation:
     def __init__(self, work: Work, hardware: Hardware, settings: Settings) -> None:
         self.work, self.settings = work, settings
-        self.nodes = {node.name: Simulated(node, one) for node, one in hardware.named()}
-        self.moves = hardware.bandwidth < math.inf or hardware.network.latency > 0
-        self.costs = Costs(bandwidth=hardware.bandwidth, latency=hardware.network.latency)
+        named, seed = hardware.named(), settings.seed
+        self.nodes = {node.name: Simulated(node, one, seed) for node, one in named}
+        self.wire = hardware.wire
+        self.moves = not self.wire.is_free
+        self.costs = Costs(bandwidth=self.wire.bandwidth, latency=self.wire.latency)
         self.held: dict[str, set[str]] = {}
         self.rank = ranks(work)
         seats = [one.node for one in self.nodes.values()]
@@ -72,17 +70,17 @@ class _Simulation:
         self.left = len(work)
         self.reasons: dict[str, Placement] = {}
         self.asked = -1.0
-        self.uneven = settings.error or any(one.machine.failures for one in self.nodes.values())
+        self.uneven = settings.error or any(one.nature.failures for one in self.nodes.values())
 
     def run(self) -> History:
         now = last = 0.0
         for name, one in self.nodes.items():
             if one.heat is not None:
                 self._later(one.heat.every, LOOK, name)
-                self._look(now, name)
-            if one.machine.vanish:
-                dice = random.Random(f"{self.settings.seed}/vanish/{name}")
-                self._later(dice.expovariate(one.machine.vanish / 3600), VANISH, name)
+                if one.heat.sensor:
+                    self.placer.update(one.seen(now))
+            if one.nature.vanish:
+                self._later(one.lasts(), VANISH, name)
         for number, missing in enumerate(self.missing):
             if not missing:
                 self._ready(number, now)
@@ -107,9 +105,7 @@ class _Simulation:
 
     def _may_go_on(self, now: float) -> bool:
         """Say whether time alone can help where nothing runs: a node may return or cool down."""
-        if all(
-            one.heat is None and (one.up or not one.machine.back) for one in self.nodes.values()
-        ):
+        if all(one.heat is None and (one.up or not one.nature.back) for one in self.nodes.values()):
             return False
         if self.asked <= now:
             self.asked = now + PATIENCE
@@ -123,11 +119,7 @@ class _Simulation:
     def _ready(self, number: int, now: float) -> None:
         work = self.work
         label = work.labels[number]
-        inputs = (
-            tuple((work.labels[need], work.sizes[need]) for need in work.needs[number])
-            if self.moves
-            else ()
-        )
+        inputs = self._inputs(number) if self.moves else ()
         targets = self.settings.targets
         step = Ready(
             label=label,
@@ -143,47 +135,36 @@ class _Simulation:
     def _start(self, placement: Placement, now: float) -> None:
         number = self.numbers[placement.label]
         node = self.nodes[placement.node]
-        if node.heat is not None:
-            node.warm(now)
         one = Attempt(number, placement.label, placement.cpus, now)
         one.left = self.work.seconds[number]
         if self.uneven:
-            self._dice(one, node)
+            self._roll(one, node)
         if self.moves:
-            one.moves = self._moved(number, placement.node)
+            one.moves = self.wire.move(self.held, self._inputs(number), placement.node)
         self.tries[number] += 1
-        node.running[one.label] = one
-        node.busy_cpus += one.cpus
+        node.begin(one, now)
         if self.settings.explain:
             self.reasons[one.label] = placement
         self._later(node.end_of(one), END, f"{node.node.name}\0{one.label}", one.version)
 
-    def _dice(self, one: Attempt, node: Simulated) -> None:
+    def _roll(self, one: Attempt, node: Simulated) -> None:
         settings, attempt = self.settings, self.tries[one.number]
-        dice = random.Random(f"{settings.seed}/{one.label}/{attempt}")
+        failures = node.nature.failures
+        length, share = roll(settings.seed, one.label, attempt, settings.error, failures)
         if settings.error:
-            one.left *= 1 + settings.error * (2 * dice.random() - 1)
+            one.left *= length
             self.took[one.number] = one.left
-        if node.machine.failures and dice.random() < node.machine.failures:
-            one.fails = attempt + 1 < ATTEMPTS
-            one.left *= dice.random() if one.fails else 1
+        if share < 1:
+            one.fails = True
+            one.left *= share
 
-    def _moved(self, number: int, name: str) -> float:
-        """Move a step's inputs to a node; return how long that takes."""
-        total, missing = 0, False
-        for need in self.work.needs[number]:
-            there = self.held.setdefault(self.work.labels[need], {name})
-            if name not in there:
-                total, missing = total + self.work.sizes[need], True
-                there.add(name)
-        return self.costs.latency + total / self.costs.bandwidth if missing else 0.0
+    def _inputs(self, number: int) -> tuple[tuple[str, int], ...]:
+        """Return what a step reads, and the bytes of it."""
+        work = self.work
+        return tuple((work.labels[need], work.sizes[need]) for need in work.needs[number])
 
     def _stop(self, node: Simulated, one: Attempt, now: float, outcome: str) -> None:
-        if node.heat is not None:
-            node.warm(now)
-        del node.running[one.label]
-        node.busy_cpus -= one.cpus
-        node.busy_seconds += one.cpus * (now - one.started)
+        node.stop(one, now)
         why = str(self.reasons.pop(one.label).explanation) if self.settings.explain else ""
         self.runs.append(Run(one.label, node.node.name, one.started, now, outcome, one.cpus, why))
         self.placer.end(one.label, now, done=outcome == "ended")
@@ -222,19 +203,16 @@ class _Simulation:
             for one in list(node.running.values()):
                 self._stop(node, one, now, "vanished")
                 self._ready(one.number, now)
-            if node.machine.back:
-                self._later(now + node.machine.back, BACK, name)
+            if node.nature.back:
+                self._later(now + node.nature.back, BACK, name)
         elif kind == BACK and node is not None:
             node.up = True
             self.placer.update(node.seen(now))
-            dice = random.Random(f"{self.settings.seed}/vanish/{name}/{now!r}")
-            self._later(now + dice.expovariate(node.machine.vanish / 3600), VANISH, name)
+            self._later(now + node.lasts(now), VANISH, name)
 
     def _look(self, now: float, name: str) -> None:
         node = self.nodes[name]
-        rate = node.rate
         if node.look(now):
-            node.progress(now, rate)
             for one in node.running.values():
                 one.version += 1
                 self._later(node.end_of(one), END, f"{name}\0{one.label}", one.version)
@@ -249,7 +227,7 @@ class _Simulation:
             seconds=self.took,
             cpus=[min(count, widest) for count in self.work.cpus],
         )
-        speeds = [one.speed for one in self.nodes.values() for _ in range(one.node.cpus)]
+        speeds = [one.nature.speed for one in self.nodes.values() for _ in range(one.node.cpus)]
         done = {run.label for run in self.runs if run.outcome == "ended"}
         return History(
             makespan=makespan,

@@ -13,26 +13,11 @@ from engine.placement.cluster import PREFERENCES
 from engine.placement.model import LIMIT, Node
 from engine.spec.load import read
 from engine.units import parse_size
+from executors.physics import Heat, Nature, Wire
 from store.errors import InputError
 
 MEMORY: Final = 2**40
 """Bytes of memory that a node has where none are named."""
-
-
-@frozen(kw_only=True)
-class Heat:
-    """How a node gets warm, in °C: at rest, and with all processors busy for long; it comes to 63 %
-    of a change within `seconds`. From `throttle_at` on it runs at the speed times `throttled`,
-    until it is 5 °C cooler. Without a sensor nobody knows."""
-
-    idle: float = 40.0
-    full: float = 80.0
-    seconds: float = 60.0
-    throttle_at: float = 95.0
-    throttled: float = 0.5
-    sensor: bool = True
-    every: float = 2.0
-    """Seconds between two looks at the temperature."""
 
 
 @frozen(kw_only=True)
@@ -74,6 +59,18 @@ class Machine:
             price=self.price,
         )
 
+    @property
+    def nature(self) -> Nature:
+        """What the node is in truth."""
+        return Nature(
+            cpus=self.cpus,
+            speed=self.speed or 1.0,
+            failures=self.failures,
+            vanish=self.vanish,
+            back=self.back,
+            heat=self.heat,
+        )
+
 
 @frozen(kw_only=True)
 class Network:
@@ -103,9 +100,11 @@ class Hardware:
         return found
 
     @property
-    def bandwidth(self) -> float:
-        """Bytes a second."""
-        return float(parse_size(self.network.bandwidth)) if self.network.bandwidth else float("inf")
+    def wire(self) -> Wire:
+        """The network in bytes a second."""
+        named = self.network.bandwidth
+        bandwidth = float(parse_size(named)) if named else float("inf")
+        return Wire(bandwidth=bandwidth, latency=self.network.latency)
 
 
 def load_hardware(path: Path) -> Hardware:

@@ -100,7 +100,7 @@ def test_hardware_is_read(tmp_path: Path) -> None:
         '[[nodes]]\nname = "b"\nonly = ["lib"]\nheat = { full = 90.0 }\n'
     )
     hardware = load_hardware(path)
-    assert hardware.bandwidth == 10**6
+    assert hardware.wire.bandwidth == 10**6
     assert [node.name for node, _ in hardware.named()] == ["a-0", "a-1", "b"]
     assert hardware.named()[0][0].memory == 10**9
     assert hardware.named()[2][0].only == ("lib",)
