@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from executors.base import Executor
@@ -20,7 +21,10 @@ def make_wall(store: Store) -> Wall | None:
     with contextlib.suppress(HostError):
         from executors.wall import Wall
 
-        return Wall(store.work(), store.trees())
+        work, trees = store.work(), store.trees()
+        standing = sys.modules.get("executors.standing")  # loaded where one was started before
+        wall: Wall | None = standing.take(work, trees) if standing else None
+        return wall or Wall(work, trees)
     return None
 
 

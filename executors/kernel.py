@@ -27,6 +27,12 @@ def fix_addresses() -> bool:
     return before >= 0
 
 
+def fixes_addresses() -> bool:
+    """Say whether address space randomisation is off for what this thread starts."""
+    now = ctypes.CDLL(None).personality(ctypes.c_ulong(_QUERY_PERSONALITY))
+    return bool(now >= 0 and now & _ADDR_NO_RANDOMIZE)
+
+
 def free_addresses() -> None:
     """Let address spaces be randomised again in what this thread starts."""
     library = ctypes.CDLL(None, use_errno=True)

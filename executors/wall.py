@@ -86,6 +86,15 @@ class Wall:
             self.close()
             raise sandbox_failed(said.decode(errors="replace"))
 
+    def descriptors(self) -> tuple[int, int]:
+        """Return the descriptors that it needs."""
+        return self.control.fileno(), self._said
+
+    def moved(self, control: int, said: int) -> None:
+        """Go on with other numbers for its descriptors; the ones before are somebody else's."""
+        self.control.detach()
+        self.control, self._said = socket.socket(fileno=control), said
+
     @property
     def alive(self) -> bool:
         """Whether the server still runs."""
@@ -120,8 +129,9 @@ class Wall:
         self.close()
 
     def _kill(self) -> None:
+        """Kill bubblewrap with its child: one that was just forked waits for it for ever."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def _command(work: Path, trees: Path) -> list[str]:
@@ -138,6 +148,13 @@ def _command(work: Path, trees: Path) -> list[str]:
     argv += ["--bind", str(work), "/w", "--ro-bind", str(work), "/r", "--ro-bind", str(trees), "/t"]
     python = os.path.realpath(sys.executable)
     return [*argv, "--", python, "-I", "-S", "-c", _START, str(_CONTROL)]
+
+
+def served() -> list[str]:
+    """Return the files that the server runs."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    names = sorted(name for name in os.listdir(f"{here}/behind") if name.endswith(".py"))
+    return [f"{here}/__init__.py", *(f"{here}/behind/{name}" for name in names)]
 
 
 def _compile(directory: str) -> None:
