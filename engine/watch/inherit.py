@@ -99,15 +99,18 @@ def differs(asked: Asked, client: int) -> str | None:
     )
 
 
-def adopt(asked: Asked, client: int, received: Sequence[int], connection: int) -> int:
-    """Become as the client is; return the connection's new descriptor. `received` are descriptors:
-    the current directory, and one for each of `asked.numbers`.
+def adopt(
+    asked: Asked, client: int, received: Sequence[int], own: Sequence[int]
+) -> tuple[int, ...]:
+    """Become as the client is. `received` are descriptors: the current directory, and one for each
+    of `asked.numbers`; `own` are those that this process keeps, whose new numbers are returned. All
+    others are closed.
 
     Raises Refused and OSError where that cannot be.
     """
     found = _status(f"/proc/{client}/status")
     os.fchdir(received[0])
-    connection = _place(asked.numbers, received[1:], connection)
+    numbers = _place(asked.numbers, received[1:], own)
     os.umask(int(found["Umask"], 8))
     os.sched_setaffinity(0, os.sched_getaffinity(client))
     nice = os.getpriority(os.PRIO_PROCESS, client)
@@ -121,7 +124,7 @@ def adopt(asked: Asked, client: int, received: Sequence[int], connection: int) -
         stream = _stream(number, name, getattr(sys, name))
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    return connection
+    return numbers
 
 
 def _status(path: str) -> dict[str, str]:
@@ -202,21 +205,21 @@ def _loaded(environment: dict[bytes, bytes]) -> str | None:
     return None
 
 
-def _place(numbers: Sequence[int], received: Sequence[int], connection: int) -> int:
-    """Give received descriptors the client's numbers; return the connection's new one. All others
-    are closed."""
+def _place(numbers: Sequence[int], received: Sequence[int], own: Sequence[int]) -> tuple[int, ...]:
+    """Give received descriptors the client's numbers; return those that `own` ones have now. All
+    others are closed."""
     if len(numbers) != len(received):
         raise Refused("descriptors are missing")
     free = max(numbers) + 1
-    kept = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, free) for one in (connection, *received)]
+    kept = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, free) for one in (*own, *received)]
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in kept:
             with contextlib.suppress(OSError):  # the one that lists them
                 os.close(int(name))
-    for number, one in zip(numbers, kept[1:], strict=True):
+    for number, one in zip(numbers, kept[len(own) :], strict=True):
         os.dup2(one, number)
         os.close(one)
-    return kept[0]
+    return tuple(kept[: len(own)])
 
 
 def _limit(client: int) -> None:

@@ -6,7 +6,7 @@ It imports next to nothing, for it is what a build pays before anything useful. 
       │ connects ─────────────────────────────▶ │
       │ ◀──────────────────────────────────────────────── here │
       │ request, descriptors ────────────────────────────────▶ │ is it as the client is?
-      │ ◀────────────────────────── ready, its process; or end │ becomes as the client is
+      │ ◀──────── ready, its process, a socket to hold; or end │ becomes as the client is
       │ go ──────────────────────────────────────────────────▶ │ runs
       │ signals ─────────────────────────────────────────────▶ │
       │ ◀─────────────────────────────────────────── exit code │
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SOCKET = "warm"
 """The zygote's socket, beside the watcher's."""
 
-PROTOCOL = b"bn warm 1"
+PROTOCOL = b"bn warm 2"
 
 OFF = "BN_WARM"
 """Set to 0, this variable keeps a command from being handed over."""
@@ -141,8 +141,9 @@ def _begun(connection: _socket.socket) -> int | None:
         connection.sendmsg([_request(descriptors)], rights)
     finally:
         os.close(here)
-    said = connection.recv(512)
-    if not said.startswith(b"r"):
+    room = _socket.CMSG_SPACE(4)  # the end of a socket: it closes with this process
+    said, life, _, _ = connection.recvmsg(512, room, _socket.MSG_CMSG_CLOEXEC)
+    if not said.startswith(b"r") or not life:
         return None
     worker = os.pidfd_open(int(said[1:]))
     connection.send(b"g")

@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -25,8 +26,10 @@ from engine.cli.main import flushed, run_command, wait_for_threads
 from engine.record import SIGNATURE
 from engine.watch.inherit import Refused, adopt, differs, parsed
 from engine.watch.sockets import is_own, listen, remove_own
+from engine.watch.spare import Spare
 from engine.watch.stocking import IDLE_SECONDS, Stocking, leave
 from engine.watch.warm import MOST_DESCRIPTORS, SOCKET
+from executors import standing
 from store import stock
 
 MODULES: Final = (
@@ -87,6 +90,8 @@ class Zygote:
         self._loaded = loaded
         self._workers: dict[int, tuple[int, socket.socket]] = {}
         self._stocking = Stocking()
+        self._spare: Spare | None = None
+        self._wants_spare = True
 
     def run(self) -> None:
         """Serve."""
@@ -101,8 +106,9 @@ class Zygote:
             while self._watched(inode) and not self._take(listening):
                 pass
             remove_own(self._directory, SOCKET, inode)
+        self._drop_spare()
         while self._workers:
-            self._wait(-1)
+            self._wait(None)
 
     def _watched(self, inode: int) -> bool:
         """Say whether there still are a watcher and a way to ask."""
@@ -113,49 +119,67 @@ class Zygote:
 
     def _take(self, listening: socket.socket) -> bool:
         """Wait for something to happen and see to it; say whether the code has changed."""
-        if not self._wait(listening.fileno()):
+        if not self._wait(listening):
             return False
         connection, _ = listening.accept()
-        try:
-            stale = signatures_of(self._loaded) != self._loaded
-        except OSError:
-            stale = True
-        if stale:
+        spare = self._spare
+        if spare is not None and not spare.give(connection):
+            self._drop_spare()
+            spare = None
+        if self._is_stale():
             connection.close()
             _tell(STALE)
             return True
+        if spare is not None:
+            spare.allow()
+            self._spare = None
+            self._workers[spare.handle] = (spare.process, connection)
+            return False
         process = os.fork()
         if process == 0:
             for other in (listening, *(one for _, one in self._workers.values())):
                 other.detach()  # its number is given away in a moment
+            os.setsid()
             _work(connection, self._left_by(os.getpid()))
         self._workers[os.pidfd_open(process)] = (process, connection)
         return False
 
-    def _wait(self, listening: int) -> bool:
+    def _is_stale(self) -> bool:
+        """Say whether code that was imported has changed."""
+        try:
+            return signatures_of(self._loaded) != self._loaded
+        except OSError:
+            return True
+
+    def _wait(self, listening: socket.socket | None) -> bool:
         """Wait for a client, the watcher's end, or a worker's; say whether there is a client."""
         poll = select.poll()
-        if listening >= 0:
+        if listening is not None:
             poll.register(listening, select.POLLIN)
             poll.register(CONTROL, select.POLLIN)
+        if self._spare is not None:
+            poll.register(self._spare.handle, select.POLLIN)
         for worker, (_, connection) in self._workers.items():
             poll.register(worker, select.POLLIN)
             if connection.fileno() >= 0:
                 poll.register(connection, select.POLLRDHUP)
         found = {handle for handle, _ in poll.poll(self._pause() * 1000)}
-        if not found:
-            self._stock()
+        if not found and listening is not None:
+            self._get_ready(listening)
+        if self._spare is not None and self._spare.handle in found:
+            self._drop_spare()
         for worker, (process, connection) in list(self._workers.items()):
             if worker in found:
                 _bury(process, connection)
                 self._stocking.take(self._left_by(process))
                 os.close(worker)
                 del self._workers[worker]
+                self._wants_spare = True
             elif connection.fileno() in found:
                 # the kernel tells the worker, which may have been stopped
                 connection.close()
                 signal.pidfd_send_signal(worker, signal.SIGCONT)
-        return listening in found
+        return listening is not None and listening.fileno() in found
 
     def _left_by(self, process: int) -> Path:
         """Return where a worker says what it would have been well to have."""
@@ -163,17 +187,40 @@ class Zygote:
 
     def _pause(self) -> float:
         """Return how long to wait for something to happen, in seconds."""
-        return REST_SECONDS if self._stocking.is_due and not self._workers else IDLE_SECONDS
+        due = self._stocking.is_due or self._wants_spare
+        return REST_SECONDS if due and not self._workers else IDLE_SECONDS
 
-    def _stock(self) -> None:
+    def _get_ready(self, listening: socket.socket) -> None:
         """Do a part of what makes the next worker quicker; let go of it all where there was none
         for long."""
-        if not self._stocking.is_due:
-            self._stocking.clear()
-        elif self._workers or not self._stocking.step():
+        if self._workers:
             return
+        if self._stocking.is_due:
+            if self._stocking.step():
+                self._stocked()
+        elif self._wants_spare:
+            self._wants_spare = False
+
+            def work(connection: socket.socket, allowed: Callable[[], None]) -> NoReturn:
+                listening.detach()  # its number is given away in a moment
+                _work(connection, self._left_by(os.getpid()), allowed)
+
+            with contextlib.suppress(OSError):
+                store = self._directory.parent
+                self._spare = Spare(work, lambda: standing.stand(store), standing.end)
+        else:
+            self._drop_spare()
+            self._stocking.clear()
+            self._stocked()
+
+    def _stocked(self) -> None:
         gc.freeze()
         _tell(STOCK + b" %d" % self._stocking.held)
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.end()
+            self._spare = None
 
 
 def signatures_of(files: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -197,25 +244,28 @@ def _tell(word: bytes) -> None:
 # the worker
 
 
-def _work(connection: socket.socket, left: Path) -> NoReturn:
-    """Run what the client asks for, as it would have been run there; leave word at `left`."""
+def _work(
+    connection: socket.socket, left: Path, allowed: Callable[[], None] = lambda: None
+) -> NoReturn:
+    """Run what the client asks for, as it would have been run there; leave word at `left`. What is
+    `allowed` is to be asked before anything is done."""
     try:
-        os.setsid()
-        connection, given = _taken(connection)
+        connection, life, given = _taken(connection, allowed)
     except BaseException:  # nobody to tell: the client has gone, or goes the ordinary way
-        os._exit(1)
+        _leave()
     stock.note()
     code = _run(sys.argv[1:])
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with contextlib.suppress(OSError):  # the client may go now
-        flags = fcntl.fcntl(connection, fcntl.F_GETFL)
-        fcntl.fcntl(connection, fcntl.F_SETFL, flags & ~os.O_ASYNC)
+        flags = fcntl.fcntl(life, fcntl.F_GETFL)
+        fcntl.fcntl(life, fcntl.F_SETFL, flags & ~os.O_ASYNC)
     for number in given:  # who reads from them is to see their end
         with contextlib.suppress(OSError):
             os.close(number)
     with contextlib.suppress(OSError):
         connection.send(b"e%d" % code)
     wait_for_threads()
+    standing.end()
     leave(left)
     os._exit(code)
 
@@ -237,9 +287,11 @@ def _run(arguments: list[str]) -> int:
         return UNFLUSHED
 
 
-def _taken(connection: socket.socket) -> tuple[socket.socket, tuple[int, ...]]:
-    """Become as the client is, and return the connection to it once it says to go on, with the
-    descriptors that are the client's; else end."""
+def _taken(
+    connection: socket.socket, allowed: Callable[[], None]
+) -> tuple[socket.socket, socket.socket, tuple[int, ...]]:
+    """Become as the client is, and return the connection to it once it says to go on, a socket that
+    closes with the client, and the descriptors that are the client's; else end."""
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     client = memoryview(peer).cast("i")[0]
     watcher = os.dup(CONTROL)
@@ -251,34 +303,47 @@ def _taken(connection: socket.socket) -> tuple[socket.socket, tuple[int, ...]]:
             connection, MOST_BYTES, MOST_DESCRIPTORS + 1, socket.MSG_CMSG_CLOEXEC
         )
         if not packet:  # it had a look, and goes another way
-            os._exit(1)
+            _leave()
         asked = parsed(packet)
         if why := differs(asked, client):
             raise Refused(why)
+        allowed()
         os.write(watcher, HANDED)
-        number = adopt(asked, client, received, connection.detach())
+        own = (connection.detach(), *standing.descriptors())
+        number, *walls = adopt(asked, client, received, own)
+        standing.moved(tuple(walls))
     except ConnectionError:
-        os._exit(1)
+        _leave()
     except (Refused, OSError) as error:
         with contextlib.suppress(OSError):
             os.write(watcher, REFUSED + b" " + str(error).encode("utf-8", "surrogateescape")[:99])
-        os._exit(1)
+        _leave()
     connection = socket.socket(fileno=number)
     connection.settimeout(None)
-    connection.send(b"r%d" % os.getpid())
+    life, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(connection, [b"r%d" % os.getpid()], [theirs.fileno()])
     if connection.recv(1) != b"g":
-        os._exit(1)
-    _end_with_client(connection)
-    return connection, asked.numbers
+        _leave()
+    end_with(life)
+    return connection, life, asked.numbers
 
 
-def _end_with_client(connection: socket.socket) -> None:
-    """Have the kernel send SIGTERM when the client is gone."""
-    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(connection, fcntl.F_SETSIG, signal.SIGTERM)
-    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
-    fcntl.fcntl(connection, fcntl.F_SETFL, flags | os.O_ASYNC)
+def _leave() -> NoReturn:
+    """End without having done anything."""
+    standing.end()
+    os._exit(1)
+
+
+def end_with(life: socket.socket) -> None:
+    """Have the kernel send SIGTERM when the other end of a socket is closed. Nobody may ever have
+    written to it: who sends a packet may wake its reader, and be kept from going on, before the
+    kernel looks whom to send a signal for it."""
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGTERM)
+    flags = fcntl.fcntl(life, fcntl.F_GETFL)
+    fcntl.fcntl(life, fcntl.F_SETFL, flags | os.O_ASYNC)
     poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
+    poll.register(life, select.POLLRDHUP)
     if poll.poll(0):
         raise OSError(errno.ECONNRESET, "the client has gone")

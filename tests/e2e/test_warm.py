@@ -103,14 +103,14 @@ def test_what_a_process_inherits(warm: Warm, tmp_path: Path) -> None:
     """
     command = ["sh", "-c", script, "sh", *warm.bn.command("build", "long")]
     word = warm.edit(600)
-    zygote = warm.zygote()
+    warm.zygote()
     with open(tmp_path / "said", "w+") as said:
         client = subprocess.Popen(
             command, cwd=warm.bn.directory, env=warm.bn.env, stdin=said, stdout=said, stderr=said
         )
         try:
             until(lambda: running(word) or client.poll() is not None)
-            (worker,) = zygote.children()
+            worker = warm.worker(word)
             for one in (client.pid, worker.pid):
                 place = Path(f"/proc/{one}")
                 status = dict(
@@ -271,7 +271,7 @@ def test_a_stopped_zygote_is_not_waited_for(warm: Warm) -> None:
         assert warm.bn.result("copy").startswith(f"n{warm.number} ")
     finally:
         zygote.resume()
-    until(lambda: not zygote.children())
+    until(lambda: len(zygote.children()) <= 1)  # the one that is forked ahead
     warm.edit()
     warm.handed(1, lambda: warm.bn("build"))
 

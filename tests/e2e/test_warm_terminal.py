@@ -73,10 +73,10 @@ def test_on_a_terminal(warm: Warm) -> None:
 
 def test_control_c_and_control_z(warm: Warm) -> None:
     word = warm.edit(600)
-    zygote = warm.zygote()
+    warm.zygote()
     terminal = Terminal(warm.bn, "build", "long")
     until(lambda: terminal.read() and running(word))
-    (worker,) = zygote.children()
+    worker = warm.worker(word)
     os.write(terminal.handle, b"\x03")
     assert terminal.end() == 130
     assert terminal.said.count(b"interrupted") == 1

@@ -67,6 +67,11 @@ class Warm:
         """Return the zygote, as soon as there is one."""
         return psutil.Process(until(lambda: self.status()["process"]))
 
+    def worker(self, word: str) -> psutil.Process:
+        """Return the zygote's child whose action has the word on its command line."""
+        (found,) = (one for one in self.zygote().children() if above(one, word))
+        return found
+
     def edit(self, length: float = 0) -> str:
         """Change the input; return a word of it that no other process has on its command line."""
         self.number += 1
@@ -99,19 +104,31 @@ class Warm:
     ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, str]]:
         """Yield a client whose action sleeps, its worker, and the word of its input."""
         word = self.edit(length)
-        zygote = self.zygote()
-        before = {one.pid for one in zygote.children()}
+        self.zygote()
         client = self.bn.start("build", "long", **options)
         try:
             until(lambda: running(word) or client.poll() is not None)
             assert client.poll() is None, client.communicate()
-            (worker,) = (one for one in zygote.children() if one.pid not in before)
+            worker = self.worker(word)
             yield client, worker, word
         finally:
             with contextlib.suppress(ProcessLookupError):
                 client.kill()
             client.communicate()
             until(lambda: not running(word))
+
+
+def above(process: psutil.Process, word: str) -> bool:
+    """Say whether a process below this one has the word on its command line."""
+    return any(word in " ".join(said(one)) for one in process.children(recursive=True))
+
+
+def said(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, nothing where it has gone."""
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 def running(word: str) -> bool:
