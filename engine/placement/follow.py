@@ -29,6 +29,9 @@ AHEAD: Final = 8
 """Steps of a group that are not ready, beyond which no ready one is looked for: it would have to be
 so short that it ends before all of them begin."""
 
+LOOKED_AT: Final = 16
+"""Steps that are ready, the next ones by plan, of which one may start elsewhere than planned."""
+
 LATE: Final = 1e-6
 """Seconds after its planned start from which on a step that is not ready is late."""
 
@@ -53,7 +56,7 @@ class Follow:
                 self._own(number, groups)
         if self._turn.is_full():
             return
-        passed, most = 0, self._turn.policy.window
+        passed, most = 0, min(LOOKED_AT, self._turn.policy.window)
         free, begins = self._free(), self._begins()
         for step in self._queue.look():
             if passed >= most or not free or self._turn.is_full():
