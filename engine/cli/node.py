@@ -23,17 +23,22 @@ def show(as_json: bool) -> int:
 
     What is not known says why.
     """
+    from engine.places import places
     from engine.resources.benchmark.kept import speeds
     from engine.resources.discover import discover
     from engine.resources.nodes import local_nodes
-    from engine.resources.show import overview
+    from engine.resources.show import in_builds, overview
+    from store.where import default_store
 
     machine = discover(latency=latency)
     nodes = local_nodes(machine, speeds())
+    where = places(default_store(), None)
     if as_json:
-        print_json(document(machine, nodes))
+        print_json({**document(machine, nodes), "builds": in_builds(where).document})
         return OK
     for line in overview(machine, nodes):
+        out(line)
+    for line in in_builds(where).lines:
         out(line)
     return OK
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.resources.machine import Cache, Core, Cpu, Gpu, Interface, Machine, Pressure, Sensor
 from engine.resources.nodes import LocalNode
 from engine.units import show_size
+from store.records import frozen
+
+if TYPE_CHECKING:
+    from engine.places import Places
 
 WIDTH: Final = 10
 """Columns of the names on the left."""
@@ -31,6 +35,52 @@ def overview(machine: Machine, nodes: Iterable[LocalNode]) -> list[str]:
         ("nodes", [line for node in nodes for line in _node(node)]),
     ]
     return [line for name, texts in rows for line in _block(name, texts)]
+
+
+@frozen(kw_only=True)
+class InBuilds:
+    """The nodes that a build would have here, for people and for machines."""
+
+    lines: list[str]
+    document: list[dict[str, Any]]
+
+
+def in_builds(where: Places) -> InBuilds:
+    """Return what builds make of this machine: their nodes, as the configuration has them."""
+    warm = where.thermometer.read() if where.thermometer else {}
+    lines, rows = [], []
+    for node in where.nodes:
+        cpus = [one.cpu for one in where.threads.get(node.name, ())]
+        celsius = warm.get(node.name)
+        rows.append(
+            {
+                "name": node.name,
+                "slots": node.cpus,
+                "pinned": cpus,
+                "memory": node.memory,
+                "speed": node.speed,
+                "preference": node.preference,
+                "only": list(node.only),
+                "kinds": list(where.kinds.get(node.name, ())),
+                "limit": node.limit,
+                "celsius": celsius,
+                "policy": where.policy.strategy,
+            }
+        )
+        parts = [
+            _count(node.cpus, "slot"),
+            f"pinned to {spans(cpus)}" if cpus else "not pinned",
+            show_size(node.memory),
+            f"{node.speed:.2f} BPU" if node.speed else "",
+            node.preference,
+            f"only {', '.join(node.only)}" if node.only else "",
+            f"only {', '.join(where.kinds[node.name])} actions" if node.name in where.kinds else "",
+            f"{celsius:.0f} of {node.limit:.0f} °C" if celsius is not None else where.no_heat,
+        ]
+        lines.append(f"{node.name}: {', '.join(filter(None, parts))}")
+    if where.asked:
+        lines.append(f"chosen by {where.policy.strategy}")
+    return InBuilds(lines=list(_block("in builds", lines)), document=rows)
 
 
 def _block(name: str, texts: Sequence[str]) -> Iterator[str]:

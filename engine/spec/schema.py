@@ -13,11 +13,11 @@ from engine.spec.model import SpecFile
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def schema(form: type = SpecFile) -> dict[str, Any]:
+def schema(form: type = SpecFile, title: str = "bn spec") -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of files of that form."""
     definitions: dict[str, Any] = {}
     root = _object(form, definitions)
-    return {"$schema": DIALECT, "title": "bn spec", **root, "$defs": definitions}
+    return {"$schema": DIALECT, "title": title, **root, "$defs": definitions}
 
 
 def _object(form: type, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -56,4 +56,4 @@ def _of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         case origin if origin in (Union, UnionType):
             options = [_of(one, definitions) for one in arguments if one is not NoneType]
             return options[0] if len(options) == 1 else {"anyOf": options}
-    return {"type": {bool: "boolean", int: "integer", str: "string"}[kind]}
+    return {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[kind]}

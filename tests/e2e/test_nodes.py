@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.e2e.conftest import SECONDS, Bn
@@ -93,6 +95,28 @@ def test_strategies_and_modes_of_the_command_line(bn: Bn) -> None:
     assert "start a: " in said
     assert "plan " in said
     assert "°C" in said or "no sensor: heat counts as neutral" in said
+
+
+@TWO
+def test_nodes_of_builds_are_shown(bn: Bn) -> None:
+    split(bn, "[placement]\nlimit = 70\n")
+    said = bn("node", "show").stdout
+    assert f"fast: 1 slot, pinned to {ALL[0]}," in said
+    assert "2.00 BPU" in said
+    fast, slow = bn.json("node", "show")["builds"]
+    assert (fast["name"], fast["pinned"], fast["limit"]) == ("fast", [ALL[0]], 70.0)
+    assert slow["speed"] == 1.0
+
+
+def test_schema_of_the_configuration(bn: Bn) -> None:
+    schema = bn.json("schema", "--config")
+    jsonschema.validators.validator_for(schema).check_schema(schema)
+    split(bn, '[placement]\nmode = "thermal"\nmax_wait = 2.5\n')
+    document = tomllib.loads((bn.directory / "bn.toml").read_text())
+    jsonschema.validate(document, schema)
+    document["placement"]["mod"] = "thermal"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
 
 
 def test_faults_of_placement_are_placed(bn: Bn) -> None:
