@@ -265,7 +265,9 @@ def _speed(
         speeds.get(next((name for name, held in kinds.items() if cpu in held), "")) for cpu in cpus
     ]
     known = [one for one in found if one is not None]
-    return sum(known) / len(known) if known and len(known) == len(found) else None
+    if not known or len(known) < len(found):
+        return None
+    return known[0] if len(set(known)) == 1 else sum(known) / len(known)
 
 
 def _groups(machine: Machine, wanted: Resources, chosen: Sequence[int]) -> Parts:
