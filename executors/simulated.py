@@ -81,14 +81,15 @@ class Simulated:
             raise MissingBlob(root)
         simulation = self._behave(request)
         began, limit = trio.current_time(), request.limits.wall_seconds
-        lost = ""
+        took, lost = simulation.seconds, ""
         with trio.move_on_after(math.inf if limit is None else limit) as scope:
             if self._world is None or request.node not in self._world.bodies:
                 await trio.sleep(simulation.seconds)
             else:
                 lost = await self._run(self._world, request, simulation)
-        took = trio.current_time() - began
-        if scope.cancelled_caught:
+                took = trio.current_time() - began
+        if scope.cancelled_caught and limit is not None:
+            took = limit
             return self._failed(Status.KILLED, 137, f"timed out after {limit:g} s", took)
         if lost:
             return self._failed(Status.LOST, 137, lost, took)

@@ -6,6 +6,7 @@ Every graph has a name that says how it was made: family, number of steps, sprea
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
@@ -149,7 +150,7 @@ def lu(size: int, dice: random.Random) -> Needs:
 
 
 def _tiles(size: int, share: int) -> int:
-    return max(2, round((share * size) ** (1 / 3)))
+    return max(2, round(math.cbrt(share * size)))
 
 
 def fft(size: int, dice: random.Random) -> Needs:

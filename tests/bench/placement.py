@@ -31,8 +31,9 @@ from engine.placement.schedule import (
 )
 from engine.placement.work import Work, make_work, order, ranks
 from engine.simulation.core import Settings, simulate
-from engine.simulation.hardware import Hardware, Heat, Network, machines
+from engine.simulation.hardware import Hardware, Network, machines
 from engine.simulation.workflows import load_workflow
+from executors.physics import Heat
 from store.errors import BnError
 
 SMALLEST, LARGEST = 5, 2200

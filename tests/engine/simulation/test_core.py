@@ -12,9 +12,10 @@ from engine.placement.model import Policy
 from engine.placement.modes import POLICIES, policy_of
 from engine.placement.work import Work, make_work
 from engine.simulation.core import Settings, simulate
-from engine.simulation.hardware import Hardware, Heat, Machine, Network, machines
+from engine.simulation.hardware import Hardware, Machine, Network, machines
 from engine.simulation.history import History, encoded
 from engine.timeline.events import StepStarted
+from executors.physics import Heat
 from executors.simulated import Simulation
 from tests.engine.placement.graphs import random_work
 

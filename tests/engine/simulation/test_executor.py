@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 from trio.testing import MockClock
 
 from engine.build import run_build
 from engine.graph import Graph
 from engine.job import Job, Options
+from engine.placement import Node
 from engine.placement.modes import policy_of
 from engine.placement.work import Work, make_work
 from engine.places import Places
+from engine.resources.heat import Thermometer
 from engine.result import BuildStatus, Result
 from engine.simulation.core import Settings, simulate
-from engine.simulation.hardware import Hardware, Heat, Machine, Network
+from engine.simulation.hardware import Hardware, Machine, Network
 from engine.timeline.events import StepFinished, StepStarted
 from executors.base import ExecutionRequest
-from executors.physics import World
+from executors.physics import Heat, World
 from executors.simulated import Simulated, Simulation
 from tests.engine.placement.graphs import random_work
 
@@ -32,15 +34,15 @@ if TYPE_CHECKING:
 BLIND = Heat(full=110.0, throttle_at=70.0, seconds=5.0, throttled=0.5, sensor=False, every=1.0)
 
 
-@frozen
-class Sensors:
+class Sensors(Thermometer):
     """The sensors of a world's nodes, read every so many seconds."""
 
-    world: World
-    every: float
+    def __init__(self, world: World, every: float) -> None:
+        super().__init__({}, every)
+        self._world = world
 
     def read(self) -> dict[str, float | None]:
-        return self.world.celsius(trio.current_time())
+        return self._world.celsius(trio.current_time())
 
     async def look(self) -> dict[str, float | None]:
         return self.read()
@@ -61,22 +63,29 @@ class Lab:
     """The steps in the order of the loop's plan: what is equally good goes by that."""
 
     def build(self) -> Result:
-        """Let history learn the durations in a first build, and build on the nodes."""
-        seconds = dict(zip(self.work.labels, self.work.seconds, strict=True))
-        shop = self.workshop
-        shop.behave = lambda request: Simulation(seconds=seconds[request.label])
-        assert shop.build(self._graph("once")).status is BuildStatus.OK
+        """Let history learn the durations at speed 1 in a first build, and build on the nodes."""
+        alone = Node(name="alone", cpus=9, memory=1, free_cpus=9, free_memory=1, speed=1.0)
+        assert self._run(Places(nodes=(alone,), memory=1)).status is BuildStatus.OK
         named = self.hardware.named()
         natures = {node.name: machine.nature for node, machine in named}
         world = World(natures, self.hardware.wire, self.seed)
-        graph, self.events = self._graph(f"again {shop.builds}"), []
-        nodes = tuple(node for node, _ in named)
-        sensors = (
-            Sensors(world, 5.0) if any(n.heat and n.heat.sensor for n in natures.values()) else None
+        seen = any(one.heat and one.heat.sensor for one in natures.values())
+        places = Places(
+            nodes=tuple(node for node, _ in named),
+            memory=2**50,
+            policy=policy_of(self.policy),
+            thermometer=Sensors(world, 5.0) if seen else None,
         )
+        result = self._run(places, world)
+        self.peaks = {name: body.peak for name, body in world.bodies.items()}
+        return result
+
+    def _run(self, places: Places, world: World | None = None) -> Result:
+        shop = self.workshop
         shop.builds += 1
+        graph = self._graph(f"for the {shop.builds}th time")
         plan = shop.plan(graph)
-        self.order = list(plan.steps)
+        self.order, self.events = list(plan.steps), []
         job = Job(
             build=f"build-{shop.builds}",
             graph=graph,
@@ -84,16 +93,10 @@ class Lab:
             store=shop.store,
             executor=Simulated(shop.store.cas, self._behave, world),
             history=shop.history,
-            options=Options(
-                places=Places(
-                    nodes=nodes, memory=2**50, policy=policy_of(self.policy), thermometer=sensors
-                )
-            ),
+            options=Options(places=places),
             emit=lambda event: self.events.append((trio.current_time(), event)),
         )
-        result = trio.run(run_build, job, clock=MockClock(autojump_threshold=0))
-        self.peaks = {name: body.peak for name, body in world.bodies.items()}
-        return result
+        return trio.run(run_build, job, clock=MockClock(autojump_threshold=0))
 
     def _behave(self, request: ExecutionRequest) -> Simulation:
         number = self.work.labels.index(request.label)
