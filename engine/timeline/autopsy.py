@@ -6,6 +6,8 @@ they name.
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -24,6 +26,12 @@ MOST: Final = 20
 
 COMPARED: Final = 40
 """Steps that passed, of which is asked whether they have the same changes."""
+
+
+LOST: Final = "lost"
+"""The status of what its node took along, each time that it was tried."""
+
+TIME_OUT: Final = r"longer than|timed out"
 
 
 @frozen(kw_only=True)
@@ -211,15 +219,15 @@ def _failure(course: Course, step: Step, evidence: Evidence) -> Failure:
 
 
 def _reproduce(course: Course, step: Step) -> str:
-    import shlex
-
     return shlex.join(["bn", "shell", "--build", course.build, step.label, "--run"])
 
 
 def _by_status(step: Step, recorded: Recorded, passed: Was | None) -> Iterator[Candidate]:
     """Yield what the way in which a step ended says."""
     before = _seconds_when(recorded, passed)
-    if "ran longer than" in step.reason:
+    if step.status == LOST:
+        yield _plain("node", step.node, f"was lost: {step.reason}", 3.0)
+    elif step.status == "killed" and re.search(TIME_OUT, step.reason):
         took = f"; it took {show_duration(before)} when it passed last" if before else ""
         yield _plain("time limit", "", f"reached: it {step.reason}{took}", 2.5)
     elif "memory" in step.reason and step.status == "killed":

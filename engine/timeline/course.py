@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -142,13 +143,11 @@ def _take(found: Course, event: Mapping[str, Any]) -> None:
         case {"event": "NodeJoined", "node": str(node)}:
             found.nodes[node] = int(event.get("cpus") or 1)
         case {"event": "StepCached", "label": str(label)}:
-            found.steps[label] = Step(
-                label=label,
-                status=CACHED,
-                action=str(event.get("action") or ""),
-                recipe=str(event.get("recipe") or ""),
-                outputs=event.get("outputs"),
-            )
+            _cached(found, label, event.get("action"), event.get("outputs"), event.get("recipe"))
+        case {"event": "StepsCached", "labels": list() | tuple() as labels}:
+            columns = (event.get(name) or () for name in ("actions", "outputs", "recipes"))
+            for label, *values in itertools.zip_longest(labels, *columns):
+                _cached(found, label, *values)
         case {"event": "StepStarted", "label": str(label)}:
             _started(found, label, event, at)
         case {"event": "StepFinished", "label": str(label)}:
@@ -162,6 +161,17 @@ def _take(found: Course, event: Mapping[str, Any]) -> None:
             found.status = str(event.get("status") or "")
             found.seconds = float(event.get("seconds") or 0.0)
             found.makespan = event.get("makespan") or {}
+
+
+def _cached(found: Course, label: str, *values: Any) -> None:
+    action, outputs, recipe = values
+    found.steps[label] = Step(
+        label=label,
+        status=CACHED,
+        action=str(action or ""),
+        recipe=str(recipe or ""),
+        outputs=outputs,
+    )
 
 
 def _begin(found: Course, event: Mapping[str, Any]) -> None:

@@ -22,10 +22,10 @@ BEGIN: Final = "the build's begin"
 OTHERS: Final = 8
 """Steps beside the path of which is told what they would gain: the longest ones."""
 
-EFFORT: Final = 600_000
+EFFORT: Final = 200_000
 """Steps that are run through on paper: this divided by those of the build is of how many the gain
 is found, at least `LEAST`."""
-LEAST: Final = 5
+LEAST: Final = 3
 
 
 @frozen(kw_only=True)

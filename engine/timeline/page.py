@@ -21,6 +21,9 @@ from engine.units import show_duration, show_size
 ROWS: Final = 300
 """Steps of an artifact, and of a table, that are listed."""
 
+SHOWN: Final = 6
+"""Changes behind all failures that are listed."""
+
 STYLE: Final = """
 :root{color-scheme:light dark;--page:#fff;--text:#1c1f23;--less:#667080;--line:#d8dde3;
 --card:#f6f8fa;
@@ -45,7 +48,7 @@ table{border-collapse:collapse;width:100%}
 th,td{padding:.25rem .6rem .25rem 0;text-align:left;vertical-align:top;
 border-bottom:1px solid var(--line);overflow-wrap:anywhere}
 th{color:var(--less);font-weight:500;white-space:nowrap}
-td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.n{width:1%;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.b{width:7rem}
 .bar{display:inline-block;height:.55rem;min-width:1px;border-radius:2px;background:var(--path)}
 .built{color:var(--built)}.cached{color:var(--cached)}.failed{color:var(--failed)}
 .skipped{color:var(--skipped)}.running{color:var(--running)}
@@ -100,8 +103,9 @@ def _found(found: Autopsy, anchors: dict[str, str]) -> Iterator[str]:
             ("likeness", "", "change", "may be behind"),
             (
                 (f"{root.likeness:.0%}", root.likeness, str(root.change), _few(root.failed))
-                for root in found.roots[:10]
+                for root in found.roots[:SHOWN]
             ),
+            numbers=1,
         )
     if found.failures:
         yield "<h2>Failures</h2>"
@@ -126,7 +130,7 @@ def _failure(one: Failure, anchor: str) -> str:
         rows = (
             (f"{c.likeness:.0%}", c.likeness, str(c), ", ".join(c.because)) for c in one.candidates
         )
-        parts += _table(("likeness", "", "cause", "because"), rows)
+        parts += _table(("likeness", "", "cause", "because"), rows, numbers=1)
     for attempt in one.attempts:
         took = (
             ""
@@ -232,18 +236,27 @@ def _steps(course: Course) -> Iterator[str]:
         yield "</details>"
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str | float]]) -> Iterator[str]:
-    """Yield a table; a number in a row is a share, shown as a bar."""
-    yield f"<table><tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>"
+def _table(
+    heads: Iterable[str], rows: Iterable[Iterable[str | float]], numbers: int = 2
+) -> Iterator[str]:
+    """Yield a table whose first columns are `numbers`, as text; a number in a row is a share, shown
+    as a bar."""
+    named = "".join(
+        f"<th{' class=n' if place < numbers else ''}>{escape(head)}</th>"
+        for place, head in enumerate(heads)
+    )
+    yield f"<table><tr>{named}</tr>"
     for row in rows:
         cells = []
         for place, value in enumerate(row):
             if isinstance(value, str):
-                mark = ' class="n"' if place < 2 else ""
+                mark = ' class="n"' if place < numbers else ""
                 cells.append(f"<td{mark}>{escape(value)}</td>")
             else:
                 width = round(6 * min(1.0, max(0.0, value)), 2)
-                cells.append(f'<td><span class="bar" style="width:{width}rem"></span></td>')
+                cells.append(
+                    f'<td class="b"><span class="bar" style="width:{width}rem"></span></td>'
+                )
         yield f"<tr>{''.join(cells)}</tr>"
     yield "</table>"
 
