@@ -51,7 +51,8 @@ def run(job: Job) -> Result:
     """Do as `run_build` does, in trio only where that is of use, and leave to the caller what is to
     be committed at the end."""
     loop = _Loop(job)
-    if job.options.sharing is None and is_chain(job.plan):
+    options = job.options
+    if options.sharing is None and options.around is None and is_chain(job.plan):
         from executors.waiting import run_alone
 
         return run_alone(loop.run(alone=True, commit=False))
@@ -111,7 +112,8 @@ class _Loop:
         self.ended = Outcomes(self.waits.labels, self.waits.numbers)
         self.finished = Finished(len(self.waits.labels))
         self.took = Clock(self.places.nodes)
-        self.seats = seats_for(job, self.peaks, self._pending())
+        seats = seats_for(job, self.peaks, self._pending())
+        self.seats = seats if job.options.around is None else job.options.around(job, seats)
 
     def _pending(self) -> dict[str, Iterable[str]]:
         """Return what may have to run, needed ones first, with what each needs."""
@@ -300,6 +302,11 @@ class _Loop:
     def _start(self, turn: Turn) -> bool:
         """Start a step; say whether it needs to run, and no identical one runs or ran already."""
         label = turn.placement.label
+        if turn.refused:
+            self.seats.drop(turn)
+            self.ledger.skipped(label, turn.refused)
+            self._fail(label, Failed(turn.refused))
+            return False
         recipe = self.graph.recipes[label]
         resolved = with_inputs(self.store.cas, recipe, Digest(turn.input_root.hex()))
         same = self.finished.step(resolved.digest)

@@ -18,6 +18,7 @@ from store.store import Store
 
 if TYPE_CHECKING:
     from engine.remote.sharing import Sharing
+    from engine.seats import Seats
 
 
 @frozen(kw_only=True)
@@ -32,6 +33,8 @@ class Options:
     sharing: Sharing | None = None
     """The part of remote caches, where there are any."""
     asked: Asked = Asked()
+    around: Callable[[Job, Seats], Seats] | None = None
+    """Makes seats that stand in front of the build's: a debugger's."""
 
 
 @frozen(kw_only=True)

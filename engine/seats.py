@@ -25,13 +25,15 @@ MEMORY: Final = "memory"
 @frozen
 class Turn:
     """A step that starts now: where, the reason for which it runs and the digest of its inputs, the
-    processors that it is pinned to, and why it starts there and now, as plain values."""
+    processors that it is pinned to, and why it starts there and now, as plain values. Where it is
+    `refused`, it does not start after all, for that reason."""
 
     placement: Placement
     reason: str
     input_root: bytes
     cpus: tuple[int, ...]
     why: dict[str, Any]
+    refused: str = ""
 
 
 class Needs:
@@ -83,6 +85,11 @@ class Seats(Protocol):
 
     def lost(self, turn: Turn) -> None:
         """Note that a step did not end, as its node did not let it: it may be added again."""
+
+    def move(self, turn: Turn, node: str) -> Turn | None:
+        """Give the room of a step that has not started to another node; None where that has none
+        for it."""
+        ...
 
     def is_waiting(self) -> bool:
         """Say whether a node that dropped out may come back for what nothing else can run."""
@@ -166,6 +173,10 @@ class OneNode:
     def lost(self, turn: Turn) -> None:
         """Note that a step did not end, as its node did not let it: it may be added again."""
         self.drop(turn)
+
+    def move(self, turn: Turn, node: str) -> Turn | None:
+        """Return the turn if it is this node's."""
+        return turn if node == self._node.name else None
 
     def is_waiting(self) -> bool:
         """Say no: there is no other node, and this one is here."""

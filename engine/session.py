@@ -35,8 +35,10 @@ from store.spans import span
 from store.store import Store
 
 if TYPE_CHECKING:
+    from engine.job import Job
     from engine.remote.sharing import Sharing
     from engine.remote.verify import Verified
+    from engine.seats import Seats
     from engine.spec.project import Unit
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
@@ -71,6 +73,8 @@ class Request:
     """What is fetched from them: `all`, `toplevel` or `minimal`."""
     verify: int | Literal["all"] | None = None
     """How many of the results that they give are built again here and compared."""
+    around: Callable[[Job, Seats], Seats] | None = None
+    """Makes seats that stand in front of the build's: a debugger's."""
     link: Path | None = None
     """Where a link to the result is made afterwards: it is noted as a root with the results."""
 
@@ -308,6 +312,7 @@ def _run(
         keep_failed=request.keep_failed,
         sharing=sharing,
         asked=_asked(request),
+        around=request.around,
     )
     job = Job(
         build=build,

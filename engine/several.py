@@ -147,6 +147,20 @@ class SeveralNodes:
         if self._is_there is None or self._is_there(name):
             self._blame(name, 1.0, now)
 
+    def move(self, turn: Turn, node: str) -> Turn | None:
+        """Give the room of a step that has not started to another node; None where that has none
+        for it."""
+        placement = self._placer.move(turn.placement, node, self.clock())
+        if placement is None:
+            return None
+        pinned = turn.cpus
+        if self._pins is not None:
+            self._pins.give(turn.cpus)
+            pinned = self._pins.take(node, placement.cpus)
+        why = {key: one for key, one in turn.why.items() if key in ("rank", "memory", "learned")}
+        why |= {"node": node, "reason": placement.explanation.reason}
+        return Turn(placement, turn.reason, turn.input_root, pinned, why)
+
     def is_waiting(self) -> bool:
         """Say whether a node that dropped out may come back for what nothing else can run."""
         now = self.clock()

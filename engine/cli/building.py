@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from engine.session import (
     recordable,
 )
 from engine.spec.faults import shown
+from engine.timeline.events import Event
 from engine.units import show_duration
 from store import spans
 from store.digest import Digest
@@ -47,6 +49,7 @@ def build_asked(
     trace: Path | None = None,
     explain: bool = False,
     check: bool = False,
+    watchers: Sequence[Callable[[Event], None]] = (),
 ) -> int:
     """Build what is asked for and return the exit code.
 
@@ -81,7 +84,7 @@ def build_asked(
         if target is None and not no_link and asked.download != "minimal":
             asked = evolve(asked, link=Path(RESULT_LINK))
         with spans.span("build"):
-            report = run(store, asked, explain=explain)
+            report = run(store, asked, explain=explain, watchers=watchers)
         tell_verified(report)
         if report.result.status is BuildStatus.OK:
             with spans.span("deliver"):
@@ -94,11 +97,17 @@ def build_asked(
     return code
 
 
-def run(store: Store, asked: Request, *, explain: bool = False) -> Report:
+def run(
+    store: Store,
+    asked: Request,
+    *,
+    explain: bool = False,
+    watchers: Sequence[Callable[[Event], None]] = (),
+) -> Report:
     """Run a build with a console on standard error."""
     console = make_console(store.cas, again(asked), explain=explain)
     try:
-        return build(store, asked, [console])
+        return build(store, asked, [console, *watchers])
     finally:
         console.close()
 

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "graph": "show what a spec is made of",
     "why": "say why an artifact was built again",
     "explain": "say why an artifact ran where and when it did",
+    "debug": "step through a build, placement by placement",
     "replay": "run recorded actions again and compare what comes out",
     "impact": "say what an edit would build again, and how long that takes",
     "autopsy": "say why a build failed, and what of it",

@@ -20,7 +20,7 @@ from engine.resolve import resolve
 from engine.result import BuildStatus
 from engine.session import Request, evaluated
 from engine.spec.faults import nearest
-from executors.sandbox import Sandbox
+from executors.sandbox import PlainSandbox, Sandbox
 from store.digest import Digest
 from store.errors import InputError
 from store.objects import Action
@@ -73,7 +73,9 @@ def command(
         return enter(Sandbox(store), action, script, sys.stderr if as_json else None)
 
 
-def enter(sandbox: Sandbox, action: Action, script: str | None, out: TextIO | None = None) -> int:
+def enter(
+    sandbox: PlainSandbox, action: Action, script: str | None, out: TextIO | None = None
+) -> int:
     """Run a shell, or `script`, in the sandbox of `action` and return its exit code.
 
     What it prints goes to `out` (default: standard output).

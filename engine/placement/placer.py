@@ -7,7 +7,7 @@ from typing import Final
 
 from engine.placement.cluster import Cluster
 from engine.placement.decide import decide
-from engine.placement.model import Costs, Node, Placement, Policy, Ready
+from engine.placement.model import Costs, Explanation, Node, Placement, Policy, Ready
 from engine.placement.plan import Plan, make_plan
 from engine.placement.queue import Queue
 from engine.placement.schedule import Lanes
@@ -113,6 +113,23 @@ class Placer:
         self.cluster.learn(node, expected, now - began)
         if self._work is not None:
             self._gone[self._numbers[label]] = 1
+
+    def move(self, placement: Placement, node: str, now: float) -> Placement | None:
+        """Let a step that was placed start on another node, as somebody wants it; None where that
+        has no room for it now."""
+        seat = self.cluster.by_name[node]
+        if not seat.has_room(placement.cpus, placement.memory):
+            return None
+        before = self.cluster.by_name[placement.node].group.rate
+        self.cluster.give(*self._running.pop(placement.label))
+        seconds = placement.seconds * before / seat.group.rate
+        end = now + seconds
+        self.cluster.take(node, placement.cpus, placement.memory, end)
+        self._running[placement.label] = (node, placement.cpus, placement.memory, end)
+        self._begun[placement.label] = now, seconds * seat.pace
+        self._unsteady()
+        why = Explanation(reason="moved there by hand", score=0.0)
+        return evolve(placement, node=node, seconds=seconds, explanation=why)
 
     def withdraw(self, label: str, again: bool = False) -> None:
         """Note that a step does not start after all, or need not: it is waited for no more. With

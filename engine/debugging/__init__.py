@@ -1,0 +1,1 @@
+"""The debugger: a build held before each placement, looked into, and led."""
