@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,9 @@ from attrs import evolve, frozen
 
 GRACE: Final = 10.0
 """Seconds that a command has to end after SIGTERM."""
+
+TIDYING: Final = 0.1
+"""Seconds that what did the work gets to end after it said so."""
 
 TAIL: Final = 1500
 """Characters of what a failed command said that its error repeats."""
@@ -51,14 +55,17 @@ def run(
     log: Path,
     timeout: float,
     servers: Sequence[int] = (),
+    *,
+    grouped: bool = True,
 ) -> Usage:
     """Run a command and return what it took, with what the processes `servers` did for it.
 
     Everything it prints goes to `log`. Raises RunFailedError if it fails or takes more than
-    `timeout` seconds; then, and on any other end, its process group is ended.
+    `timeout` seconds; then, and on any other end, its process group is ended. It is run in a
+    control group of its own where it may be `grouped`, and the machine can.
     """
     note = log.with_suffix(".json")
-    group = ControlGroup.make()
+    group = ControlGroup.make() if grouped else None
     before = {pid: server_cpu(pid) for pid in servers}
     runner = [sys.executable, "-I", "-S", str(Path(__file__).with_name("runner.py")), str(note)]
     runner.append(str(group.directory / "cgroup.procs") if group else "")
@@ -85,6 +92,8 @@ def run(
     noted = json.loads(note.read_text())
     spent -= noted.pop("own")
     usage = Usage(**noted)
+    if servers and not grouped:
+        time.sleep(TIDYING)
     served = sum(server_cpu(pid) - spent for pid, spent in before.items())
     memory = max([usage.memory, *(server_memory(pid) for pid in servers)])
     return evolve(usage, cpu=max(usage.cpu, spent) + served, memory=memory)

@@ -121,6 +121,8 @@ class Bench:
         for phase in workload.phases:
             if self.plan.phases and phase not in (*self.plan.phases, "cold"):
                 continue
+            for peer in now:
+                peer.settle()
             edit = workload.edits.get(phase)
             if edit is not None:
                 path, text = edit.choose(rng), rng.randrange(10**6, 10**7)
@@ -154,7 +156,8 @@ class Bench:
             self._skip(workload, peer, f"{phase}: {error}")
             self.failed.append(f"{workload.name}, {peer.name}, {phase}: {error}")
             return False
-        self.samples.append(Sample(workload.name, peer.name, phase, number, usage))
+        if not peer.told or phase in peer.told:
+            self.samples.append(Sample(workload.name, peer.name, phase, number, usage))
         self.say(
             f"  {number + 1} {phase:<8} {peer.name:<14} {usage.seconds:9.3f} s "
             f"{usage.cpu:9.3f} s CPU {usage.memory / 1e6:8.0f} MB"
@@ -166,7 +169,15 @@ class Bench:
         if self.plan.sync:
             os.sync()
         log = peer.directory.with_name(f"{peer.name}.{phase}.log")
-        return run(peer.command(), peer.directory, peer.env(), log, self.plan.timeout, servers)
+        return run(
+            peer.command(),
+            peer.directory,
+            peer.env(),
+            log,
+            self.plan.timeout,
+            servers,
+            grouped=peer.grouped,
+        )
 
     def _compare(self, workload: Workload, phase: str, peers: Sequence[Peer]) -> None:
         """Compare the ends that the tools left, which are those that ran this phase."""

@@ -9,9 +9,9 @@ from tests.bench.peers.here import N2, Make, Ninja, Tup
 from tests.bench.peers.nix import Nix
 from tests.bench.peers.turbo import Turbo
 
-PEERS: Final[tuple[type[Peer], ...]] = (Bn, Ninja, N2, Make, Tup, Turbo, Bazel, Nix)
+PEERS: Final[tuple[type[Peer], ...]] = (Bn, BnWatch, Ninja, N2, Make, Tup, Turbo, Bazel, Nix)
 
-MORE: Final[tuple[type[Peer], ...]] = (BnWatch, BnBubblewrap, BnNative)
+MORE: Final[tuple[type[Peer], ...]] = (BnBubblewrap, BnNative)
 """Those that take part only when they are named."""
 
 BY_NAME: Final = {peer.name: peer for peer in (*PEERS, *MORE)}

@@ -48,6 +48,12 @@ class Peer:
     slow: ClassVar[bool] = False
     """It takes part in fewer rounds."""
 
+    told: ClassVar[tuple[str, ...]] = ()
+    """The phases that something is to be learned from; none: all of them."""
+
+    grouped: ClassVar[bool] = True
+    """It can be run in a control group of its own, which counts its processor time."""
+
     most: ClassVar[int | None] = None
     """The most actions that it is asked to build, unless the caller wants more."""
 
@@ -137,6 +143,9 @@ class Peer:
     def result(self, end: str) -> Path:
         """Return where an output of `workload.ends` is."""
         return self.place(end)
+
+    def settle(self) -> None:
+        """Let what runs all the time come to rest, as it does while its user edits a file."""
 
     def servers(self) -> list[int]:
         """Return the ids of processes that do the work on the command's behalf."""

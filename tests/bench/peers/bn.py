@@ -6,9 +6,10 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from engine import __version__
 from store.orphans import OWNER
@@ -16,6 +17,9 @@ from store.store import remove_tree
 from tests.bench.peers.base import SPENT, Peer, Setting
 
 TOP: Final = Path(__file__).resolve().parents[3]
+REST: Final = 0.5
+"""Seconds that what is started ahead gets, once the watcher says that all is well."""
+
 RAM_DISK: Final = Path("/dev/shm")
 
 
@@ -114,6 +118,8 @@ class BnWatch(Bn):
 
     name: ClassVar = "bn-watch"
     note: ClassVar = "sandbox, cache, watcher running"
+    told: ClassVar = ("noop", "leaf", "comment")
+    grouped: ClassVar = False  # nothing is handed over from one control group to another
 
     @classmethod
     def missing(cls, setting: Setting) -> str | None:
@@ -135,11 +141,31 @@ class BnWatch(Bn):
             timeout=SPENT,
         ).stdout
 
+    def _status(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._watch("--status", "--json") or "{}")
+        return found
+
+    def settle(self) -> None:
+        """Start the watcher where it does not run; wait until it vouches for what was built, and is
+        ready for a build."""
+        if not self.store.exists():
+            return
+        self._watch()
+        deadline = time.monotonic() + SPENT
+        while time.monotonic() < deadline:
+            status = self._status()
+            states = [record["state"] for record in status.get("records", ())]
+            if (status.get("warm") or {}).get("process") and "setting up" not in states:
+                break
+            time.sleep(0.05)
+        time.sleep(REST)
+
     def servers(self) -> list[int]:
         """Start the watcher where it does not run."""
         self._watch()
-        pid = json.loads(self._watch("--status", "--json") or "{}").get("process")
-        return [pid] if isinstance(pid, int) else []
+        status = self._status()
+        found = (status.get("process"), (status.get("warm") or {}).get("process"))
+        return [pid for pid in found if isinstance(pid, int)]
 
     def stop(self) -> None:
         """End the watcher and remove the store."""
