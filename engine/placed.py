@@ -94,10 +94,9 @@ def in_words(why: Mapping[str, Any]) -> Iterator[str]:
     reason = why.get("reason", "")
     yield f"on {node}: {reason}" if node else reason
     until = f", until {why['until']} ended" if why.get("until") else ""
-    if "wait" in why:
-        yield f"{why['wait']}{until}"
-    elif "waited" in why:
-        yield f"waited {show_duration(why['waited'])} for {why.get('for', 'its turn')}{until}"
+    if "waited" in why:
+        text = f"waited {show_duration(why['waited'])} for {why.get('for', 'its turn')}"
+        yield until.join(_apart(why.get("wait", text)))
     if "memory" in why:
         learned = ", as it took when it ran last" if why.get("learned") else ""
         yield f"holds {show_size(why['memory'])} of memory{learned}"
@@ -110,6 +109,12 @@ def in_words(why: Mapping[str, Any]) -> Iterator[str]:
         yield f"recent failures there: {why['failures']:g}"
     if "strategy" in why:
         yield _chosen(why)
+
+
+def _apart(text: str) -> tuple[str, str]:
+    """Return what was waited for, and why, with the comma that stands between."""
+    what, because, reason = text.partition(" because ")
+    return what, f",{because}{reason}" if because else ""
 
 
 def _chosen(why: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from engine.placement.cluster import Cluster
+from engine.placement.cluster import Cluster, Seat
 from engine.placement.decide import decide
 from engine.placement.model import Costs, Explanation, Node, Placement, Policy, Ready
 from engine.placement.plan import Plan, make_plan
@@ -25,6 +25,19 @@ SHORT: Final = 0.005
 
 SHARE: Final = 2
 """A new plan at the earliest when so much (one divided by it) of what was left has ended."""
+
+
+def _because(seat: Seat, free: Seat, later: float) -> str:
+    """Return why a step waited for a node while another one was free, on which it would have ended
+    so many seconds later as far as speed and preference tell."""
+    name = f"{free.node.name}, which was free,"
+    if free.node.preference == "avoid" != seat.node.preference:
+        return f"{name} is to be avoided"
+    if seat.node.preference == "preferred" != free.node.preference:
+        return f"it is preferred to {free.node.name}, which was free"
+    if free.stable < seat.stable:
+        return f"{name} had failures"
+    return f"on {name} it would have ended {later:.1f} s later"
 
 
 class Placer:
@@ -174,11 +187,11 @@ class Placer:
                 return placement
             free = slow.sample
             later = placement.seconds * (seat.group.rate / slow.rate - 1)
-        text = f"waited {waited:.1f} s for node {placement.node}"
         if free == placement.node:
             text = f"waited {waited:.1f} s for a faster node than {free} in vain"
         else:
-            text += f" because on {free}, which was free, it would have ended {later:.1f} s later"
+            why = _because(seat, self.cluster.by_name[free], later)
+            text = f"waited {waited:.1f} s for node {placement.node} because {why}"
         return evolve(placement, explanation=evolve(placement.explanation, waited=text))
 
     def _age(self, now: float, limit: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.placed import in_words
 from engine.placement import Node
 from engine.placement.modes import policy_of
 from engine.places import Places, Thread
@@ -175,3 +176,23 @@ def test_the_wait_for_a_faster_node_is_told_in_words(workshop: Workshop) -> None
     assert [one["node"] for one in late] == ["fast", "fast"]
     assert late[0]["wait"].startswith("waited 10.0 s for node fast because on slow, which was free")
     assert "s later" in late[0]["wait"]
+
+
+@pytest.mark.parametrize(
+    ("fast", "slow", "said"),
+    [
+        ("", "avoid", "because slow, which was free, is to be avoided"),
+        ("preferred", "", "because it is preferred to slow, which was free"),
+    ],
+)
+def test_a_preference_is_told_as_the_reason_of_a_wait(
+    workshop: Workshop, fast: str, slow: str, said: str
+) -> None:
+    where = places(node("fast", 2.0, preference=fast), node("slow", 1.0, preference=slow))
+    workshop.build(workshop.graph(document(a=3)), places=where)
+    waits = [event.placement.get("wait", "") for _, event in workshop.starts()]
+    assert any(said in one for one in waits)
+    told = next(event.placement for _, event in workshop.starts() if "wait" in event.placement)
+    words = "; ".join(in_words(told))
+    assert "s for node fast, until a" in words
+    assert f"ended, {said}" in words
