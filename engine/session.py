@@ -228,17 +228,17 @@ def _build(
 
     verified = None
     try:
-        if executor is None:
-            before = sharing.take_events() if sharing is not None else ()
-            result = all_cached(
-                build_id, graph, plan, store, history, emit, _asked(request), before
-            )
-        else:
-            with span("run"):
-                result = _run(
-                    build_id, graph, plan, store, history, request, executor, emit, sharing
-                )
         try:
+            if executor is None:
+                before = sharing.take_events() if sharing is not None else ()
+                result = all_cached(
+                    build_id, graph, plan, store, history, emit, _asked(request), before
+                )
+            else:
+                with span("run"):
+                    result = _run(
+                        build_id, graph, plan, store, history, request, executor, emit, sharing
+                    )
             if sharing is not None:
                 with span("fetch"):
                     sharing.deliver(graph, targets, result)
@@ -246,18 +246,18 @@ def _build(
                     emit(event)
                 verified = _verified(build_id, graph, store, history, request, sharing, result)
             trees = trees_of(store, graph, targets, result)
-        except BaseException:
-            store.actions.commit()
-            raise
-    finally:
-        store.index.later([log.close()])
-    if len(plan.steps) > len(labels):
-        with span("remember"):
-            remember(remembered, graph, plan, result)
-    with span("commit"):
-        roots = [artifact_root(package, name, tree) for name, tree in trees.items()]
-        rooted = link_of(store, request.link, result, trees)
-        store.actions.commit_with(roots if rooted is None else [*roots, rooted])
+        finally:
+            store.index.later([log.close()])
+        if len(plan.steps) > len(labels):
+            with span("remember"):
+                remember(remembered, graph, plan, result)
+        with span("commit"):
+            roots = [artifact_root(package, name, tree) for name, tree in trees.items()]
+            rooted = link_of(store, request.link, result, trees)
+            store.actions.commit_with(roots if rooted is None else [*roots, rooted])
+    except BaseException:  # a second Ctrl-C among them: what was built is kept
+        store.actions.commit()
+        raise
     return Report(
         result=result,
         evaluation=evaluation,

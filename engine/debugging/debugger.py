@@ -183,7 +183,9 @@ class Debugger:
 
     def _do_quit(self, rest: str) -> Choice:
         self._quit = True
-        os.kill(os.getpid(), signal.SIGINT)
+        assert self._held is not None
+        if self._held.running:  # else the build ends by itself, as nothing starts any more
+            os.kill(os.getpid(), signal.SIGINT)
         return Choice()
 
     def _do_list(self, rest: str) -> None:
