@@ -238,6 +238,10 @@ def test_a_remote_that_takes_nothing_can_still_be_read(
     assert digest_of("y") not in fake.actions
     assert not one.remotes.writable
     assert list(one.find("x")) == [recipe("x")]
+    asked = len(fake.asked)
+    one.remotes.built(result, [recipe("y")])
+    assert one.remotes.given() == (0, 0, 2), "what came later was not uploaded, either"
+    assert len(fake.asked) == asked
 
 
 def test_a_blob_that_is_too_large_for_a_remote_keeps_back_its_result_alone(
