@@ -83,7 +83,7 @@ def test_breakpoints(project: Bn) -> None:
     assert said.count("  1: if step ~ l* and cpus == 1") == 1
     assert "breakpoint 1: if step ~ l* and cpus == 1" in said
     assert "interrupted" in errors[-1]
-    said, _ = led(project, "", "--break", "failure", "--break", "c", "c", "bad", code=ACTION_FAILED)
+    said, _ = led(project, "", "--break", "failure", "bad", "last", code=ACTION_FAILED)
     assert said[0].startswith("stopped: bad failed")
 
 
