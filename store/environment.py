@@ -22,7 +22,7 @@ from store.checkpoints import LOCK as LOCK
 from store.checkpoints import Checkpoints, Mark, boot
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
-from store.mapped import PATIENCE, is_much, release, reserve
+from store.mapped import PATIENCE, is_much, places_of, release, reserve
 from store.pages import DATA as DATA
 from store.resting import at_rest as at_rest
 from store.resting import check as check
@@ -83,6 +83,7 @@ class Environment:
         self._environment: Any = None
         self._size = MAP_SIZE
         self._looks = 0
+        self._places: list[tuple[int, int]] | None = None
         if self._went_back(lost) or not comes_to_rest(path):
             check(path, tables, what, hint)
         sizes = [max(MAP_LEAST, MAP_SIZE >> shift) for shift in range(0, 21, 4)]
@@ -260,7 +261,8 @@ class Environment:
 
     def close(self) -> None:
         """Close the environment; every process that opened it should."""
-        with self._syncing:
+        with self._reading, self._syncing:
+            self._places = []
             self._checkpoints.close()
             self._environment.close()
 
@@ -305,8 +307,12 @@ class Environment:
     def _keep_small(self) -> None:
         """Give back what is mapped of the tables, where it is much."""
         self._looks = 0
-        if is_much():
-            release(self._path / DATA)
+        if not is_much():
+            return
+        with self._reading:  # nobody maps it elsewhere meanwhile
+            if self._places is None:
+                self._places = places_of(self._path / DATA)
+            release(self._places)
 
     def _retried(self, action: Callable[[], Value], what: str) -> Value:
         """Return what `action` gives, with a larger map and without stale readers where it must."""
@@ -371,6 +377,7 @@ class Environment:
         else:
             raise lmdb.MemoryError("no room for a map")
         self._size = size
+        self._places = None
         if not self._readonly:
             self._environment.reader_check()
         self._tables = {}

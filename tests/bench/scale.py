@@ -7,6 +7,7 @@ action cache do all their work, and the executor leaves an output of a few bytes
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -23,11 +24,14 @@ from attrs import asdict, frozen
 from trio.testing import MockClock
 
 from engine.build import run_build
+from engine.graph import Graph
 from engine.history import History
 from engine.job import Job, Options
 from engine.picking import local_node
+from engine.plan import Plan, make_plan
+from engine.remembered import Remembered
 from engine.result import BuildStatus
-from engine.session import Request, planned
+from engine.session import Request, evaluated, labels_of, planned, targets_of
 from engine.timeline.log import TimelineLog
 from executors.simulated import Simulated
 from store.orphans import tidy_ram
@@ -107,9 +111,8 @@ def measure(directory: Path) -> Measured:
 
 def build(store: Store, request: Request, name: str) -> tuple[int, tuple[float, int], float]:
     """Return the number of actions, seconds and peak of evaluation, and seconds of the loop."""
-    (evaluation, plan), evaluating = timed(partial(planned, store, request))
+    (graph, plan, history), evaluating = timed(partial(prepared, store, request))
     memory = peak()
-    graph = evaluation.graph
     log = TimelineLog(store.root, name)
     job = Job(
         build=name,
@@ -117,7 +120,7 @@ def build(store: Store, request: Request, name: str) -> tuple[int, tuple[float, 
         plan=plan,
         store=store,
         executor=Simulated(store.cas),
-        history=History(store, graph.root.spec.path),
+        history=history,
         options=Options(node=local_node(None)),
         emit=log,
     )
@@ -128,6 +131,17 @@ def build(store: Store, request: Request, name: str) -> tuple[int, tuple[float, 
         log.close()
     assert result.status is BuildStatus.OK
     return len(plan.steps), (evaluating, memory), seconds
+
+
+def prepared(store: Store, request: Request) -> tuple[Graph, Plan, History]:
+    """Do what a build does before it runs anything: what it learns of the past is used later."""
+    graph = evaluated(store, request).graph
+    labels = labels_of(graph, targets_of(graph, request))
+    history = History(store, graph.about.spec)
+    remembered = Remembered(store, graph.about.package)
+    plan = make_plan(graph, labels, store, history, remembered)
+    gc.freeze()
+    return graph, plan, history
 
 
 def real(peer: Bn) -> dict[str, Usage]:
