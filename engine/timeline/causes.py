@@ -6,6 +6,7 @@ a flag or variable to the parameter that it was written with.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
@@ -18,7 +19,7 @@ from store.cas import Cas
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Action, Directory, Entry
-from store.trees import find
+from store.trees import find, walk
 
 DEPENDENCY: Final = "dependency"
 PARAMETER: Final = "parameter"
@@ -92,6 +93,7 @@ class Causes:
     observed: Observed = nothing_observed
     _known: dict[str, tuple[Cause, ...] | None] = field(factory=dict, init=False)
     _between: dict[tuple[str, str, str], tuple[Cause, ...]] = field(factory=dict, init=False)
+    _files: dict[tuple[str, str], dict[str, list[str]]] = field(factory=dict, init=False)
     _stages: dict[str, dict[str, list[str]]] = field(factory=dict, init=False)
 
     def of(self, label: str) -> tuple[Cause, ...] | None:
@@ -172,12 +174,30 @@ class Causes:
         rest = path[len(stage) + 1 :]
         before = _entry(self.cas, old.input_root, path)
         after = _entry(self.cas, new.input_root, path)
-        for maker in steps[stage]:
+        for maker in self._writers(label, stage).get(rest, steps[stage]):
             was = self._that_made(maker, self.old, rest, before)
             now = self._that_made(maker, self.new, rest, after)
             if was is not None or now is not None:
                 return _Made(maker, was, now)
         return None
+
+    def _writers(self, label: str, stage: str) -> Mapping[str, list[str]]:
+        """Return which of the steps that are staged at `stage` for a step make which files."""
+        key = label, stage
+        found = self._files.get(key)
+        if found is None:
+            found = self._files[key] = {}
+            for maker in self._staged(label)[stage]:
+                for path in {*self._made(maker, self.new), *self._made(maker, self.old)}:
+                    found.setdefault(path, []).append(maker)
+        return found
+
+    def _made(self, label: str, build: str) -> Iterator[str]:
+        """Yield the files that a step made."""
+        was = self.recorded.was(label, build)
+        if was is not None and was.outputs is not None:
+            with contextlib.suppress(BnError):
+                yield from (path for path, _ in walk(self.cas, Digest(was.outputs)))
 
     def _that_made(self, label: str, build: str, path: str, entry: Entry | None) -> Was | None:
         """Return what a step was when it last made `entry` at `path` of its outputs, up to a build:

@@ -98,7 +98,7 @@ _FORMS: Final = (
     _form("compiler", r"^(?P<file>\S+\.go):(?P<line>\d+):(?:\d+:)? "),
     _form(
         "compiler",
-        r"^(?:cc1\w*|gcc|g\+\+|clang\S*|rustc|javac|as): (?:fatal )?error: "
+        r"^(?:<[\w -]+>|cc1\w*|gcc|g\+\+|clang\S*|rustc|javac|as): (?:fatal )?error: "
         r"(?:(?P<missing>\S+): No such file)?",
     ),
     # sanitizers and crashes

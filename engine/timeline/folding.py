@@ -9,6 +9,9 @@ from attrs import frozen
 
 from engine.timeline.course import CACHED, RUNNING, SKIPPED, SUCCEEDED, Course, Step
 
+PLAIN: Final = 32
+"""Steps up to which each is a node."""
+
 MOST: Final = 120
 """Nodes that a picture has at most, about."""
 
@@ -55,7 +58,7 @@ def fold(
     themselves, the first ones first, those on the critical `path` are marked."""
     steps = course.steps
     depth = depths(steps)
-    if len(steps) <= most:
+    if len(steps) <= min(PLAIN, most):
         return _folded(steps, depth, {label: label for label in steps}, path)
     kept = {
         label

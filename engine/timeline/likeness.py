@@ -22,6 +22,10 @@ UNSEEN: Final = 0.15
 NEAR: Final = 3
 """Lines by which the log may be off the changed one and still mean it."""
 
+PART: Final = 5
+COMMON: Final = frozenset(("added", "removed", "changed", "error", "default"))
+"""Letters of a part of a flag that may be found in a log, and words that say nothing."""
+
 _CHANGED_LINE: Final = re.compile(r"\(line (\d+)\)")
 
 
@@ -89,12 +93,23 @@ def _by_log(
         said = _first(lines, lambda line: any(word in line.text for word in words))
         if said is not None:
             yield 4.0, f"the log says it, line {said.number}"
+        else:
+            yield from _parts_in_log(change, lines)
     for label in between:
         item = label.partition("[")[2].rstrip("]")
         name = _name(item or label)
         stem = name.rpartition(".")[0] or name
         if _first(lines, lambda line, stem=stem: len(stem) > 1 and _word(stem, line.text)):  # type: ignore[misc]
             yield 2.0, f"the log speaks of {stem}"
+            return
+
+
+def _parts_in_log(change: Change, lines: list[Line]) -> Iterable[tuple[float, str]]:
+    """Yield whether the log has a part of a flag or value, as `readline` of `-DUSE_READLINE`."""
+    parts = re.split(r"[^a-z0-9]+", f"{change.name} {change.detail}".lower())
+    for part in parts:
+        if len(part) >= PART and part not in COMMON and any(part in x.text.lower() for x in lines):
+            yield 2.5, f"the log speaks of {part}"
             return
 
 

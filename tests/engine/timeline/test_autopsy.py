@@ -130,6 +130,8 @@ def test_what_the_log_names_is_likelier() -> None:
     assert at == near > far > other == 1
     flag = decisive("gcc: error: unrecognized command-line option '-fnew'\n")
     assert weighed(Change("flag", "", "added: -fnew"), (), flag, 0).weight > 1
+    macro = Change("flag", "", "added: -DUSE_FANCYLIB")
+    assert weighed(macro, (), decisive("a.c:1:1: fatal error: fancylib.h: gone\n"), 0).weight > 1
     missing = [Line(number=1, kind="compiler", text="", missing="a.h")]
     assert weighed(Change("file", "src/a.h", "removed"), (), missing, 0).weight > at / 2
 

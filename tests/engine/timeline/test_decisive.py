@@ -17,6 +17,10 @@ LOGS = {
         "src/a.c:2:10: fatal error: a.h: No such file or directory\ncompilation terminated.\n",
         (1, "compiler", "src/a.c:2", "a.h"),
     ),
+    "a header that the command includes": (
+        "<command-line>: fatal error: a.h: No such file or directory\ncompilation terminated.\n",
+        (1, "compiler", "", "a.h"),
+    ),
     "warnings before": (
         (
             "a.c:1:1: warning: unused\nb.c:9:1: error: bad [-Werror]\n"
