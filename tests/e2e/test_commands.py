@@ -280,7 +280,7 @@ def test_completions_are_a_script_of_the_shell(bn: Bn, shell: str) -> None:
 
 
 def test_completing_offers_commands_and_options(bn: Bn) -> None:
-    words = {"_BN_COMPLETE": "bash_complete", "COMP_WORDS": "bn bu", "COMP_CWORD": "1"}
+    words = {"_BN_COMPLETE": "bash_complete", "COMP_WORDS": "bn bui", "COMP_CWORD": "1"}
     assert bn(env=words).stdout == "plain,build\n"
     words = {**words, "COMP_WORDS": "bn build --keep", "COMP_CWORD": "2"}
     assert bn(env=words).stdout.splitlines() == ["plain,--keep-going", "plain,--keep-failed"]

@@ -18,7 +18,9 @@ from store.store import Store
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SPEC]")
-@click.option("-n", "--number", type=click.IntRange(1), default=20, show_default=True)
+@click.option(
+    "-n", "--number", type=click.IntRange(1), default=20, show_default=True, help="At most so many."
+)
 @json_option
 def command(names: tuple[str, ...], number: int, as_json: bool) -> int:
     """List the recorded builds, the last one first; with a SPEC, only its."""
