@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from store.errors import BnError
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from engine.seats import Seats
 
 
+SOON: Final = 0.01
+"""Seconds by which a look at the sensors may be early."""
+
+
 async def commit_often(commits: Commits, failed: Callable[[BnError], object]) -> None:
     """Commit regularly; `failed` is told why that cannot go on."""
     try:
@@ -25,14 +29,16 @@ async def commit_often(commits: Commits, failed: Callable[[BnError], object]) ->
 
 
 async def look_again(places: Places, seats: Seats, wake: Callable[[], object]) -> None:
-    """Every few seconds, where the seats want that, take in how warm the nodes are, and have what
-    waits looked at."""
+    """Every few seconds, where the seats want that, have what waits looked at, and take in how warm
+    the nodes are, as often as the thermometer wants."""
     import trio
 
+    thermometer, looked = places.thermometer, trio.current_time()
     while seats.every is not None:
         await trio.sleep(seats.every)
-        if places.thermometer is not None:
-            seats.warm(await places.thermometer.look())
+        if thermometer is not None and trio.current_time() >= looked + thermometer.every - SOON:
+            looked = trio.current_time()
+            seats.warm(await thermometer.look())
         wake()
 
 

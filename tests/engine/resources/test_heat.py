@@ -155,6 +155,17 @@ def test_what_waits_starts_when_it_is_cool_though_nothing_ends(
     assert [time for time, _ in starts] == [0.0, 6.0, 6.0]
 
 
+def test_sensors_are_looked_at_as_often_as_that_is_said(tree: Tree, workshop: Workshop) -> None:
+    root = tree("server", CORE)
+    how = placing([PlacementTable(sample_seconds=5.0, max_wait=1.0)])
+    places = told(root, (NodeSpec(name="local"),), how)
+    assert places.thermometer is not None
+    looks: list[float] = []
+    changing = evolve(places, thermometer=Changing(places.thermometer, looks.append))
+    build(workshop, changing, 8, seconds=10.0)
+    assert [round(one, 2) for one in looks[:4]] == [0.0, 5.0, 10.0, 15.0]
+
+
 def test_a_sensor_that_is_lost_is_neutral(tree: Tree, workshop: Workshop) -> None:
     root = tree("server", CORE | SECOND)
     places = told(root, nodes())
