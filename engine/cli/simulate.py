@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     help="The hardware, as TOML; four equal nodes of one processor without it.",
 )
 @click.option("--policy", type=click.Choice(POLICIES), default="unified", show_default=True)
-@click.option("--max-wait", type=float, metavar="S", help="Wait no longer for a better node.")
+@click.option(
+    "--max-wait", type=click.FloatRange(0), metavar="S", help="Wait no longer for a better node."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="What chance comes from.")
 @click.option(
     "--error",
@@ -60,7 +62,9 @@ def command(
     """Simulate a workflow: a JSON file of wfcommons or of bn, or a spec with what its steps took
     when they ran last."""
     if (workflow is None) == (build is None):
-        raise click.UsageError("name either a workflow or --build ID")
+        raise click.UsageError(
+            "name one thing to simulate: a workflow (JSON), a spec, or a past build by --build ID"
+        )
     from engine.placement.modes import policy_of
     from engine.simulation.core import Settings, simulate
     from engine.simulation.gantt import svg_chart
@@ -131,7 +135,7 @@ def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise host_error(error, f"cannot write {path}") from error
+        raise host_error(error, "cannot be written") from error
 
 
 def lines(workflow: Workflow, history: History, width: int, explain: bool) -> list[str]:
@@ -157,6 +161,7 @@ def lines(workflow: Workflow, history: History, width: int, explain: bool) -> li
         found.append(f"run again    {again} times, after failures and lost nodes")
     if history.unfinished:
         found.append(f"not done     {len(history.unfinished)} steps: no node is left for them")
+        found.append("             see preference, only, vanish and back of the nodes")
     found += ["", *text_chart(history, width)]
     if explain:
         for run in sorted(history.runs, key=lambda one: (one.start, one.label)):

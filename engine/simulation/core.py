@@ -36,6 +36,8 @@ class Settings:
     error: float = 0.0
     explain: bool = False
     bound: bool = True
+    first_come: bool = False
+    """Whether steps are looked at as they became ready, not the longest chain first."""
     targets: tuple[str, ...] = ()
     """The target of each step, where nodes are kept for targets."""
 
@@ -60,7 +62,7 @@ class _Simulation:
         if self.moves:
             self.placer.where(self.held)
         self.events: list[tuple[float, int, int, str, int]] = []
-        self.count = 0
+        self.count = self.came = 0
         self.missing = [len(needs) for needs in work.needs]
         self.tries = [0] * len(work)
         self.took = list(work.seconds)
@@ -120,10 +122,11 @@ class _Simulation:
         work = self.work
         label = work.labels[number]
         inputs = self._inputs(number) if self.moves else ()
+        self.came += 1
         targets = self.settings.targets
         step = Ready(
             label=label,
-            rank=self.rank[number],
+            rank=-self.came if self.settings.first_come else self.rank[number],
             cpus=work.cpus[number],
             memory=work.memory[number],
             seconds=work.seconds[number],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from attrs import Factory, field, frozen
 
 from engine.placement.cluster import PREFERENCES
 from engine.placement.model import LIMIT, Node
+from engine.spec.faults import Fault, nearest, shown, spec_error
 from engine.spec.load import read
 from engine.units import parse_size
 from executors.physics import Heat, Nature, Wire
@@ -33,7 +34,7 @@ class Machine:
     count: int = 1
     cpus: int = 1
     memory: str = ""
-    speed: float | None = 1.0
+    speed: float = 1.0
     limit: float = LIMIT
     preference: str = ""
     only: tuple[str, ...] = ()
@@ -42,6 +43,13 @@ class Machine:
     vanish: float = 0.0
     back: float = 0.0
     heat: Heat | None = None
+
+    def names(self) -> list[str]:
+        """Return the name of each single node."""
+        if self.count <= 1:
+            return [self.name]
+        digits = len(str(self.count - 1))
+        return [f"{self.name}-{number:0{digits}}" for number in range(self.count)]
 
     def node(self, name: str) -> Node:
         """Return the node as placement sees it, with nothing on it."""
@@ -64,7 +72,7 @@ class Machine:
         """What the node is in truth."""
         return Nature(
             cpus=self.cpus,
-            speed=self.speed or 1.0,
+            speed=self.speed,
             failures=self.failures,
             vanish=self.vanish,
             back=self.back,
@@ -92,11 +100,7 @@ class Hardware:
         """Return every single node."""
         found: list[tuple[Node, Machine]] = []
         for machine in self.nodes:
-            many = machine.count > 1
-            digits = len(str(machine.count - 1))
-            for number in range(machine.count):
-                name = f"{machine.name}-{number:0{digits}}" if many else machine.name
-                found.append((machine.node(name), machine))
+            found += [(machine.node(name), machine) for name in machine.names()]
         return found
 
     @property
@@ -108,41 +112,79 @@ class Hardware:
 
 
 def load_hardware(path: Path) -> Hardware:
-    """Read a `nodes.toml`. Raises InputError."""
+    """Read a `nodes.toml`. Raises InputError that names all that is wrong, with its place."""
+    if not path.is_file():
+        hint = "--nodes takes a TOML file with a [[nodes]] for each kind of node"
+        raise InputError(f"{shown(path)}: no such file", hint)
     hardware = read(path, Hardware)
-    if not hardware.nodes:
-        raise InputError(f"{path}: there are no nodes", "write one as [[nodes]] with a name")
-    for one in hardware.nodes:
-        _check(path, one)
-    names = [node.name for node, _ in hardware.named()]
-    if len(set(names)) < len(names):
-        doubled = next(name for name, count in Counter(names).items() if count > 1)
-        raise InputError(f"{path}: two nodes are named {doubled!r}")
-    try:
-        parse_size(hardware.network.bandwidth or "0")
-    except ValueError as error:
-        raise InputError(f"{path}: network: bandwidth: {error}") from None
+    faults = list(_faults(path, hardware))
+    if faults:
+        raise spec_error(faults)
     return hardware
 
 
-def _check(path: Path, one: Machine) -> None:
-    where = f"{path}: node {one.name!r}"
+def _faults(path: Path, hardware: Hardware) -> Iterator[Fault]:
+    if not hardware.nodes:
+        yield Fault(path, (), "there are no nodes", 'write one as [[nodes]] with name = "…"')
+    for number, one in enumerate(hardware.nodes):
+        for name, message, hint in _wrong(one):
+            text = f"node {one.name!r}: {name}: {message}"
+            yield Fault(path, ("nodes", number, *name.split(".")), text, hint)
+    seen: set[str] = set()
+    for number, one in enumerate(hardware.nodes):
+        doubled = next((name for name in one.names() if name in seen), None)
+        if doubled is not None:
+            hint = "count = 2 makes two equal nodes of one table"
+            yield Fault(path, ("nodes", number, "name"), f"two nodes are named {doubled!r}", hint)
+        seen.update(one.names())
+    network = hardware.network
+    if _is_no_size(network.bandwidth):
+        message = f"bandwidth: {network.bandwidth!r} is no size"
+        yield Fault(path, ("network", "bandwidth"), message, 'bytes a second, as "125MB"')
+    if not 0 <= network.latency < math.inf:
+        message = f"latency: {network.latency:g} s: it cannot be negative"
+        yield Fault(path, ("network", "latency"), message, "seconds, as 0.002")
+
+
+def _is_no_size(text: str) -> bool:
+    """Say whether a text that is not empty names no size above 0."""
     try:
-        parse_size(one.memory or "0")
-    except ValueError as error:
-        raise InputError(f"{where}: memory: {error}") from None
+        return bool(text) and parse_size(text) <= 0
+    except ValueError:
+        return True
+
+
+def _wrong(one: Machine) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with a node: the field, a message, a hint."""
+    if _is_no_size(one.memory):
+        yield "memory", f"{one.memory!r} is no size", 'as "16GB"'
     if one.preference not in PREFERENCES:
-        known = ", ".join(name for name in PREFERENCES if name)
-        raise InputError(f"{where}: preference {one.preference!r} is none of {known}")
-    if one.count < 1 or one.cpus < 1:
-        raise InputError(f"{where}: count and cpus are at least 1")
-    if one.speed is not None and not one.speed > 0:
-        raise InputError(f"{where}: speed has to be more than 0")
-    if not 0 <= one.failures < 1 or one.vanish < 0 or one.back < 0:
-        raise InputError(f"{where}: failures is a share below 1, vanish and back are not negative")
-    heat = one.heat
-    if heat and (heat.seconds <= 0 or heat.every <= 0 or not 0 < heat.throttled <= 1):
-        raise InputError(f"{where}: heat: seconds and every are more than 0, throttled 0 to 1")
+        known = [name for name in PREFERENCES if name]
+        yield "preference", f"{one.preference!r} is none", nearest(one.preference, known)
+    for name, number in (("count", one.count), ("cpus", one.cpus)):
+        if number < 1:
+            yield name, f"{number} is less than 1", ""
+    if not 0 < one.speed < math.inf:
+        yield "speed", f"{one.speed:g}: it has to be more than 0", "1.0 is what durations are at"
+    if not 0 <= one.failures < 1:
+        yield "failures", f"{one.failures:g} is no share", "from 0 to below 1, as 0.01"
+    for name, value, hint in (
+        ("vanish", one.vanish, "times an hour"),
+        ("back", one.back, "seconds, 0 for never"),
+        ("price", one.price, ""),
+    ):
+        if not 0 <= value < math.inf:
+            yield name, f"{value:g}: it cannot be negative", hint
+    yield from _wrong_heat(one.heat) if one.heat is not None else ()
+
+
+def _wrong_heat(heat: Heat) -> Iterator[tuple[str, str, str]]:
+    for name, value in (("seconds", heat.seconds), ("every", heat.every)):
+        if not 0 < value < math.inf:
+            yield f"heat.{name}", f"{value:g}: it has to be more than 0", ""
+    if not 0 < heat.throttled <= 1:
+        hint = "the share of its speed that is left, above 0 and up to 1"
+        yield "heat.throttled", f"{heat.throttled:g} is no share", hint
 
 
 def machines(speeds: Iterable[float], **more: float) -> Hardware:

@@ -21,6 +21,11 @@ from store.errors import InputError
 
 FORMAT: Final = "bn.workflow.1"
 
+_HINT: Final = (
+    'WfFormat of wfcommons, or {"format": "bn.workflow.1", "steps": '
+    '[{"name": "a", "seconds": 2.5, "needs": []}]}'
+)
+
 
 @frozen(kw_only=True)
 class Workflow:
@@ -43,15 +48,18 @@ def load_workflow(path: Path) -> Workflow:
     try:
         return parse_workflow(document, path.stem)
     except (KeyError, TypeError, AttributeError) as error:
-        hint = 'either wfcommons’ WfFormat or {"format": "bn.workflow.1", "steps": […]}'
-        raise InputError(f"{path}: not a workflow: {error!r}", hint) from None
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path}: not a workflow: {what}", _HINT) from None
     except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}", _HINT) from None
 
 
 def parse_workflow(document: Mapping[str, Any], name: str) -> Workflow:
     """Return the workflow that a JSON document describes. Raises KeyError, TypeError or ValueError
     where it describes none."""
+    given = document.get("format")
+    if given not in (None, FORMAT):
+        raise ValueError(f"format: {given!r} is not known: it is {FORMAT!r}")
     rows = _own(document) if document.get("format") == FORMAT else _wf_format(document)
     return workflow_of(str(document.get("name", name)), rows)
 
@@ -60,23 +68,45 @@ def workflow_of(
     name: str, rows: Iterable[Mapping[str, Any]], notes: tuple[str, ...] = ()
 ) -> Workflow:
     """Return the workflow of steps in the form of bn's own JSON."""
-    steps = {str(row["name"]): row for row in rows}
+    steps: dict[str, Mapping[str, Any]] = {}
+    for number, row in enumerate(rows, 1):
+        if not isinstance(dict(row).get("name"), str):
+            raise ValueError(f"step {number} has no name")
+        if row["name"] in steps:
+            raise ValueError(f"two steps are named {row['name']!r}")
+        steps[row["name"]] = row
     if not steps:
         raise ValueError("there are no steps")
-    seconds = {label: float(row.get("seconds") or 0.0) for label, row in steps.items()}
-    wrong = next((label for label, value in seconds.items() if not 0 <= value < 1e12), None)
-    if wrong is not None:
-        raise ValueError(f"step {wrong!r} takes {seconds[wrong]} s")
+    needs = {label: _names(label, row) for label, row in steps.items()}
+    unknown = {need for below in needs.values() for need in below if need not in steps}
+    if unknown:
+        named = ", ".join(sorted(unknown)[:3])
+        notes += (f"needed, but no steps, so there from the start: {len(unknown)} ({named})",)
     work = make_work(
-        seconds,
-        {label: [str(need) for need in row.get("needs", ())] for label, row in steps.items()},
-        {label: max(1, int(row.get("cpus") or 1)) for label, row in steps.items()},
-        {label: max(0, int(row.get("memory") or 0)) for label, row in steps.items()},
-        {label: max(0, int(row.get("bytes") or 0)) for label, row in steps.items()},
+        {label: _number(label, row, "seconds", 1e12) for label, row in steps.items()},
+        needs,
+        {label: max(1, int(_number(label, row, "cpus", 2**20))) for label, row in steps.items()},
+        {label: int(_number(label, row, "memory", 2**60)) for label, row in steps.items()},
+        {label: int(_number(label, row, "bytes", 2**60)) for label, row in steps.items()},
     )
     order(work)
     targets = tuple(str(row.get("target", "")) for row in steps.values())
     return Workflow(name=name, work=work, targets=targets, notes=notes)
+
+
+def _number(label: str, row: Mapping[str, Any], name: str, most: float) -> float:
+    """Return a number of a step, 0 where it has none."""
+    value = row.get(name) or 0
+    if not isinstance(value, int | float) or not 0 <= value < most:
+        raise ValueError(f"step {label!r}: {name}: {value!r} is no number from 0 on")
+    return float(value)
+
+
+def _names(label: str, row: Mapping[str, Any]) -> list[str]:
+    needs = row.get("needs") or []
+    if not isinstance(needs, list | tuple | set | frozenset):
+        raise ValueError(f"step {label!r}: needs: {needs!r} is no list of names")
+    return [str(need) for need in needs]
 
 
 def to_document(workflow: Workflow) -> dict[str, Any]:

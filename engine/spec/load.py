@@ -84,6 +84,7 @@ def converter() -> cattrs.Converter:
     made = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     for kind in (bool, int, str):
         made.register_structure_hook(kind, _exactly)
+    made.register_structure_hook(float, _number)
     made.register_structure_hook_func(lambda given: given == Scalar, _scalar)
     made.register_structure_hook_func(
         lambda given: given == Scalar | tuple[Scalar, ...], _scalar_or_list
@@ -100,6 +101,12 @@ def _exactly(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise TypeError(f"expected {_KINDS[kind]}, got {_described(value)}")
     return _without_nul(value)
+
+
+def _number(value: Any, _: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected a number, got {_described(value)}")
+    return float(value)
 
 
 def _without_nul(value: Any) -> Any:

@@ -1,19 +1,23 @@
 """How close placement comes to the best: makespans over a lower bound, on known workflows.
 
 Run it: python -m tests.bench.placement DIR… [--help]. DIR holds workflows as JSON: a clone of the
-repository WfInstances of wfcommons, or what the recipes of the package wfcommons write.
+repository WfInstances of wfcommons, or what the recipes of its package write. With --recipes N, DIR
+is filled first: N workflows by each recipe, of sizes up to 2,000 steps. That needs the package
+wfcommons in this Python or in another one, named by --python (its own environment: it is heavy).
 
-Without DIR, graphs are made up from a seed: fork and join, layers, chains, trees, random.
+Without DIR, or with --made-up N, graphs are made up from a seed: see families.py.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,12 +33,13 @@ from engine.placement.schedule import (
     never_idle,
     on_the_fastest,
 )
-from engine.placement.work import Work, make_work, order, ranks
+from engine.placement.work import Work, order, ranks
 from engine.simulation.core import Settings, simulate
 from engine.simulation.hardware import Hardware, Network, machines
 from engine.simulation.workflows import load_workflow
 from executors.physics import Heat
 from store.errors import BnError
+from tests.bench.families import families
 
 SMALLEST, LARGEST = 5, 2200
 CLOSE: Final = 1.10
@@ -128,6 +133,17 @@ def _rough(speeds: Sequence[float], total: float) -> dict[str, tuple[Hardware, d
     }
 
 
+RIVALS: Final[Mapping[str, str]] = {
+    "HEFT, as things come": "look ahead",
+    "critical path first": "fastest",
+    "FIFO": "fastest",
+    "smart": "smart",
+    "round robin": "round_robin",
+}
+"""What decides as things come, and by which strategy: HEFT's rule (the longest chain next, where it
+ends first) each time that something may start, as its plan would not outlive what happens here."""
+
+
 def rough(name: str, work: Work) -> Iterator[Row]:
     """Compare strategies where durations differ, inputs move, nodes get hot and drop out. The bound
     is that of the durations as they were, at full speed and without transfers."""
@@ -135,37 +151,13 @@ def rough(name: str, work: Work) -> Iterator[Row]:
         speeds = CLUSTERS[cluster]
         bound = lower_bound(work, speeds).seconds
         for case, (hardware, more) in _rough(speeds, bound).items():
-            for strategy in (PORTFOLIO, "look ahead", "fastest", "smart", "round_robin"):
-                yield _simulated(name, f"{cluster}, {case}", strategy, work, hardware, 0, **more)
-
-
-def made_up(count: int, seed: int, largest: int = 400) -> Iterator[tuple[str, Work]]:
-    """Yield graphs of several shapes, with several spreads of durations."""
-    dice = random.Random(seed)
-    for number in range(count):
-        shape = ("fork and join", "layers", "chains", "tree", "random")[number % 5]
-        size = dice.randint(10, largest)
-        spread = dice.choice([0.1, 0.5, 1.0, 1.5])
-        seconds = {f"s{n:04}": dice.lognormvariate(1, spread) for n in range(size)}
-        names = list(seconds)
-        needs = {name: _needs(shape, n, names, dice) for n, name in enumerate(names)}
-        yield f"{shape} {size}", make_work(seconds, needs)
-
-
-def _needs(shape: str, n: int, names: Sequence[str], dice: random.Random) -> list[str]:
-    if n == 0:
-        return []
-    if shape == "fork and join":  # every 30th step needs all since the one before, and so on
-        return list(names[max(0, n - 30) : n]) if n % 30 == 0 else [names[n - n % 30]]
-    if shape == "layers":
-        width = 12
-        first = (n // width - 1) * width
-        return [] if first < 0 else dice.sample(names[first : first + width], 3)
-    if shape == "chains":
-        return [names[n - 8]] if n >= 8 and n % 40 >= 8 else []
-    if shape == "tree":
-        return [names[(n - 1) // 3]]
-    return dice.sample(names[max(0, n - 40) : n], min(n, dice.randint(0, 3)))
+            named = f"{cluster}, {case}"
+            yield _simulated(name, named, PORTFOLIO, work, hardware, 0, **more)
+            for rival, strategy in RIVALS.items():
+                row = _simulated(
+                    name, named, strategy, work, hardware, 0, first_come=rival == "FIFO", **more
+                )
+                yield evolve(row, scheduler=rival)
 
 
 def workflows(directories: Sequence[Path]) -> Iterator[tuple[str, Work]]:
@@ -180,6 +172,36 @@ def workflows(directories: Sequence[Path]) -> Iterator[tuple[str, Work]]:
             if SMALLEST <= len(work) <= LARGEST and any(work.seconds):
                 count = len(work)  # one processor each, as in the figures of others
                 yield path.stem, evolve(work, cpus=[1] * count, memory=[0] * count)
+
+
+RECIPES: Final = """
+import pathlib, random, sys
+import numpy
+from wfcommons import WorkflowGenerator
+from wfcommons.wfchef import recipes
+target, count, seed = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+target.mkdir(parents=True, exist_ok=True)
+for name in sorted(n for n in dir(recipes) if n.endswith("Recipe")):
+    for number in range(count):
+        random.seed(f"{seed}/{name}/{number}")
+        numpy.random.seed(seed * 1000 + number)
+        size = round(30 * (2000 / 30) ** (number / max(1, count - 1)))
+        for least in (size, 2 * size, 4 * size):
+            try:
+                made = WorkflowGenerator(getattr(recipes, name).from_num_tasks(least))
+                made.build_workflow().write_json(target / f"{name[:-6]}-{number}.json")
+            except Exception as error:
+                print(name, least, "left out:", error, file=sys.stderr)
+            else:
+                break
+"""
+"""What writes workflows by the recipes of wfcommons: a directory, how many by each, a seed."""
+
+
+def write_recipes(python: str, target: Path, count: int, seed: int) -> None:
+    """Have wfcommons make workflows. Raises CalledProcessError where it cannot."""
+    command = [python, "-c", RECIPES, str(target), str(count), str(seed)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def mean(values: Sequence[float]) -> float:
@@ -218,10 +240,13 @@ def beaten(rows: Sequence[Row]) -> list[str]:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("directories", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("directories", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--every", default=1, show_default=True, help="Take one of so many workflows.")
 @click.option("--rough/--no-rough", "harder", default=True, help="Also errors, heat, losses.")
-@click.option("--made-up", "count", default=100, show_default=True, help="Graphs without DIR.")
+@click.option("--made-up", "count", default=0, help="Graphs besides; 176 without DIR.")
+@click.option("--largest", default=2000, show_default=True, help="Steps of the largest of these.")
+@click.option("--recipes", default=0, help="So many workflows by each recipe into the first DIR.")
+@click.option("--python", default=sys.executable, help="The Python that has wfcommons.")
 @click.option("--seed", default=1, show_default=True, help="What they are made from.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Keep all rows here.")
 def main(
@@ -229,11 +254,24 @@ def main(
     every: int,
     harder: bool,
     count: int,
+    largest: int,
+    recipes: int,
+    python: str,
     seed: int,
     target: Path | None,
 ) -> None:
     """Compare the portfolio with other schedulers and with a lower bound."""
-    source = workflows(directories) if directories else made_up(count, seed)
+    if recipes:
+        if not directories:
+            raise click.UsageError("--recipes needs a DIR to write to")
+        write_recipes(python, directories[0], recipes, seed)
+    for directory in directories:
+        if not directory.is_dir():
+            raise click.UsageError(
+                f"{directory} is no directory: a clone of WfInstances, or --recipes"
+            )
+    made_up = families(count or (0 if directories else 176), seed, largest)
+    source = itertools.chain(workflows(directories), made_up)
     rows: list[Row] = []
     hard: list[Row] = []
     steps = graphs = 0

@@ -76,7 +76,12 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("[]", "not a workflow"),
         ('{"workflow": {}}', "not a workflow"),
         (json.dumps({"format": FORMAT, "steps": []}), "there are no steps"),
-        (json.dumps({"format": FORMAT, "steps": [{"name": "a", "seconds": -1}]}), "'a' takes -1"),
+        (json.dumps({"format": FORMAT, "steps": [{"name": "a", "seconds": -1}]}), "'a': seconds"),
+        (json.dumps({"format": FORMAT, "steps": [{"name": "a", "seconds": "x"}]}), "no number"),
+        (json.dumps({"format": FORMAT, "steps": [{"name": "a", "needs": "b"}]}), "no list"),
+        (json.dumps({"format": FORMAT, "steps": [{"seconds": 1}]}), "step 1 has no name"),
+        (json.dumps({"format": FORMAT, "steps": [{"name": "a"}, {"name": "a"}]}), "two steps"),
+        (json.dumps({"format": "bn.workflow.9", "steps": []}), "is not known"),
         (json.dumps({"format": FORMAT, "steps": [{"name": "a", "needs": ["a"]}]}), "circle"),
     ],
 )
@@ -85,6 +90,13 @@ def test_what_is_no_workflow_is_refused(tmp_path: Path, text: str, said: str) ->
     path.write_text(text)
     with pytest.raises(InputError, match=said):
         load_workflow(path)
+
+
+def test_what_is_needed_and_is_no_step_is_noted() -> None:
+    document = {"format": FORMAT, "steps": [{"name": "a", "needs": ["gone"]}]}
+    read = parse_workflow(document, "w")
+    assert list(read.work.needs) == [[]]
+    assert read.notes == ("needed, but no steps, so there from the start: 1 (gone)",)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
