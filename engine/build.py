@@ -390,6 +390,7 @@ class _Loop:
             new = self.job.history.is_new(label)
             resolved = resolve(self.store.cas, recipe, self.ended.outputs, new=new)
         except NothingMatchesError as error:
+            self.ledger.refused(label, str(error))
             self._fail(label, Failed(str(error)))
             return
         step = look_up(label, resolved, self.store, self.job.history)

@@ -17,6 +17,7 @@ from engine.timeline.events import (
     BuildFinished,
     NodeJoined,
     StepCached,
+    StepRefused,
     StepSkipped,
     StepStarted,
     TierDropped,
@@ -141,6 +142,12 @@ class Ledger:
         if sharing is not None:
             recipes = map(self.job.graph.digest_of, labels)
             sharing.built(result, recipes, outcome.wall_seconds)
+
+    def refused(self, label: str, reason: str) -> None:
+        """Tell of a step that failed before it could begin."""
+        graph = self.job.graph
+        recipe, needs = graph.digest_of(label), tuple(graph.needs_of(label))
+        self.job.emit(StepRefused(label=label, reason=reason, recipe=recipe, needs=needs))
 
     def skipped(self, label: str, because: str) -> None:
         """Tell of a step that was not tried, or not to its end."""

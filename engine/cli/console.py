@@ -17,6 +17,7 @@ from engine.timeline.events import (
     RemoteGivenUp,
     StepCached,
     StepFinished,
+    StepRefused,
     StepsCached,
     StepSkipped,
     StepStarted,
@@ -72,6 +73,9 @@ class Counts:
                 self.failed += outputs is None
             case StepSkipped():
                 self.done += 1
+            case StepRefused():
+                self.done += 1
+                self.failed += 1
 
 
 class Lines:

@@ -15,7 +15,7 @@ from attrs import asdict, frozen
 
 from engine.explain import Change
 from engine.timeline.causes import DIVERGED, Cause, Causes, documents, roots
-from engine.timeline.course import INTERRUPTED, REFUSED, SKIPPED, Attempt, Course, Step
+from engine.timeline.course import REFUSED, SKIPPED, Attempt, Course, Step
 from engine.timeline.decisive import Line, decisive
 from engine.timeline.likeness import Candidate, shared, weighed
 from engine.timeline.recorded import Recorded, Was
@@ -158,6 +158,11 @@ def autopsy(course: Course, evidence: Evidence, most: int = MOST) -> Autopsy:
     reached = set(course.after(*(step.label for step in failed)))
     skipped = [step.label for step in course.steps.values() if step.status == SKIPPED]
     good = {label for label, step in course.steps.items() if step.outputs is not None}
+    running = tuple(
+        step.label
+        for step in course.steps.values()
+        if step.began is not None and step.ended is None
+    )
     return Autopsy(
         build=course.build,
         spec=course.spec,
@@ -168,13 +173,8 @@ def autopsy(course: Course, evidence: Evidence, most: int = MOST) -> Autopsy:
         others=tuple(step.label for step in failed[most:]),
         roots=tuple(_roots(failures)),
         unreached=tuple(one for one in course.targets if one not in good),
-        untried=tuple(label for label in skipped if label not in reached),
-        running=tuple(
-            step.label
-            for step in course.steps.values()
-            if (step.began is not None and step.ended is None)
-            or (step.status == SKIPPED and step.reason == INTERRUPTED and step.attempts)
-        ),
+        untried=tuple(one for one in skipped if one not in reached and one not in running),
+        running=running,
     )
 
 

@@ -15,7 +15,6 @@ RUNNING: Final = "running"
 """Of what was begun and has no end: bn was killed, or is at it."""
 REFUSED: Final = "refused"
 """Of what failed before it began: what it takes of other steps' outputs was not there."""
-INTERRUPTED: Final = "interrupted"
 
 GOOD: Final = (CACHED, SUCCEEDED)
 
@@ -152,6 +151,14 @@ def _take(found: Course, event: Mapping[str, Any]) -> None:
             _started(found, label, event, at)
         case {"event": "StepFinished", "label": str(label)}:
             _finished(found, label, event, at)
+        case {"event": "StepRefused", "label": str(label)}:
+            found.steps[label] = Step(
+                label=label,
+                status=REFUSED,
+                recipe=str(event.get("recipe") or ""),
+                needs=tuple(event.get("needs") or ()),
+                reason=str(event.get("reason") or ""),
+            )
         case {"event": "StepSkipped", "label": str(label)}:
             step = found.steps.setdefault(label, Step(label=label))
             step.status = SKIPPED
@@ -219,8 +226,8 @@ def _finished(found: Course, label: str, event: Mapping[str, Any], at: float) ->
 
 
 def _refused(found: Course) -> Iterator[str]:
-    """Yield the steps because of which others were skipped, and of which nothing else is told."""
-    blamed = dict.fromkeys(
-        step.reason for step in found.steps.values() if step.status == SKIPPED and step.reason
-    )
-    yield from (name for name in blamed if name != INTERRUPTED and name not in found.steps)
+    """Yield the steps because of which others that need them were skipped, and of which nothing
+    else is told: timelines of earlier versions do not."""
+    skipped = [step for step in found.steps.values() if step.status == SKIPPED]
+    blamed = dict.fromkeys(step.reason for step in skipped if step.reason in step.needs)
+    yield from (name for name in blamed if name not in found.steps)

@@ -95,6 +95,8 @@ def _folded(events: Iterable[Mapping[str, Any]]) -> _Build:
                 found.steps[label] = Step(
                     ended="cached", action=event["action"], outputs=event["outputs"]
                 )
+            case {"event": "StepRefused", "label": label}:
+                found.steps[label] = Step(ended="failed")
             case {"event": "StepSkipped", "label": label}:
                 found.steps[label] = Step(ended="skipped")
             case {"event": "StepStarted", "label": label, "placement": {"node": node}}:

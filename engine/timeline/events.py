@@ -108,6 +108,17 @@ class StepFinished:
 
 
 @frozen(kw_only=True)
+class StepRefused:
+    """A step failed before it could begin, for this `reason`: what it takes of the steps that it
+    `needs` is not there. It has no action."""
+
+    label: str
+    reason: str
+    recipe: str = ""
+    needs: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class StepSkipped:
     """A step was not tried, or not to its end, because `because` (another step) did not succeed or
     the build was interrupted. `needs` are the steps whose outputs it takes."""
@@ -202,6 +213,7 @@ Event: TypeAlias = (
     | StepsCached
     | StepStarted
     | StepFinished
+    | StepRefused
     | StepSkipped
     | TierDropped
     | BlobsPromoted

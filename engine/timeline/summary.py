@@ -12,7 +12,7 @@ from attrs import define, field
 UNKNOWN: Final = "no end is known"
 """How a build ended that was killed, or that still goes on."""
 
-_ENDED: Final = {"StepCached": "cached", "StepSkipped": "skipped"}
+_ENDED: Final = {"StepCached": "cached", "StepSkipped": "skipped", "StepRefused": "failed"}
 
 
 @define(kw_only=True)

@@ -30,6 +30,8 @@ def in_words(event: Mapping[str, Any]) -> str:
             return f"start  {label}{f' on {node}' if node else ''}: {reason}"
         case {"event": "StepFinished", "label": label}:
             return _finished(label, event)
+        case {"event": "StepRefused", "label": label, "reason": reason}:
+            return f"failed {label} before it began: {reason}"
         case {"event": "StepSkipped", "label": label, "because": because}:
             return f"skip   {label}: {because}"
         case {"event": "BuildFinished", "status": status, "seconds": seconds}:

@@ -14,6 +14,7 @@ from engine.timeline.rehearsal import Rehearsal, rehearsal
 from tests.engine.timeline.conftest import steps, taking
 
 if TYPE_CHECKING:
+    from tests.engine.conftest import Document
     from tests.engine.timeline.conftest import Recorder
 
 
@@ -77,7 +78,22 @@ def test_a_step_that_ran_twice_has_two_attempts() -> None:
     assert (found.status, found.began, found.ended) == ("succeeded", 3.0, 4.0)
 
 
-def test_what_others_were_skipped_for_was_refused_where_nothing_else_is_told() -> None:
+def test_a_step_that_could_not_begin_is_refused(recorder: Recorder) -> None:
+    document: Document = {
+        "actions": {
+            "gen": {"run": ["gen"], "outputs": ["d"]},
+            "use": {"run": ["use"], "inputs": ["gen:d/*.h"], "outputs": ["o"]},
+            "after": {"run": ["after"], "inputs": ["use"]},
+        }
+    }
+    found = recorder.build(recorder.workshop.graph(document))
+    (failed,) = found.failures()
+    assert (failed.label, failed.status, failed.needs) == ("use", "refused", ("gen",))
+    assert failed.reason == "nothing in gen matches 'd/*.h'"
+    assert found.after("use") == ["after"]
+
+
+def test_earlier_timelines_tell_it_only_by_what_was_skipped() -> None:
     skipped = {"event": "StepSkipped", "time": 1.0, "label": "b", "because": "a", "needs": ["a"]}
     stopped = {"event": "StepSkipped", "time": 1.0, "label": "c", "because": "interrupted"}
     found = course("b", [{"event": "BuildStarted", "time": 0.0}, skipped, stopped])
