@@ -60,8 +60,10 @@ class Warm:
     number: int = 100
 
     def status(self) -> Any:
-        """Return what the watcher says of the zygote."""
-        return self.bn.json("watch", "--status")["warm"]
+        """Return what the watcher says of the zygote; a busy one does not answer at once."""
+        return until(
+            lambda: [s["warm"] for s in [self.bn.json("watch", "--status")] if "warm" in s]
+        )[0]
 
     def zygote(self) -> psutil.Process:
         """Return the zygote, as soon as there is one."""
