@@ -37,6 +37,14 @@ from store.store import Store
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="N of the actions.")
 @click.option("--junit", "xml", type=click.Path(path_type=Path), help="Write JUnit XML to a file.")
 @click.option("--markdown", "page", type=click.Path(path_type=Path), help="Append a summary to it.")
+@click.option("--play", is_flag=True, help="Run nothing: show the console of that build again.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How many times as fast to play it.",
+)
 @json_option
 def command(
     build: str,
@@ -48,6 +56,8 @@ def command(
     sample: int | None,
     xml: Path | None,
     page: Path | None,
+    play: bool,
+    speed: float,
     as_json: bool,
 ) -> int:
     """Run the actions of a BUILD (the last one) again, or those of ARTIFACT, each in a fresh
@@ -67,6 +77,8 @@ def command(
             name = unbundle(store, Path(build))
         else:
             name = find_build(store.root, build)
+        if play:
+            return play_build(store, name, speed)
         return replay_build(
             store,
             name,
@@ -78,6 +90,24 @@ def command(
             page=page,
             as_json=as_json,
         )
+
+
+def play_build(store: Store, build: str, speed: float) -> int:
+    """Show the console of a recorded build again."""
+    from engine.cli.console import make_console
+    from engine.timeline.play import play
+    from engine.timeline.summary import summary as summed
+    from engine.units import show_duration
+
+    console = make_console(store.cas, "")
+    try:
+        play(read_timeline(store.root, build), console, speed)
+    finally:
+        console.close()
+    one = summed(build, read_timeline(store.root, build))
+    counts = ", ".join(f"{number} {name}" for name, number in one.counts.items())
+    note(f"{build}: {one.status} after {show_duration(one.seconds)} ({counts})")
+    return OK
 
 
 def replay_build(

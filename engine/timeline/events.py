@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias, get_args
 
 from store.records import field, field_names, frozen
 
@@ -236,6 +236,28 @@ def cached_together(steps: Iterable[tuple[str, str, str, str]]) -> Iterator[Step
     while rows := list(itertools.islice(pending, TOGETHER)):
         labels, actions, outputs, recipes = zip(*rows, strict=True)
         yield StepsCached(labels=labels, actions=actions, outputs=outputs, recipes=recipes)
+
+
+_KINDS: Final[Mapping[str, Any]] = {kind.__name__: kind for kind in get_args(Event)}
+
+
+def from_document(document: Mapping[str, Any]) -> Event | None:
+    """Return the event with this JSON form; None where this version knows none of its name, or
+    other members of it."""
+    kind = _KINDS.get(str(document.get("event")))
+    if kind is None:
+        return None
+    names = field_names(kind)
+    members = {name: _plain(document[name]) for name in names if name in document}
+    try:
+        event: Event = kind(**members)
+    except TypeError:  # one that it must have was not there yet
+        return None
+    return event
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def to_document(event: Event, time: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from engine.explain import Change
-from engine.spec.faults import shown
+from engine.spec.faults import KeyPath, shown
 from engine.spec.project import Unit, load_project
 from engine.spec.template import Template, template
 from engine.timeline.causes import PARAMETER
@@ -53,7 +53,7 @@ class Settings:
     def _origin(self, unit: Unit, name: str) -> str:
         """Return who set a parameter last, or who did before."""
         if unit.prefix:
-            return f"in {shown(unit.spec.path)}, an import"
+            return self._imported(unit, name)
         for build, before in ((self.new, ""), (self.old, "no longer ")):
             if name in build.sets:
                 return f"{before}--set {name}={build.sets[name]}"
@@ -61,11 +61,22 @@ class Settings:
             profile = self.root.spec.file.profiles.get(build.profile or "")
             if profile is not None and name in profile.params:
                 return f"{before}--profile {build.profile}"
-        return f"its default, {_place(unit.spec.path, name)}"
+        return f"its default, {_place(unit.spec.path, ('params', name))}"
+
+    def _imported(self, unit: Unit, name: str) -> str:
+        """Return where a parameter of an imported spec is set: by an importing one, else there."""
+        for other in self._units.values():
+            for alias, imported in other.imports.items():
+                if imported is unit and name in other.spec.file.imports[alias].set:
+                    at: KeyPath = ("imports", alias, "set", name)
+                    return f"set in {_place(other.spec.path, at)}"
+        return f"its default, {_place(unit.spec.path, ('params', name))}"
 
 
 def settings(new: Course, old: Course) -> Settings | None:
     """Return the parameters of two builds of one spec; None where it cannot be read any more."""
+    if not new.spec:
+        return None
     try:
         return Settings(load_project(Path(new.spec), {}), new, old)
     except BnError:
@@ -123,8 +134,8 @@ def _forms(
                 yield form, before, after
 
 
-def _place(path: Path, name: str) -> str:
+def _place(path: Path, at: KeyPath) -> str:
     from engine.spec.position import Positions
 
-    line, _ = Positions(path).find(("params", name))
+    line, _ = Positions(path).find(at)
     return f"{shown(path)}:{line}"

@@ -163,3 +163,11 @@ def test_another_day(bn: Bn) -> None:
     (one,) = bn.json("replay", "--perturb", "time", code=NOT_REPRODUCIBLE)["actions"]
     assert one["other"]["differences"][0]["kind"].startswith("a time stamp")
     assert "another day" in one["because"]
+
+
+def test_the_console_of_a_past_build(ways: Bn) -> None:
+    ways("build", "same", "locale")
+    done = ways("replay", "--play", "--speed", "100")
+    assert "[2/2]" in done.stderr
+    assert "ok after" in done.stderr
+    assert "--speed" in ways("replay", "--play", "--speed", "0", code=2).stderr
