@@ -214,7 +214,8 @@ class Placer:
         if not lanes.speeds:
             return
         work, earliest = self._left(now)
-        plan = make_plan(work, lanes, groups, earliest, light=bool(self.plans))
+        steady = not any(one.node.samples or one.node.failures for one in self.cluster.seats)
+        plan = make_plan(work, lanes, groups, earliest, light=bool(self.plans), steady=steady)
         self.plans.append(plan)
         self._costs = evolve(self._costs, plan=plan)
         self._queue.sort(plan)

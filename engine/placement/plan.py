@@ -36,6 +36,10 @@ SHARES: Final = (0.75, 0.5)
 SMALL: Final = 400
 """Steps up to which two schedules are packed, beyond one."""
 
+WORTH: Final = 0.1
+"""The share of its makespan by which a schedule to follow has to be shorter than what a rule gives
+that decides as things come, where nodes may change."""
+
 ROUNDS: Final = 3
 ALIKE: Final = 1 + 1e-9
 """Makespans that differ by less are equal: then a rule that decides as things come is preferred."""
@@ -84,8 +88,10 @@ def make_plan(
     nodes: Mapping[str, int],
     earliest: Sequence[float] = (),
     light: bool = False,
+    steady: bool = True,
 ) -> Plan:
-    """Return the best plan for `work` on lanes; `nodes` gives the group of lanes of each node.
+    """Return the best plan for `work` on lanes; `nodes` gives the group of lanes of each node, and
+    `steady` says that nothing is known by which they may become slower or drop out.
 
     `earliest` is when each step may start besides its needs. A light plan, for one that is made
     anew as durations differ, compares fewer schedules.
@@ -109,7 +115,7 @@ def make_plan(
             for name, _, schedule in best_first[: 2 if len(work) <= SMALL else 1]:
                 packed = back_and_forth(work, lanes, schedule, ROUNDS)
                 found.append((f"{name}, packed", "follow", packed))
-    name, rule, best = _best(found)
+    name, rule, best = _best(found, 0.0 if steady else WORTH)
     if rule == "follow":
         priority = list(best.starts)
     else:  # steps of equal rank in the order of the schedule, too
@@ -171,9 +177,9 @@ def _may_be_packed(work: Work, lanes: Lanes, earliest: Sequence[float]) -> bool:
     )
 
 
-def _best(found: Sequence[Candidate]) -> Candidate:
+def _best(found: Sequence[Candidate], worth: float) -> Candidate:
     least = min(one.makespan for _, _, one in found)
     for name, rule, one in found:
-        if rule != "follow" and one.makespan <= least * ALIKE:
+        if rule != "follow" and one.makespan <= least * (ALIKE + worth):
             return name, rule, one
     return next(one for one in found if one[2].makespan <= least)

@@ -19,7 +19,8 @@ from engine.placement.schedule import (
 from engine.placement.work import Work, make_work, order, ranks
 from engine.simulation.core import Settings, simulate
 from engine.simulation.hardware import machines
-from tests.bench.placement import CLUSTERS, PORTFOLIO, beaten, exact, made_up, mean
+from tests.bench.families import families
+from tests.bench.placement import CLUSTERS, PORTFOLIO, beaten, exact, mean
 from tests.engine.placement.graphs import random_work
 
 SPEEDS = [[1.0] * 3, [3.0, 2.0, 2.0, 1.0]]
@@ -110,7 +111,7 @@ def test_steps_in_a_circle_are_refused() -> None:
 def test_placement_is_near_the_best_on_graphs_of_all_shapes() -> None:
     """A small part of `tests.bench.placement`, which has the figures of real workflows. These
     graphs are smaller, and the bound of small graphs on mixed nodes is less sharp."""
-    rows = [row for name, work in made_up(15, seed=3, largest=120) for row in exact(name, work)]
+    rows = [row for name, work in families(32, seed=3, largest=120) for row in exact(name, work)]
     assert beaten(rows) == []
     for cluster in CLUSTERS:
         most = 1.03 if cluster.endswith("equal") else 1.06
