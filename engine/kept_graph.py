@@ -210,7 +210,7 @@ class KeptGraph:
         if found is not None:
             news = {path for path, entry in found.look.news.items() if entry != plain[path]}
             if not news:
-                return evolve(found.snapshot, tree=tree), news, found
+                return evolve(found.snapshot, whole=tree), news, found
             if not whole:
                 return found.snapshot, news, found
         snapshot = ingest_directory(cas, self._store.index, root, excluded)

@@ -180,7 +180,6 @@ class PackedRecipes(Mapping[str, Recipe]):
         snapshot = self._snapshots[source]
         entries: dict[str, Entry]
         if paths is None:
-            assert snapshot.tree is not None
             entries = {stage: Directory(snapshot.tree)}
         else:
             entries = {f"{stage}/{path}": snapshot.files[path] for path in paths}

@@ -48,14 +48,20 @@ class Snapshot:
 
     `files` has every entry but directories by relative path; `stats` the signatures of all entries
     and of all directories (the directory itself is `""`), to notice that something changed since.
-    `tree` is None where it was only followed (`follow.py`), and something had changed.
+    `whole` is the tree, None where it was only followed (`follow.py`), and something had changed.
     """
 
     root: str
-    tree: Digest | None
+    whole: Digest | None
     files: Mapping[str, Entry]
     stats: Mapping[str, Signature] = field(repr=False)
     taken_ns: int = 0
+
+    @property
+    def tree(self) -> Digest:
+        """The tree of all that was in it; not to be asked for where that was only followed."""
+        assert self.whole is not None
+        return self.whole
 
     def changed(self, path: str) -> bool:
         """Say whether the entry at the relative `path` is not what was ingested."""

@@ -83,7 +83,6 @@ def _local(store: Store, source: SourceSpec, path: str) -> SourceTree:
         if stat.S_ISDIR(os.stat(path).st_mode):
             excluded = local_exclusion(str(store.root), source.exclude, path)
             snapshot = ingest_directory(store.cas, store.index, path, excluded)
-            assert snapshot.tree is not None
             return SourceTree(snapshot.tree, snapshot)
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"no such file or directory: {source.path}") from None
