@@ -40,6 +40,9 @@ WORTH: Final = 0.1
 """The share of its makespan by which a schedule to follow has to be shorter than what a rule gives
 that decides as things come, where nodes may change."""
 
+PLAIN: Final = ("first come", "fastest only")
+"""Schedules than which a plan is never longer."""
+
 ROUNDS: Final = 3
 ALIKE: Final = 1 + 1e-9
 """Makespans that differ by less are equal: then a rule that decides as things come is preferred."""
@@ -179,7 +182,9 @@ def _may_be_packed(work: Work, lanes: Lanes, earliest: Sequence[float]) -> bool:
 
 def _best(found: Sequence[Candidate], worth: float) -> Candidate:
     least = min(one.makespan for _, _, one in found)
+    plain = [one.makespan for name, _, one in found if name in PLAIN]
+    most = min([least * (1 + worth), *plain]) * ALIKE
     for name, rule, one in found:
-        if rule != "follow" and one.makespan <= least * (ALIKE + worth):
+        if rule != "follow" and one.makespan <= most:
             return name, rule, one
     return next(one for one in found if one[2].makespan <= least)
