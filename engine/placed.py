@@ -97,6 +97,8 @@ def in_words(why: Mapping[str, Any]) -> Iterator[str]:
     if "waited" in why:
         text = f"waited {show_duration(why['waited'])} for {why.get('for', 'its turn')}"
         yield until.join(_apart(why.get("wait", text)))
+    if "processors" in why:
+        yield f"holds {why['processors']} processors"
     if "memory" in why:
         learned = ", as it took when it ran last" if why.get("learned") else ""
         yield f"holds {show_size(why['memory'])} of memory{learned}"

@@ -203,6 +203,8 @@ def plain(
     """Return a placement and its explanation as plain values, without what says nothing."""
     why: dict[str, Any] = {"node": placement.node, "rank": round(rank, 3)}
     explanation = placement.explanation
+    if placement.cpus > 1:
+        why["processors"] = placement.cpus
     if placement.memory and (not learned or placement.memory >= MUCH):
         why["memory"] = placement.memory
         if learned:

@@ -33,7 +33,7 @@ def command(build: str, number: int, html: Path | None, as_json: bool) -> int:
     each waited for, its share of the whole, and what making steps faster would gain.
 
     Gains are found by running the build through again on paper, with the nodes that it had, and
-    with that step taking half its time, or none. A step counts as holding one processor.
+    with that step taking half its time, or none.
     """
     with open_store() as store:
         name = find_build(store.root, build)

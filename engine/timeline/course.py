@@ -62,6 +62,12 @@ class Step:
     attempts: list[Attempt] = field(factory=list)
 
     @property
+    def processors(self) -> int:
+        """How many processors it held, as far as its placement says."""
+        held = self.placement.get("processors")
+        return held if isinstance(held, int) and held > 0 else 1
+
+    @property
     def failed(self) -> bool:
         """Whether it was tried, or looked at, in vain."""
         return self.status not in (*GOOD, SKIPPED, RUNNING)

@@ -121,8 +121,9 @@ def impact(
     because = _affected(graph, order, edits, observed)
     seconds = _durations([label for label in order if label in because], took)
     needs = {label: graph.needs_of(label) for label in because}
+    held = {label: graph.recipes[label].resources.cpus for label in because}
     longest, makespan = _times(
-        {label: one for label, (one, _) in seconds.items()}, needs, processors
+        {label: one for label, (one, _) in seconds.items()}, needs, held, processors
     )
     return Impact(
         edits=tuple(edits),
@@ -198,10 +199,13 @@ def _durations(
 
 
 def _times(
-    seconds: Mapping[str, float], needs: Mapping[str, Iterable[str]], processors: int
+    seconds: Mapping[str, float],
+    needs: Mapping[str, Iterable[str]],
+    held: Mapping[str, int],
+    processors: int,
 ) -> tuple[float, float]:
     """Return the longest chain of steps, and what all take where the longest chains go first."""
-    work = make_work(seconds, needs)
+    work = make_work(seconds, needs, held)
     rank = ranks(work)
     order = sorted(range(len(work)), key=lambda one: (-rank[one], one))
     places = {number: place for place, number in enumerate(order)}
@@ -211,5 +215,6 @@ def _times(
         needs=[[places[need] for need in work.needs[one]] for one in order],
         nodes=["here"] * len(order),
         cpus={"here": max(1, processors)},
+        held=[work.cpus[one] for one in order],
     )
     return max(rank, default=0.0), paper.makespan()

@@ -183,6 +183,32 @@ def test_without_a_spec_no_parameter_is_known(tmp_path: Path) -> None:
     assert settings(gone, gone) is None
 
 
+def test_a_parameter_of_an_import_is_set_by_who_imports_it(files: Files) -> None:
+    below = """
+        [package]
+        name = "l"
+        [params]
+        one = 1
+        two = 1
+        [actions.a]
+        run = ["cc", "-O{one}", "-P{two}"]
+        """
+    files.put("lib/spec.toml", below)
+    text = '[package]\nname = "p"\n[imports]\nl = {spec = "lib/spec.toml", set = {one = 2}}\n'
+    course = Course(build="1", spec=str(files.put("spec.toml", text)))
+    known = settings(course, course)
+    assert known is not None
+    old, new = (
+        Action(command=("cc", f"-O{n}", f"-P{n}"), input_root=Digest("0" * 64)) for n in (1, 2)
+    )
+    change = Change("flag", "", "-O1 -P1 → -O2 -P2")
+    assert [str(one) for one in known("l:a", old, new, change)] == [
+        "parameter one 1 → 2 (set in spec.toml:4)",
+        "parameter two 1 → 2 (its default, lib/spec.toml:6)",
+    ]
+    assert list(known("gone:a", old, new, change)) == []
+
+
 NAMES = st.lists(st.sampled_from(["opt", "who", "dir"]), min_size=1, max_size=3)
 VALUES = st.fixed_dictionaries(
     dict.fromkeys(["opt", "who", "dir"], st.from_regex(r"[a-z0-9]{1,3}", fullmatch=True))

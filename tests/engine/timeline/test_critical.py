@@ -146,6 +146,15 @@ def test_a_node_that_said_nothing_has_the_processors_that_it_used(recorder: Reco
     assert critical(found).rehearsed == 2
 
 
+def test_a_step_of_several_processors_holds_them_on_paper_too(recorder: Recorder) -> None:
+    document = steps(wide="", a="", b="")
+    document["actions"]["wide"]["resources"] = {"cpus": 2}
+    recorder.workshop.behave = taking(wide=3, a=2, b=2)
+    found = recorder.build(recorder.workshop.graph(document), cpus=2)
+    assert found.steps["wide"].processors == 2
+    assert critical(found).rehearsed == critical(found).makespan == 5
+
+
 # on paper
 
 
@@ -159,8 +168,9 @@ def rehearsals(draw: st.DrawFn) -> Rehearsal:
     seconds = draw(st.lists(st.integers(0, 9), min_size=count, max_size=count))
     cpus = {"x": draw(st.integers(1, 3)), "y": draw(st.integers(1, 3))}
     nodes = draw(st.lists(st.sampled_from(["x", "y"]), min_size=count, max_size=count))
+    held = draw(st.lists(st.integers(1, 4), min_size=count, max_size=count))
     labels = [str(number) for number in range(count)]
-    return Rehearsal(labels, [float(one) for one in seconds], needs, nodes, cpus)
+    return Rehearsal(labels, [float(one) for one in seconds], needs, nodes, cpus, held)
 
 
 @given(rehearsals())
@@ -168,8 +178,9 @@ def test_a_rehearsal_is_within_its_bounds(paper: Rehearsal) -> None:
     whole = paper.makespan()
     assert paper.longest() <= whole <= sum(paper.seconds)
     for node, cpus in paper.cpus.items():
-        work = sum(s for s, at in zip(paper.seconds, paper.nodes, strict=True) if at == node)
-        assert whole >= work / cpus
+        rows = zip(paper.seconds, paper.nodes, paper.held, strict=True)
+        work = sum(seconds * min(held, cpus) for seconds, at, held in rows if at == node)
+        assert whole >= work / cpus - 1e-9
     assert paper.makespan({}) == whole
     assert paper.makespan(dict.fromkeys(range(len(paper.labels)), 0.0)) == 0
 
