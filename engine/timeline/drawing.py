@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Final
 
@@ -26,8 +26,11 @@ SWEEPS: Final = 4
 """Times that rows are ordered by their neighbours, so that fewer lines cross."""
 
 
-def draw(graph: Folded, anchors: Mapping[str, str]) -> str:
-    """Return the picture; nodes with a step in `anchors` lead to that place in the page."""
+def draw(graph: Folded, anchors: Mapping[str, str], path: Iterable[tuple[str, str]] = ()) -> str:
+    """Return the picture; nodes with a step in `anchors` lead to that place in the page, lines from
+    one step of `path` to the next are marked."""
+    where = {label: number for number, node in enumerate(graph.nodes) for label in node.labels}
+    marked = {(where.get(start), where.get(end)) for start, end in path}
     rows = _rows(graph)
     places = {
         number: (
@@ -42,7 +45,7 @@ def draw(graph: Folded, anchors: Mapping[str, str]) -> str:
         f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">',
         "<title>the graph of the build</title>",
     ]
-    parts += [_edge(graph, places, start, end) for start, end in graph.edges]
+    parts += [_edge(places[a], places[b], marked=(a, b) in marked) for a, b in graph.edges]
     parts += [_node(node, *places[number], anchors) for number, node in enumerate(graph.nodes)]
     return "".join([*parts, "</svg>"])
 
@@ -71,12 +74,11 @@ def _middle(number: int, near: list[int], rows: Mapping[int, int]) -> tuple[floa
     return (sum(where) / len(where) if where else rows[number]), number
 
 
-def _edge(graph: Folded, places: Mapping[int, tuple[int, int]], start: int, end: int) -> str:
-    (x, y), (to_x, to_y) = places[start], places[end]
+def _edge(start: tuple[int, int], end: tuple[int, int], *, marked: bool) -> str:
+    (x, y), (to_x, to_y) = start, end
     x, y, to_y = x + WIDTH, y + HEIGHT // 2, to_y + HEIGHT // 2
     bend = max(ACROSS // 2, abs(to_x - x) // 2)
-    on_path = graph.nodes[start].on_path and graph.nodes[end].on_path
-    mark = "edge path" if on_path else "edge"
+    mark = "edge path" if marked else "edge"
     return f'<path class="{mark}" d="M{x} {y}C{x + bend} {y} {to_x - bend} {to_y} {to_x} {to_y}"/>'
 
 
@@ -92,7 +94,8 @@ def _node(node: Node, x: int, y: int, anchors: Mapping[str, str]) -> str:
     tip = f"{names}\nand {rest} more" if rest > 0 else names
     title = node.title
     if len(title) > LETTERS:
-        title = f"{title[: LETTERS // 2]}…{title[len(title) - LETTERS // 2 + 1 :]}"
+        head = title[: min(title.find("[") + 1, LETTERS // 2) or LETTERS // 2]
+        title = f"{head}…{title[len(title) + len(head) + 1 - LETTERS :]}"
     text = (
         f'<g class="{mark}"><title>{escape(tip)}</title>'
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'

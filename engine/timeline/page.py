@@ -13,7 +13,7 @@ from typing import Final
 
 from engine.timeline.autopsy import Autopsy, Failure
 from engine.timeline.course import Course, Step
-from engine.timeline.critical import BEGIN, Critical
+from engine.timeline.critical import BEGIN, NEED, Critical
 from engine.timeline.drawing import draw
 from engine.timeline.folding import ended, fold
 from engine.units import show_duration, show_size
@@ -23,6 +23,9 @@ ROWS: Final = 300
 
 SHOWN: Final = 6
 """Changes behind all failures that are listed."""
+
+LONGEST: Final = 12
+"""Steps of the critical path that are shown by themselves in a folded graph."""
 
 STYLE: Final = """
 :root{color-scheme:light dark;--page:#fff;--text:#1c1f23;--less:#667080;--line:#d8dde3;
@@ -158,7 +161,7 @@ def _graph(
 ) -> Iterator[str]:
     if not course.steps:
         return
-    links = sorted(path.chain, key=lambda link: -link.seconds)
+    links = sorted(path.chain, key=lambda link: -link.seconds)[:LONGEST]
     between = [name for one in failures for c in one.candidates[:3] for name in c.between]
     important = [*(one.label for one in failures), *between, *(link.label for link in links)]
     on_path = {link.label for link in path.chain}
@@ -166,7 +169,8 @@ def _graph(
     note = "" if len(graph.nodes) == len(course.steps) else ", folded"
     yield f"<h2>Graph</h2><p class=less>{len(course.steps)} steps{note}; "
     yield "the critical path is marked; what is needed stands to the left</p>"
-    yield f'<div class="graph">{draw(graph, anchors)}</div>'
+    lines = [(link.after, link.label) for link in path.chain if link.waited_for == NEED]
+    yield f'<div class="graph">{draw(graph, anchors, lines)}</div>'
 
 
 def _path(path: Critical) -> Iterator[str]:
