@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from engine.simulation.workflows import Workflow
 
 
+HOTTEST: Final = 8
+"""Nodes whose temperatures are told, the hottest first."""
+
+
 @click.command()
 @click.argument("workflow", required=False, type=click.Path(path_type=Path))
-@click.option("--build", metavar="ID", help="Replay what ran in a recorded build.")
+@click.option("--build", metavar="BUILD", help="Replay what ran in a recorded build, or `last`.")
 @click.option(
     "--nodes",
     type=click.Path(path_type=Path),
@@ -104,10 +108,11 @@ def _workflow(workflow: Path | None, build: str | None) -> Workflow:
     if workflow is not None and workflow.suffix != ".toml" and not workflow.is_dir():
         return load_workflow(workflow)
     from engine.simulation.past import workflow_of_build, workflow_of_spec
+    from engine.timeline.named import find_build
 
     with open_store() as store:
         if build is not None:
-            return workflow_of_build(store, build)
+            return workflow_of_build(store, find_build(store.root, build))
         assert workflow is not None
         spec = workflow / "spec.toml" if workflow.is_dir() else workflow
         return workflow_of_spec(store, Request(spec=spec))
@@ -151,9 +156,13 @@ def lines(workflow: Workflow, history: History, width: int, explain: bool) -> li
         f"ratio        {history.ratio:.3f}",
         f"utilisation  {history.utilisation:.1%}",
     ]
-    warm = [one.peak for one in history.nodes if one.peak is not None]
+    warm = {one.name: one.peak for one in history.nodes if one.peak is not None}
     if warm:
-        found.append(f"temperature  {max(warm):.1f} °C at most")
+        found.append(f"temperature  {max(warm.values()):.1f} °C at most")
+    if len(warm) > 1:
+        hottest = sorted(warm.items(), key=lambda one: -one[1])[:HOTTEST]
+        shown = [f"{name} {peak:.1f}" for name, peak in hottest] + ["…"] * (len(warm) > HOTTEST)
+        found.append(f"             {', '.join(shown)}")
     if history.plans:
         found.append(f"plans        {len(history.plans)}: {', '.join(history.plans[:8])}")
     again = sum(run.outcome != "ended" for run in history.runs)

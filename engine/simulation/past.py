@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from engine.history import History
 from engine.session import Request, evaluated, labels_of, targets_of
 from engine.simulation.workflows import Workflow, workflow_of
-from engine.timeline.log import builds, read_timeline
-from store.errors import BnError, InputError
+from engine.timeline.course import course
+from engine.timeline.log import read_timeline
+from store.errors import InputError
 from store.store import Store
 
 
@@ -44,70 +44,26 @@ def workflow_of_spec(store: Store, request: Request) -> Workflow:
 
 
 def workflow_of_build(store: Store, build: str) -> Workflow:
-    """Return the steps that ran in a recorded build, as long as they took there, at speed 1. What
-    needs what is read from the spec as it is now. Raises InputError."""
-    events = list(read_timeline(store.root, build))
-    if not events:
-        known = builds(store.root)
-        hint = f"the last one is {known[0]}" if known else "none is recorded yet"
-        raise InputError(f"build {build}: not recorded", hint)
-    begun = next((one for one in events if one.get("event") == "BuildStarted"), {})
-    seconds = {
-        one["label"]: one for one in events if one.get("event") == "StepFinished" and one["seconds"]
-    }
-    speeds = {one["label"]: _speed(one) for one in events if one.get("event") == "StepStarted"}
-    if not seconds:
-        raise InputError(f"build {build}: nothing ran in it")
-    spec, targets = Path(str(begun.get("spec", ""))), tuple(begun.get("targets", ()))
-    try:
-        graph = evaluated(store, Request(spec=spec)).graph
-    except BnError as error:
-        raise InputError(
-            f"build {build}: what needs what is not known: {error}",
-            f"the spec was {spec}",
-        ) from error
-    known_labels = set(graph.recipes)
-    gone = [label for label in seconds if label not in known_labels]
-    owner: dict[str, str] = {}
-    for target in targets:
-        if target in graph.artifacts or target in known_labels:
-            for label in graph.order(labels_of(graph, (target,))):
-                owner.setdefault(label, target)
+    """Return the steps that ran in a recorded build, as long as they took there, at speed 1; its
+    timeline alone is read. Raises InputError."""
+    past = course(build, read_timeline(store.root, build))
+    ran = {step.label: step for step in past.ran() if step.seconds}
+    if not ran:
+        raise InputError(f"build {build}: nothing ran in it", "bn timeline list")
     rows = [
         {
             "name": label,
-            "seconds": float(one["seconds"]) * speeds.get(label, 1.0),
-            "needs": _through(graph, label, seconds) if label in known_labels else (),
-            "cpus": graph.recipes[label].resources.cpus if label in known_labels else 1,
-            "memory": int(one.get("peak_memory") or 0),
-            "target": owner.get(label, ""),
+            "seconds": step.seconds * float(step.placement.get("speed", 1.0)),
+            "needs": [need for need in step.needs if need in ran],
+            "cpus": step.processors,
+            "memory": step.peak_memory,
+            "target": step.artifact,
         }
-        for label, one in seconds.items()
+        for label, step in ran.items()
     ]
-    note = f"{len(gone)} steps are no longer in the spec: they count as needing nothing"
-    return _made(f"build {build}", rows, (note,) if gone else ())
-
-
-def _speed(started: dict[str, Any]) -> float:
-    """Return the speed of the node where a step ran, 1 where it was not measured."""
-    placement = started.get("placement")
-    return float(placement.get("speed", 1.0)) if isinstance(placement, dict) else 1.0
-
-
-def _through(graph: Any, label: str, kept: dict[str, Any]) -> list[str]:
-    """Return the kept steps that a step needs, also by way of others that were cached."""
-    found: dict[str, None] = {}
-    pending, seen = list(graph.needs_of(label)), set()
-    while pending:
-        need = pending.pop()
-        if need in seen:
-            continue
-        seen.add(need)
-        if need in kept:
-            found[need] = None
-        else:
-            pending.extend(graph.needs_of(need))
-    return list(found)
+    alone = sum(step.began is not None and not step.recipe for step in ran.values())
+    note = "an earlier version of bn recorded it: what needs what is not known, so nothing does"
+    return _made(f"build {build}", rows, (note,) if alone else ())
 
 
 def _made(name: str, rows: list[dict[str, Any]], notes: tuple[str, ...]) -> Workflow:
