@@ -43,12 +43,12 @@ async def look_again(places: Places, seats: Seats, wake: Callable[[], object]) -
 
 
 async def watch_signals(
-    interrupt: Callable[[], object], *, task_status: trio.TaskStatus[None]
+    interrupt: Callable[[int], object], *, task_status: trio.TaskStatus[None]
 ) -> None:
-    """Turn SIGINT and SIGTERM into an orderly end."""
+    """Turn SIGINT and SIGTERM into an orderly end: `interrupt` is told which of them came."""
     import trio
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
-        async for _ in signals:
-            interrupt()
+        async for number in signals:
+            interrupt(number)

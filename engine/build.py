@@ -127,9 +127,9 @@ class _Loop:
 
             self.clock = self.seats.clock = trio.current_time
         self.began = self.clock()
+        self.ledger.begins()
         if self.places.thermometer is not None:
             self.seats.warm(self.places.thermometer.read())
-        self.ledger.begins()
         try:
             await self._run_all(alone)
         except BaseException:
@@ -138,6 +138,7 @@ class _Loop:
         finally:
             self.prefetch.close()
             self.ledger.look(self.prefetch)
+            self.seats.close()
             self._end_rest()
             if commit:
                 self.store.actions.commit()
@@ -200,8 +201,8 @@ class _Loop:
             await self._decide(self.commits.if_due)
         except BnError as error:
             self.error = error
-        except Interrupted:
-            self.interrupted = True
+        except Interrupted as interrupted:
+            self._interrupt(interrupted.number)
         self._tell_cached()
 
     async def _run_side_by_side(self) -> None:
@@ -212,7 +213,7 @@ class _Loop:
             scope = nursery.cancel_scope
             nursery.start_soon(commit_often, self.commits, lambda error: self._stop(error, scope))
             nursery.start_soon(look_again, self.places, self.seats, crew.wake)
-            await nursery.start(watch_signals, lambda: self._stop(None, scope))
+            await nursery.start(watch_signals, lambda number: self._interrupt(number, scope))
             try:
                 await self._decide()
             except BnError as error:
@@ -286,11 +287,18 @@ class _Loop:
         self._tell_cached()
         return sorted(filter(itemgetter(0), endings), key=first)
 
-    def _stop(self, why: BnError | None, scope: trio.CancelScope) -> None:
-        """End the build early: something failed, or (None) it was interrupted."""
+    def _stop(self, why: BnError, scope: trio.CancelScope) -> None:
+        """End the build early, as something failed."""
         self.error = self.error or why
-        self.interrupted = self.interrupted or why is None
         scope.cancel()
+
+    def _interrupt(self, number: int, scope: trio.CancelScope | None = None) -> None:
+        """End the build early, as a signal asks for it."""
+        if not self.interrupted:
+            self.ledger.interrupted(number)
+        self.interrupted = True
+        if scope is not None:
+            scope.cancel()
 
     def _place(self) -> None:
         """Start what fits; a step that is identical to another one leaves its room to the next."""

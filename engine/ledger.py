@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 
 from engine.begun import begun
@@ -15,6 +16,7 @@ from engine.result import Built, Cancelled, Failed, Result, Skipped
 from engine.seats import Turn
 from engine.timeline.events import (
     BuildFinished,
+    Interrupted,
     NodeJoined,
     StepCached,
     StepRefused,
@@ -153,6 +155,10 @@ class Ledger:
         """Tell of a step that was not tried, or not to its end."""
         needs = tuple(self.job.graph.needs_of(label))
         self.job.emit(StepSkipped(label=label, because=because, needs=needs))
+
+    def interrupted(self, number: int) -> None:
+        """Tell that a signal of this number ended the build."""
+        self.job.emit(Interrupted(signal=signal.Signals(number).name))
 
     def look(self, prefetch: Prefetch) -> None:
         """Tell of what was promoted, what remotes did, and which tiers dropped out, since the last

@@ -32,6 +32,11 @@ class Pins:
         self._taken.update(cpus)
         return cpus
 
+    def hold(self, cpus: Iterable[int]) -> None:
+        """Take these processors."""
+        if self._own:
+            self._taken.update(cpus)
+
     def give(self, cpus: Iterable[int]) -> None:
         """Take them back."""
         self._taken.difference_update(cpus)

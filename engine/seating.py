@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from engine.job import Job
 from engine.pins import Pins
+from engine.placement.model import Policy, Weights
+from engine.recording import TOGETHER, Recording
 from engine.seats import Needs, OneNode, Seats
+from engine.timeline.events import Event, PolicyChosen, WorkKnown
 from store.errors import InputError
-from store.records import evolve
+from store.records import evolve, field_names
 
 if TYPE_CHECKING:
     from engine.placement import Node
@@ -24,7 +28,8 @@ def seats_for(job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable
     recipes, places = job.graph.recipes, job.places
     needs = Needs(lambda label: recipes[label].resources, lambda label: peaks.get(label, 0))
     if len(places.nodes) == 1 and not places.asked:
-        return OneNode(places.nodes[0], needs, Pins.of(places))
+        one = OneNode(places.nodes[0], needs, Pins.of(places))
+        return Recording(one, needs, job.emit, (_policy(places),))
     from engine.placement.work import make_work
     from engine.several import SeveralNodes
 
@@ -33,8 +38,47 @@ def seats_for(job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable
         {label: job.history.seconds(label, neutral=neutral) for label in pending}, pending
     )
     classes, nodes = _classes(job, places, work)
-    is_there = getattr(job.executor, "is_there", None)
-    return SeveralNodes(evolve(places, nodes=nodes), work, needs, classes, is_there=is_there)
+    is_there: Callable[[str], bool] | None = getattr(job.executor, "is_there", None)
+
+    def there(name: str) -> bool:
+        return is_there is None or recording.saw(name, is_there(name))
+
+    divided = evolve(places, nodes=nodes)
+    asked = None if is_there is None else there
+    seats = SeveralNodes(divided, work, needs, classes, is_there=asked)
+    recording = Recording(seats, needs, job.emit, _opening(divided, work, classes))
+    return recording
+
+
+def _policy(places: Places) -> PolicyChosen:
+    """Return how it is decided in `places`, as the timeline tells it, where a policy has no say."""
+    threads = places.threads.items()
+    pins = {name: tuple((one.cpu, one.core, one.numa) for one in some) for name, some in threads}
+    return PolicyChosen(memory=places.memory, pins=pins, own=places.own)
+
+
+def _opening(places: Places, work: Work, classes: Mapping[str, str]) -> Iterator[Event]:
+    """Yield what the timeline tells of decisions before the first one."""
+    policy = places.policy
+    members = {name: getattr(policy, name) for name in field_names(Policy)}
+    members["weights"] = {name: getattr(policy.weights, name) for name in field_names(Weights)}
+    members["max_wait"] = None if policy.max_wait == math.inf else policy.max_wait
+    yield evolve(
+        _policy(places),
+        policy=members,
+        only={node.name: node.only for node in places.nodes if node.only},
+        isolated=places.isolated,
+        no_heat=places.no_heat,
+    )
+    for first in range(0, len(work), TOGETHER):
+        some = slice(first, first + TOGETHER)
+        labels = tuple(work.labels[some])
+        yield WorkKnown(
+            labels=labels,
+            seconds=tuple(work.seconds[some]),
+            needs=tuple(map(tuple, work.needs[some])),
+            classes=tuple(classes[label] for label in labels) if classes else (),
+        )
 
 
 def _classes(job: Job, places: Places, work: Work) -> tuple[Mapping[str, str], tuple[Node, ...]]:

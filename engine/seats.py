@@ -98,6 +98,9 @@ class Seats(Protocol):
     def gone(self, label: str) -> None:
         """Note that a step will never need a turn."""
 
+    def close(self) -> None:
+        """Note that nothing is decided any more."""
+
 
 class OneNode:
     """Seats on one node, longest chain first.
@@ -187,6 +190,25 @@ class OneNode:
 
     def warm(self, celsius: Mapping[str, float | None]) -> None:
         """With one node that nobody asked about there is nothing to choose."""
+
+    def close(self) -> None:
+        """There is nothing to do."""
+
+    def undo(self, turn: Turn) -> None:
+        """Take back a turn, as if it had not been given: the step has to be added again."""
+        self.drop(turn)
+
+    def force(self, placement: Placement, cpus: tuple[int, ...]) -> Turn:
+        """Give a step that waits a turn, whatever would be decided."""
+        label = placement.label
+        (entry,) = (one for one in self._heap if one[1] == label)
+        self._heap.remove(entry)
+        heapq.heapify(self._heap)
+        self._node = take(self._node, placement)
+        if self._pins is not None:
+            self._pins.hold(cpus)
+        self._short_of.pop(label, None)
+        return Turn(placement, entry[2], entry[3], cpus, plain(placement, -entry[0], cpus))
 
     def _note_short(self, left: list[Ready]) -> None:
         """Note of those that have no room, the first in line first, what they are short of."""

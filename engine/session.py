@@ -163,7 +163,7 @@ def build(
     with store.lease("build"):
         report = _build_at_last(store, request, watchers)
     with span("upkeep"):
-        look_after(store)
+        look_after(store, report.result.build)
     return report
 
 

@@ -205,6 +205,27 @@ class SeveralNodes:
         if label in self._numbers:
             self._placer.withdraw(label)
 
+    def close(self) -> None:
+        """There is nothing to do."""
+
+    def undo(self, turn: Turn) -> None:
+        """Take back a turn, as if it had not been given: the step has to be added again."""
+        self._placer.withdraw(turn.placement.label, again=True)
+        self._give(turn.placement, turn.cpus)
+
+    def force(self, placement: Placement, cpus: tuple[int, ...]) -> Turn:
+        """Give a step that waits a turn, whatever would be decided."""
+        label = placement.label
+        step, reason, input_root, _, learned = self._waiting.pop(label)
+        self._aside = [one for one in self._aside if one.label != label]
+        self._short_of.pop(label, None)
+        placement = self._placer.force(placement, step, self.clock())
+        self._free -= placement.memory
+        if self._pins is not None:
+            self._pins.hold(cpus)
+        why = self._why(placement, step, cpus, learned)
+        return Turn(placement, reason, input_root, cpus, why)
+
     def _see(self, now: float, names: Collection[str]) -> None:
         """Let the placement see how nodes are now."""
         self._seen = now

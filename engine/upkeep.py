@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from engine.timeline.events import BlobsMoved
 from store.action_cache import USED
 from store.errors import BnError
 from store.index import Write
@@ -12,34 +15,41 @@ from store.store import Store
 from store.tiers import RAM, Tier
 
 if TYPE_CHECKING:
-    from store.migrate import Moved
+    from store.migrate import Move, Moved
 
 DEMOTION_SECONDS: Final = 2.0
 """How long a build moves blobs from a tier that is over its limit; `bn store migrate` moves all."""
 
 
-def look_after(store: Store) -> None:
+def look_after(store: Store, build: str = "") -> None:
     """Note what was used, copy hot blobs to the RAM disk, make room in tiers over their limit,
-    collect where the whole store is over its own.
+    collect where the whole store is over its own. The timeline of `build` tells what was moved.
 
     Nothing here makes a build fail.
     """
-    try:
-        _note_heat(store)
-        if any(tier.level == RAM for tier in store.cas.tiers):
-            from store.orphans import tidy_ram
+    moves: list[BlobsMoved] = []
+    with contextlib.suppress(BnError, OSError):  # the next build, or `bn store gc`, comes to it
+        _look_after(store, moves.append)
+    if moves and build:
+        from engine.timeline.log import append
 
-            tidy_ram(store)
-        relieve(store)
-        if is_full(store):
-            from engine.retention import bound
-
-            bound(store)
-    except (BnError, OSError):
-        return  # the next build, or `bn store gc`, comes to it
+        append(store, build, moves)
 
 
-def _note_heat(store: Store) -> None:
+def _look_after(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
+    _note_heat(store, tell)
+    if any(tier.level == RAM for tier in store.cas.tiers):
+        from store.orphans import tidy_ram
+
+        tidy_ram(store)
+    relieve(store, tell=tell)
+    if is_full(store):
+        from engine.retention import bound
+
+        bound(store)
+
+
+def _note_heat(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
     """Note what was used, copy what became hot to the RAM disk, and count what was added."""
     writes: list[Write] = []
     if store.cas.uses:
@@ -47,8 +57,10 @@ def _note_heat(store: Store) -> None:
 
         writes, hot = take_heat(store.cas, store.index, store.policy)
         if hot:
-            ram = (t.name for t in store.cas.tiers if t.level == RAM)
-            warm(store.cas, hot, used=store.index.number(f"{USED}{next(ram, '')}"))
+            ram = next((t.name for t in store.cas.tiers if t.level == RAM), "")
+            copied = warm(store.cas, hot, used=store.index.number(f"{USED}{ram}"))
+            if copied:
+                tell(BlobsMoved(target=ram, why="hot", blobs=copied))
     count(store, writes)
 
 
@@ -59,14 +71,35 @@ def is_full(store: Store) -> bool:
     return used > store.policy.limit(store.root)
 
 
-def relieve(store: Store, seconds: float = DEMOTION_SECONDS) -> Moved | None:
-    """Move blobs to slower tiers for a while if a tier is over its limit; None if none is."""
+def relieve(
+    store: Store,
+    seconds: float = DEMOTION_SECONDS,
+    tell: Callable[[BlobsMoved], None] = lambda _: None,
+) -> Moved | None:
+    """Move blobs to slower tiers for a while if a tier is over its limit; None if none is. `tell`
+    is told of what moved from where to where."""
     durable = [tier for tier in store.cas.tiers if tier.durable]
     if not any(_is_over(store, tier) for tier in durable[:-1]):
         return None
-    from store.migrate import migrate, plan_migration
+    from store.migrate import Moved, migrate, plan_migration
 
-    return migrate(store, plan_migration(store), seconds, wait=False)
+    alike: dict[tuple[str, str, str], list[Move]] = {}
+    for move in plan_migration(store):
+        alike.setdefault((move.source.name, move.target.name, move.why), []).append(move)
+    if not alike:
+        return migrate(store, (), seconds, wait=False)
+    end = time.monotonic() + seconds
+    whole = Moved()
+    for (source, target, why), moves in alike.items():
+        one = migrate(store, moves, end - time.monotonic(), wait=False)
+        if one.blobs:
+            event = BlobsMoved(
+                source=source, target=target, why=why, blobs=one.blobs, bytes=one.bytes
+            )
+            tell(event)
+        whole.blobs, whole.bytes = whole.blobs + one.blobs, whole.bytes + one.bytes
+        whole.kept += one.kept
+    return whole
 
 
 def _is_over(store: Store, tier: Tier) -> bool:

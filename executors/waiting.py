@@ -22,7 +22,11 @@ T = TypeVar("T")
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM came while something ran alone."""
+    """SIGINT or SIGTERM, by its `number`, came while something ran alone."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = number
 
 
 async def readable(descriptor: int, seconds: float | None = None) -> bool:
@@ -114,15 +118,16 @@ class _Alone:
     """What runs alone in this process; a process has only one main thread."""
 
     def __init__(self) -> None:
-        self._came = False
+        self._came = 0
+        """The number of the signal that came."""
         self._told = False
         self._waits = False
         self._shields = 0
         self.chores: list[Callable[[], None]] = []
 
-    def interrupt(self, _number: int, _frame: FrameType | None) -> None:
+    def interrupt(self, number: int, _frame: FrameType | None) -> None:
         """Note a signal; one that comes during a wait ends it."""
-        self._came = True
+        self._came = number
         if self._waits:
             self._tell()
 
@@ -158,4 +163,4 @@ class _Alone:
     def _tell(self) -> None:
         if self._came and not self._told:
             self._told, self._waits = True, False
-            raise Interrupted
+            raise Interrupted(self._came)

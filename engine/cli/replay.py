@@ -37,6 +37,11 @@ from store.store import Store
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="N of the actions.")
 @click.option("--junit", "xml", type=click.Path(path_type=Path), help="Write JUnit XML to a file.")
 @click.option("--markdown", "page", type=click.Path(path_type=Path), help="Append a summary to it.")
+@click.option(
+    "--decisions",
+    is_flag=True,
+    help="Run nothing: decide again what starts where, and compare with what was decided.",
+)
 @click.option("--play", is_flag=True, help="Run nothing: show the console of that build again.")
 @click.option(
     "--speed",
@@ -56,6 +61,7 @@ def command(
     sample: int | None,
     xml: Path | None,
     page: Path | None,
+    decisions: bool,
     play: bool,
     speed: float,
     as_json: bool,
@@ -77,6 +83,8 @@ def command(
             name = unbundle(store, Path(build))
         else:
             name = find_build(store.root, build)
+        if decisions:
+            return replay_decisions(store, name, as_json)
         if play:
             return play_build(store, name, speed)
         return replay_build(
@@ -90,6 +98,20 @@ def command(
             page=page,
             as_json=as_json,
         )
+
+
+def replay_decisions(store: Store, build: str, as_json: bool) -> int:
+    """Decide again what started where in a recorded build, and say what comes out otherwise."""
+    from engine.replay import decisions
+
+    judged = decisions.decide_again(build, read_timeline(store.root, build))
+    if as_json:
+        print_json(decisions.document(judged))
+    else:
+        for text in decisions.details(judged):
+            out(text)
+    note(decisions.summary(judged))
+    return NOT_REPRODUCIBLE if judged.differences else OK
 
 
 def play_build(store: Store, build: str, speed: float) -> int:

@@ -98,6 +98,10 @@ class Held:
         """Take over how warm the nodes are now."""
         self._seats.warm(celsius)
 
+    def close(self) -> None:
+        """Note that nothing is decided any more."""
+        self._seats.close()
+
     def _more(self) -> None:
         for turn in self._seats.take():
             self.waiting.pop(turn.placement.label, None)

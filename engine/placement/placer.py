@@ -144,6 +144,21 @@ class Placer:
         why = Explanation(reason="moved there by hand", score=0.0)
         return evolve(placement, node=node, seconds=seconds, explanation=why)
 
+    def force(self, placement: Placement, step: Ready, now: float) -> Placement:
+        """Let a step start where `placement` says, whatever would be decided; return it with the
+        seconds that it is expected to take."""
+        label, name = placement.label, placement.node
+        if label in self._queue.ready:
+            self._queue.remove(label)
+        self._held.pop(label, None)
+        seat = self.cluster.by_name[name]
+        seconds = step.seconds / (seat.speed * seat.pace)
+        self.cluster.take(name, placement.cpus, placement.memory, now + seconds)
+        self._running[label] = (name, placement.cpus, placement.memory, now + seconds)
+        self._begun[label] = now, seconds * seat.pace
+        self._started.add(label)
+        return evolve(placement, seconds=seconds)
+
     def withdraw(self, label: str, again: bool = False) -> None:
         """Note that a step does not start after all, or need not: it is waited for no more. With
         `again` it may be added later."""

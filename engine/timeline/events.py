@@ -52,6 +52,90 @@ class NodeJoined:
 
 
 @frozen(kw_only=True)
+class NodeLeft:
+    """A node dropped out: nothing can run there until it returns, and what ran there is lost."""
+
+    node: str
+
+
+@frozen(kw_only=True)
+class NodeReturned:
+    """A node that had dropped out is back."""
+
+    node: str
+
+
+@frozen(kw_only=True)
+class NodesWarm:
+    """How warm nodes are, in °C; None where nothing tells. `at` is on the clock of decisions."""
+
+    at: float
+    celsius: dict[str, float | None]
+
+
+@frozen(kw_only=True)
+class PolicyChosen:
+    """What decisions go by in this build, besides its nodes.
+
+    `policy` has the members of `engine.placement.Policy` (max_wait None: for ever); None is the one
+    node on which the longest chain goes first. `memory` (bytes) is what the nodes share. `only` are
+    the classes of steps that nodes are for. `pins` are the processors of each node, as number, core
+    and NUMA node, where actions are pinned: to all of them, or to their `own`. `isolated` says that
+    nodes were divided among the targets, `no_heat` why nobody knows how warm they are.
+    """
+
+    policy: dict[str, Any] | None = None
+    memory: int = 0
+    only: dict[str, tuple[str, ...]] = field(factory=dict)
+    pins: dict[str, Any] = field(factory=dict)
+    own: bool = False
+    isolated: bool = False
+    no_heat: str = ""
+
+
+@frozen(kw_only=True)
+class WorkKnown:
+    """Steps that may have to run, as placement knows them from the beginning, where there is more
+    than one node: expected seconds at speed 1, needs by number (from 0, over all events of this
+    kind), and their classes where nodes are for some only. The tuples are equally long."""
+
+    labels: tuple[str, ...]
+    seconds: tuple[float, ...]
+    needs: tuple[tuple[int, ...], ...]
+    classes: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class TurnsTaken:
+    """What decided which steps start now, in order, and what was decided.
+
+    Rows are `wait` (time, step, seconds of the longest chain from it on, and where they say
+    something processors, bytes of memory, and whether these are what it took last), `end` (time,
+    step, and how much of a failure of its node that was), `drop` (it need not run) and `lost`
+    (time, step), `gone` (step: it never needs a turn), and `take` (time, and what started: step,
+    node, processors, bytes, and those that it is pinned to). Times are seconds on one clock.
+    """
+
+    told: tuple[Any, ...]
+
+
+@frozen(kw_only=True)
+class TurnMoved:
+    """The user gave a step that had not started to another node."""
+
+    label: str
+    node: str
+    at: float
+
+
+@frozen(kw_only=True)
+class Interrupted:
+    """The user, or the system, ended the build by a signal."""
+
+    signal: str
+
+
+@frozen(kw_only=True)
 class StepCached:
     """A step's outputs were there already: found by its recipe or, where that came to nothing yet,
     by its action."""
@@ -147,6 +231,18 @@ class BlobsPromoted:
 
 
 @frozen(kw_only=True)
+class BlobsMoved:
+    """Upkeep after a build: blobs went to a faster tier, as they are used often (`why` is hot; they
+    stay where they were, too, and their bytes are not told), or to a slower one (cold, full)."""
+
+    target: str
+    why: str
+    blobs: int
+    bytes: int = 0
+    source: str = ""
+
+
+@frozen(kw_only=True)
 class RemoteFound:
     """A remote cache had the results of these steps; `seconds` since it was asked."""
 
@@ -209,6 +305,14 @@ class BuildFinished:
 Event: TypeAlias = (
     BuildStarted
     | NodeJoined
+    | NodeLeft
+    | NodeReturned
+    | NodesWarm
+    | PolicyChosen
+    | WorkKnown
+    | TurnsTaken
+    | TurnMoved
+    | Interrupted
     | StepCached
     | StepsCached
     | StepStarted
@@ -217,6 +321,7 @@ Event: TypeAlias = (
     | StepSkipped
     | TierDropped
     | BlobsPromoted
+    | BlobsMoved
     | RemoteFound
     | RemoteFetched
     | RemoteUploaded

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine.timeline.deciding import deciding
 from engine.units import show_duration, show_size
 
 
@@ -37,6 +38,9 @@ def in_words(event: Mapping[str, Any]) -> str:
         case {"event": "BuildFinished", "status": status, "seconds": seconds}:
             counts = ", ".join(f"{n} {name}" for name, n in event["counts"].items() if n)
             return f"{status} after {show_duration(seconds)}: {counts}"
+    told = deciding(event)
+    if told is not None:
+        return told
     known = ("event", "time")
     values = ", ".join(f"{key} {value}" for key, value in event.items() if key not in known)
     return f"{event.get('event')}: {values}"
