@@ -367,5 +367,15 @@ def _plain(value: Any) -> Any:
 
 def to_document(event: Event, time: float) -> dict[str, Any]:
     """Return the JSON form of an event that happened at `time` (seconds since 1970)."""
-    members = {name: getattr(event, name) for name in field_names(type(event))}
-    return {"event": type(event).__name__, "time": round(time, 6), **members}
+    kind = type(event)
+    document: dict[str, Any] = {"event": kind.__name__, "time": round(time, 6)}
+    names = _NAMES.get(kind)
+    if names is None:
+        names = _NAMES[kind] = field_names(kind)
+    for name in names:
+        document[name] = getattr(event, name)
+    return document
+
+
+_NAMES: Final[dict[type, tuple[str, ...]]] = {}
+"""The members of events, as far as somebody asked."""

@@ -19,6 +19,8 @@ from store.store import Store
 
 NAME = "timeline.jsonl"
 
+_encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 
 def new_build_id() -> str:
     """Return a name for a build that sorts by time and that no other process takes."""
@@ -72,7 +74,7 @@ def append(store: Store, build: str, events: Iterable[Event]) -> None:
 
 
 def _body(event: Event) -> bytes:
-    return json.dumps(to_document(event, time.time()), separators=(",", ":")).encode()
+    return _encoded(to_document(event, time.time())).encode()
 
 
 def noted(build: str, head: Head) -> Write:
