@@ -282,6 +282,8 @@ def main(
         rows += exact(f"{number} {name}", work)
         if harder:
             hard += rough(f"{number} {name}", work)
+    if not graphs:
+        raise click.UsageError("no workflow was found: a clone of WfInstances, or --recipes")
     say(f"{graphs} workflows, {steps} steps; makespan over lower bound")
     say(f"{'':45} {'mean':>7} {'≤ 1.10':>6} {'worst':>6} {'an action':>9}")
     for line in table(rows) + table(hard):
