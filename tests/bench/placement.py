@@ -265,11 +265,8 @@ def main(
         if not directories:
             raise click.UsageError("--recipes needs a DIR to write to")
         write_recipes(python, directories[0], recipes, seed)
-    for directory in directories:
-        if not directory.is_dir():
-            raise click.UsageError(
-                f"{directory} is no directory: a clone of WfInstances, or --recipes"
-            )
+    if not all(map(Path.is_dir, directories)):
+        raise click.UsageError("DIR is a directory: a clone of WfInstances, or made by --recipes")
     made_up = families(count or (0 if directories else 176), seed, largest)
     source = itertools.chain(workflows(directories), made_up)
     rows: list[Row] = []
