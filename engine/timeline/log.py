@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.timeline.chain import Chain, Head, beginning, taken_apart
-from engine.timeline.events import Event, to_document
+from engine.timeline.events import Event, TurnsTaken, to_document
 from store.errors import host_error
 from store.index import Table, Write, to_json
 from store.store import Store
@@ -42,10 +42,22 @@ class TimelineLog:
             raise host_error(error, "cannot write the timeline") from error
         self._build = build
         self._chain = Chain(beginning(build))
+        self._held = b""
+        """Lines that are written with the next one."""
 
     def __call__(self, event: Event) -> None:
-        """Append one event. Raises HostError where it cannot be written."""
-        view = memoryview(self._chain.line(_body(event)))
+        """Append one event; one that tells of turns together with the next one, which tells of what
+        became of them. Raises HostError where it cannot be written."""
+        line = self._chain.line(_body(event))
+        if isinstance(event, TurnsTaken):
+            self._held += line
+            return
+        if self._held:
+            line, self._held = self._held + line, b""
+        self._write(line)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
         try:
             while view:
                 view = view[os.write(self._handle, view) :]
@@ -54,6 +66,8 @@ class TimelineLog:
 
     def close(self) -> Write:
         """Close the file and return what is to be noted of its end in the index."""
+        if self._held:
+            self._write(self._held)
         os.close(self._handle)
         return noted(self._build, self._chain.head)
 

@@ -352,6 +352,8 @@ class Course:
                     self.seats.drop(turn)
                     done.append(label)
                     continue
+                if self.draw(st.integers(0, 5)) == 0:
+                    turn = self.seats.move(turn, self.draw(st.sampled_from(self.names))) or turn
                 took = work.seconds[numbers[label]] * self.draw(st.sampled_from([0.5, 1.0, 1.7]))
                 heapq.heappush(running, (self.now + took, label, turn))
             if running:

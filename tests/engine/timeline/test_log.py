@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from engine.retention import read_past
-from engine.timeline.events import BuildStarted, Event, StepSkipped, cached_together
+from engine.timeline.events import (
+    BlobsMoved,
+    BuildStarted,
+    Event,
+    Interrupted,
+    NodeLeft,
+    NodeReturned,
+    NodesWarm,
+    PolicyChosen,
+    StepSkipped,
+    TurnMoved,
+    TurnsTaken,
+    WorkKnown,
+    cached_together,
+    to_document,
+)
 from engine.timeline.log import NAME, TimelineLog, builds, new_build_id, read_timeline
+from engine.timeline.words import in_words
 from store.errors import HostError
 
 EVENTS: list[Event] = [
@@ -51,6 +68,52 @@ def test_events_are_there_while_the_build_runs(tmp_path: Path) -> None:
         log(event)
         assert len(list(read_timeline(tmp_path, "b"))) == number
     log.close()
+
+
+def test_turns_are_written_with_what_came_of_them(tmp_path: Path) -> None:
+    log = TimelineLog(tmp_path, "b")
+    log(EVENTS[0])
+    turns = TurnsTaken(told=(("wait", 1.5, "y", 2.0), ("take", 1.5, (("y", "local"),))))
+    log(turns)
+    assert len(list(read_timeline(tmp_path, "b"))) == 1
+    log(EVENTS[1])
+    _, told, _ = read_timeline(tmp_path, "b")
+    assert in_words(told) == "turns  waiting now: y → y on local"
+    log(turns)
+    log.close()
+    assert len(list(read_timeline(tmp_path, "b"))) == 4
+
+
+WORDS: dict[str, Event] = {
+    "node n dropped out": NodeLeft(node="n"),
+    "node n is back": NodeReturned(node="n"),
+    "warmth a 61 °C": NodesWarm(at=1.0, celsius={"a": 61.2, "b": None}),
+    "warmth is not known": NodesWarm(at=1.0, celsius={}),
+    "policy: one node, the longest chain first": PolicyChosen(),
+    "policy: strategy smart; speed 1; waits for 9.0 s at most; heat counts to the power of 2; "
+    "nodes divided among targets": PolicyChosen(
+        policy={"strategy": "smart", "weights": {"speed": 1.0}, "max_wait": 9.0, "heat": 2.0},
+        isolated=True,
+    ),
+    "work   a, b: 3.0 s at speed 1": WorkKnown(
+        labels=("a", "b"), seconds=(1.0, 2.0), needs=((), (0,))
+    ),
+    "turns  ended: b, c, e and 1 more; never need a turn: d; "
+    "a counts as 0.5 of a failure of its node → none": TurnsTaken(
+        told=(*(("end", 1.0, x) for x in "bce"), ("end", 1.0, "a", 0.5), ("gone", "d"))
+    ),
+    "moved  a to n, by hand": TurnMoved(label="a", node="n", at=1.0),
+    "interrupted by SIGINT": Interrupted(signal="SIGINT"),
+    "3 blobs copied to ram: hot": BlobsMoved(target="ram", why="hot", blobs=3),
+    "3 blobs (2.0 kB) from main to slow: cold": BlobsMoved(
+        source="main", target="slow", why="cold", blobs=3, bytes=2000
+    ),
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_events_of_decisions_in_words(words: str) -> None:
+    assert in_words(json.loads(json.dumps(to_document(WORDS[words], 0.0)))) == words
 
 
 def test_a_build_without_a_timeline_has_no_events(tmp_path: Path) -> None:
