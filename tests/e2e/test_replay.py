@@ -30,6 +30,11 @@ WAYS = {
         "another number of processors",
     ),
     "address": ("grep -m1 heap /proc/self/maps", "an address", "other addresses"),
+    "race": (
+        "(for n in $(seq 20000); do echo a; done) & (for n in $(seq 20000); do echo b; done) & wait",
+        "the order: the same lines",
+        "",
+    ),
     "pid": ("echo $$", "", ""),
     "locale": ("echo $LANG $LC_ALL; printf 'b\\nA\\na\\n' | sort", "", ""),
 }
