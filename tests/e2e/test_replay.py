@@ -31,7 +31,7 @@ WAYS = {
     ),
     "address": ("grep -m1 heap /proc/self/maps", "an address", "other addresses"),
     "race": (
-        "(for n in $(seq 20000); do echo a; done) & (for n in $(seq 20000); do echo b; done) & wait",
+        "for x in a b; do (for n in $(seq 20000); do echo $x; done) & done; wait",
         "the order: the same lines",
         "",
     ),
