@@ -116,5 +116,5 @@ def test_nodes_for_nobody_do_nothing_and_it_says_so(small: Bn) -> None:
 
 def test_what_cannot_be_simulated_is_refused(small: Bn) -> None:
     assert small("simulate", code=USAGE).stderr
-    assert "not recorded" in small("simulate", "--build", "none", code=INPUT).stderr
+    assert "no build is recorded" in small("simulate", "--build", "none", code=INPUT).stderr
     assert "cannot be read" in small("simulate", "none.json", code=INPUT).stderr

@@ -256,8 +256,10 @@ class Live:
         found = [self.process.pid]
         for pid in found:
             with contextlib.suppress(OSError):
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    found += map(int, (task / "children").read_text().split())
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    with contextlib.suppress(OSError):  # a thread that has just ended
+                        children = Path(f"/proc/{pid}/task/{task}/children").read_text()
+                        found += map(int, children.split())
         return found
 
     def memory(self) -> int:
