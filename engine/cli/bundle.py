@@ -8,7 +8,7 @@ import click
 
 from engine.cli.options import json_option, note, open_store, print_json
 from engine.replay.bundle import SUFFIX, bundle
-from engine.replay.recorded import chosen, recorded
+from engine.replay.steps import chosen, recorded
 from engine.timeline.log import read_timeline
 from engine.timeline.named import LAST, find_build
 from engine.units import show_size
@@ -37,7 +37,9 @@ def command(
     """
     with open_store() as store, store.lease("bundle"):
         name = find_build(store.root, build)
-        steps = chosen(name, recorded(read_timeline(store.root, name)), artifacts, ran, sample)
+        steps = chosen(
+            name, recorded(name, read_timeline(store.root, name)), artifacts, ran, sample
+        )
         target = output or Path(f"{name}{SUFFIX}")
         size = bundle(store, name, steps, target)
     if as_json:

@@ -11,9 +11,9 @@ import click
 from engine.cli.options import json_option, note, open_store, out, print_json
 from engine.replay.bundle import SUFFIX, unbundle
 from engine.replay.kept import Kept, diffoscope, keep
-from engine.replay.recorded import chosen, recorded
 from engine.replay.report import details, document, junit, line, markdown, summary
 from engine.replay.running import How, Replayed, replay
+from engine.replay.steps import chosen, recorded
 from engine.replay.surroundings import KINDS, kinds_of, possible
 from engine.timeline.log import read_timeline
 from engine.timeline.named import LAST, find_build
@@ -149,7 +149,7 @@ def replay_build(
 
     Raises HostError where nothing came out otherwise, but not all could be run.
     """
-    steps = chosen(build, recorded(read_timeline(store.root, build)), artifacts, ran, sample)
+    steps = chosen(build, recorded(build, read_timeline(store.root, build)), artifacts, ran, sample)
 
     def told(one: Replayed) -> None:
         if not as_json:

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from engine.replay.recorded import Recorded
+from engine.replay.steps import Recorded
 from engine.timeline.chain import Head
 from engine.timeline.log import NAME, noted, noted_head
 from engine.timeline.verify import check

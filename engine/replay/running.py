@@ -19,7 +19,7 @@ from engine.abreast import abreast
 from engine.execution import DEFAULT_TIMEOUT
 from engine.replay.differing import Difference, differences
 from engine.replay.kinds import UNKNOWN
-from engine.replay.recorded import Recorded
+from engine.replay.steps import Recorded
 from engine.replay.surroundings import DAYS, NAMES, load, surroundings
 from executors.base import HERMETIC, HOST_NAME, ExecutionRequest, Executor, Limits, Outcome
 from executors.perturbed import Perturbed

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from engine.spec.faults import nearest
+from engine.timeline.course import CACHED, course
 from store.digest import Digest, digest_bytes
 from store.errors import InputError
 from store.records import frozen
@@ -27,32 +28,28 @@ class Recorded:
     ran: bool = True
 
 
-def recorded(events: Iterable[Mapping[str, Any]]) -> list[Recorded]:
-    """Return the steps of a build of which the end is known, in the order in which they ended."""
-    found: dict[str, Recorded] = {}
-    for event in events:
-        match event:
-            case {"event": "StepCached", "label": str(label), "action": action, "outputs": outputs}:
-                found[label] = Recorded(
-                    label=label,
-                    action=Digest(action),
-                    outputs=Digest(outputs),
-                    status="succeeded",
-                    ran=False,
+def recorded(build: str, events: Iterable[Mapping[str, Any]]) -> list[Recorded]:
+    """Return the steps of a build of which the end is known, in the order in which they were told
+    of."""
+    past = course(build, events)
+    found = []
+    for step in past.steps.values():
+        ran = step.ended is not None
+        if step.action and (ran or step.status == CACHED):
+            found.append(
+                Recorded(
+                    label=step.label,
+                    action=Digest(step.action),
+                    outputs=Digest(step.outputs) if step.outputs else None,
+                    status=step.status,
+                    exit_code=step.exit_code,
+                    log=Digest(step.log) if step.log else None,
+                    seconds=step.seconds,
+                    ended=past.began + step.ended if step.ended is not None else None,
+                    ran=ran,
                 )
-            case {"event": "StepFinished", "label": str(label), "action": action}:
-                outputs = event["outputs"]
-                found[label] = Recorded(
-                    label=label,
-                    action=Digest(action),
-                    outputs=None if outputs is None else Digest(outputs),
-                    status=event["status"],
-                    exit_code=event["exit_code"],
-                    log=Digest(event["log"]),
-                    seconds=event["seconds"],
-                    ended=event["time"],
-                )
-    return list(found.values())
+            )
+    return found
 
 
 def chosen(
