@@ -219,6 +219,8 @@ def main(
         return
     rows: list[tuple[Measured, dict[str, Usage]]] = []
     say(header())
+    if work is not None:
+        work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=work) as scratch:
         one(WARM_UP, shape, Path(scratch))
         for size in map(int, sizes.split(",")):
