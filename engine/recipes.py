@@ -54,6 +54,7 @@ class ActionExpander:
         no_tools: Tools = ((), {})
         tools = self._part(self._tools, no_tools)
         writers: dict[str, str] = {}
+        clashes: list[SpecFaultError] = []
         batch = Batch(self.artifacts.packer)
         none: list[Mapping[str, Scalar]] = []
         for combination in self._part(self._combinations, none):
@@ -62,8 +63,12 @@ class ActionExpander:
                 try:
                     self._claim(recipe, writers)
                 except SpecFaultError as error:
-                    self._note(error)
+                    clashes.append(error)
                 batch.add(recipe)
+        if clashes:  # one mistake, however many items there are
+            first, more = clashes[0], len(clashes) - 1
+            message = f"{first.message}, and {more} more" if more else first.message
+            self._note(SpecFaultError(first.path, message, first.hint))
         if self.faults:
             batch = Batch(self.artifacts.packer)
         return self.artifacts.packer.take(batch)
@@ -272,6 +277,8 @@ class ActionExpander:
         for number, path in enumerate(outputs):
             if _is_bad_output(path):
                 at, hint = self._at("outputs", number), "a path below $out, as bin/app"
+                if path.endswith("/") and not _is_bad_output(path[:-1]):
+                    hint = f"a directory is declared without the slash: {path[:-1]!r}"
                 self._note(SpecFaultError(at, f"bad output path {path!r}", hint))
         return outputs if len(outputs) < 2 else tuple(sorted(outputs))
 

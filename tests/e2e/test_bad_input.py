@@ -60,7 +60,7 @@ script = "echo {optimize} {item} ${HOME} {} {print $1}"
 [actions.d]
 run = ["true"]
 inputs = ["e"]
-outputs = ["../x", "/abs", "a", "a"]
+outputs = ["../x", "/abs", "a", "a", "dir/"]
 kind = "tset"
 resources = { cpus = 0, memory = "lots", timeout = "soon" }
 env = { HOME = "x" }
@@ -87,6 +87,7 @@ def test_all_faults_of_meaning_are_placed_at_once(bn: Bn) -> None:
         ("15:10", "unknown name in template {optimize}", "did you mean 'optimise'?"),
         ("19:12", "action 'd': bad output path '../x'", "a path below $out"),
         ("19:20", "action 'd': bad output path '/abs'", "a path below $out"),
+        ("19:38", "action 'd': bad output path 'dir/'", "declared without the slash: 'dir'"),
         ("19:11", "action 'd': duplicate output 'a'", ""),
         ("20:8", "action 'd': 'kind' is \"build\" or \"test\"", ""),
         ("21:22", "'cpus' is at least 1", ""),
