@@ -72,6 +72,8 @@ def make_plan(
     wanted: dict[str, None] = {}
     ends = frozenset(targets)
     stack = list(reversed(targets))
+    if len(targets) > 1:
+        _look(graph, store, remembered, targets, realised, fresh)
     while stack:
         label = stack.pop()
         if label in wanted:
