@@ -21,9 +21,9 @@ def _ran(index: Index) -> Iterator[tuple[str, float]]:
     for _, value in index.items(Table.HISTORY):
         try:
             for row in json.loads(value):
-                if row["seconds"]:
+                if row.get("seconds"):
                     yield row["action"], float(row["seconds"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue
 
 

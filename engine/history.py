@@ -40,7 +40,7 @@ class Past:
 
 
 _MEMBERS = dict.fromkeys(field_names(Past)).keys()
-_ALWAYS = dict.fromkeys(name for name in _MEMBERS if name != "speed").keys()
+_ALWAYS = dict.fromkeys(("action", "build")).keys()
 """What is noted also where it says nothing."""
 
 _OF_RUNS: Final = ("seconds", "peak_memory", "log", "speed")
@@ -117,7 +117,9 @@ class History:
         key = self._key(label)
         rows = [] if label in self._new else self._rows(key)
         self._new.discard(label)
-        first = {name: getattr(past, name) for name in (_MEMBERS if past.speed else _ALWAYS)}
+        first = {
+            name: value for name in _MEMBERS if (value := getattr(past, name)) or name in _ALWAYS
+        }
         for row in rows:
             if row["action"] == past.action and not past.ran:
                 first |= {name: row[name] for name in _OF_RUNS if name in row}

@@ -40,9 +40,10 @@ from store.entry_rows import (
 from store.entry_tables import ORPHANS, PORTION, REFS, ROWS, TABLES, USAGE, Tables
 from store.environment import Environment, check, error_number
 from store.errors import HostError, NoSpace, host_error
-from store.object_table import LEAST_FREE, Uses
+from store.object_table import LEAST_FREE
 from store.room import free_bytes
 from store.ticking import STEP, Clock
+from store.uses import Uses
 
 __all__ = ["Entries", "Put", "Row", "Usage", "Vanished"]
 

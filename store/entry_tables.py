@@ -23,7 +23,7 @@ from store.entry_rows import (
     with_use,
 )
 from store.environment import Environment
-from store.object_table import Uses
+from store.uses import Uses
 
 ROWS, ORDER, REFS, ORPHANS, USAGE = TABLES = ("rows", "order", "refs", "orphans", "usage")
 

@@ -122,12 +122,25 @@ class Environment:
 
         def read() -> Value:
             with self._reading:
-                if table not in self._tables:
+                handle = self._tables.get(table)
+                if handle is None:
                     return empty
-                with self._environment.begin(self._tables[table]) as transaction:
+                with self._environment.begin(handle) as transaction:
                     return action(transaction)
 
-        return self._retried(read, f"cannot read table {table} of the {self._what}")
+        try:
+            return read()
+        except lmdb.Error:
+            return self._retried(read, f"cannot read table {table} of the {self._what}")
+
+    def holds(self, name: str) -> bool:
+        """Say whether there is a table of that name, opened or not."""
+
+        def read() -> bool:
+            with self._reading, self._environment.begin() as transaction:
+                return bool(transaction.cursor().set_key(name.encode()))
+
+        return self._retried(read, f"cannot read the {self._what}")
 
     def change(self, change: Callable[[Any], None]) -> None:
         """Let `change` work in one write transaction, which is committed when this returns. It may

@@ -16,8 +16,12 @@ from store import environment
 from store.environment import DATA as DATA
 from store.environment import Environment
 from store.errors import HostError
+from store.index_rows import key_row, row_key, row_value, value_row
 
 WHAT: Final = "index"
+OLD: Final = "meta"
+"""A table that only stores of format 1 have."""
+
 REBUILD: Final = "no blob is lost: `bn store rebuild-index` makes it again from the files"
 
 
@@ -49,7 +53,7 @@ class Table(StrEnum):
     """Action digest → the remote cache that its result came from, and whose signature it has."""
     TIMELINES = "timelines"
     """Build → how many events its timeline has, and the link of the last one."""
-    META = "meta"
+    META = "facts"
     """Small facts about the store itself, as `used/TIER` → bytes."""
 
 
@@ -85,20 +89,21 @@ class Index:
     def get(self, table: Table, key: str) -> bytes | None:
         """Return what stands under `key`, or None."""
         self._settle(table)
-        return self._environment.get(table, key.encode())
+        row = self._environment.get(table, key_row(key))
+        return None if row is None else row_value(row)
 
     def get_many(self, table: Table, keys: Iterable[str]) -> dict[str, bytes]:
         """Return what stands under those of `keys` that are there, all as of one moment."""
         self._settle(table)
         # neighbours in a table lie on the same pages
-        wanted, empty = sorted(keys), dict[str, bytes]()
+        wanted, empty = sorted((key_row(key), key) for key in keys), dict[str, bytes]()
 
         def read(transaction: Any) -> dict[str, bytes]:
             found = {}
-            for key in wanted:
-                value = transaction.get(key.encode())
-                if value is not None:
-                    found[key] = value
+            for name, key in wanted:
+                row = transaction.get(name)
+                if row is not None:
+                    found[key] = row_value(row)
                 self._environment.looked()
             return found
 
@@ -113,10 +118,11 @@ class Index:
             return None
 
     def items(self, table: Table) -> Iterator[tuple[str, bytes]]:
-        """Yield everything in a table, by key, as it is when the first is asked for."""
+        """Yield everything in a table, by key (digests after all else), as it is when the first is
+        asked for."""
 
         def read(transaction: Any) -> list[tuple[str, bytes]]:
-            return [(key.decode(errors="replace"), value) for key, value in transaction.cursor()]
+            return [(row_key(name), row_value(row)) for name, row in transaction.cursor()]
 
         self._settle(table)
         empty: list[tuple[str, bytes]] = []
@@ -137,15 +143,17 @@ class Index:
         for name, number in (added or {}).items():
             numbers[name] = numbers.get(name, 0) + number
         handle = self._environment.handle
+        standing = [(table, key_row(key), value_row(value)) for table, key, value in rows]
+        standing.sort(key=lambda row: row[:2])
 
         def change(transaction: Any) -> None:
-            for table, key, value in sorted(rows, key=lambda row: row[:2]):
-                transaction.put(key.encode(), value, db=handle(table))
+            for table, name, row in standing:
+                transaction.put(name, row, db=handle(table))
                 self._environment.looked()
             for key, number in numbers.items():
-                meta = handle(Table.META)
-                before = _number(transaction.get(key.encode(), db=meta))
-                transaction.put(key.encode(), b"%d" % max(0, before + number), db=meta)
+                meta, name = handle(Table.META), key_row(key)
+                before = _number(transaction.get(name, db=meta))
+                transaction.put(name, b"%d" % max(0, before + number), db=meta)
 
         self._environment.change(change)
 
@@ -175,13 +183,14 @@ class Index:
             gone = 0
             handle = self._environment.handle(table)
             for key in names:
-                name = key.encode()
-                value = transaction.get(name, db=handle)
-                made = None if value is None else new(key, bytes(value))
+                name = key_row(key)
+                row = transaction.get(name, db=handle)
+                value = None if row is None else row_value(row)
+                made = None if value is None else new(key, value)
                 if made is None:
                     gone += transaction.delete(name, db=handle)
-                elif made != bytes(value):
-                    transaction.put(name, made, db=handle)
+                elif made != value:
+                    transaction.put(name, value_row(made), db=handle)
 
         self._environment.change(change)
         return gone

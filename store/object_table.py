@@ -2,7 +2,7 @@
 
 ::
 
-    objects/data.mdb    digest → time of writing, bytes
+    objects/data.mdb    a log of objects, and where each of them is in it (`store.object_rows`)
     objects/uses        times of use, by the first bits of digests
 
 A file costs an inode, which takes longer to make than such an object to write, and is hardly ever
@@ -15,18 +15,29 @@ import contextlib
 import errno
 import math
 import os
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from store.digest import Digest, digest_bytes
 from store.durability import sync_file_system
 from store.errors import HostError, IntegrityError
+from store.object_rows import (
+    OLD,
+    PLACES,
+    TABLES,
+    TIME,
+    ObjectRows,
+    bytes_of,
+    rescued,
+    size_of,
+    time_of,
+)
 from store.pages import DATA, found_values
 from store.records import frozen
+from store.uses import Uses
 
 if TYPE_CHECKING:
     from store.environment import Environment
@@ -43,9 +54,6 @@ SLOTS: Final = 1 << 16
 
 LEAST_FREE: Final = 2**20
 """Bytes of room below which a disk on which a write was cut short counts as full."""
-
-_TABLE: Final = "objects"
-_TIME: Final = struct.Struct("<d")
 
 
 @frozen
@@ -69,7 +77,7 @@ class ObjectTable:
         self.path = root / DIRECTORY
         self.unsynced = False
         self.relaxed = False
-        self._lost = lost
+        self.lost = lost
         self._data = f"{self.path}/{DATA}"
         self._uses = Uses(f"{self.path}/uses", SLOTS)
         self._environment: Environment | None = None
@@ -85,16 +93,16 @@ class ObjectTable:
 
     def read(self, digest: Digest) -> bytes | None:
         """Return an object's bytes, not checked; None where it is not here."""
-        value = self._value(digest)
-        return None if value is None else value[_TIME.size :]
+        row = self._row(digest)
+        return None if row is None else bytes_of(row)
 
     def look(self, digest: Digest, since: float = math.inf) -> Found | None:
         """Return what is known of an object; None where it is not here.
 
         One that was written after `since` is not looked up in the times of use.
         """
-        value = self._value(digest)
-        return None if value is None else self._found(bytes.fromhex(digest), value, since)
+        row = self._row(digest)
+        return None if row is None else self._found(bytes.fromhex(digest), row, since)
 
     def recent(self, digests: Iterable[Digest], since: float) -> set[Digest]:
         """Return those of `digests` that are here and were used after `since`; they are looked up
@@ -105,17 +113,17 @@ class ObjectTable:
 
         def read(transaction: Any) -> set[Digest]:
             found = set()
+            find = ObjectRows(transaction, environment.handle).find
             for digest in digests:
                 key = bytes.fromhex(digest)
-                value = transaction.get(key)
-                if value is None or len(value) < _TIME.size:
-                    continue
-                if self._found(key, value, since).used >= since:
+                row = find(key)
+                if row is not None and self._found(key, row, since).used >= since:
                     found.add(digest)
+                environment.looked()
             return found
 
         with _system_errors(self.path):
-            return environment.read(_TABLE, read, set[Digest]())
+            return environment.read(PLACES, read, set[Digest]())
 
     def held(self, prefix: str = "") -> list[tuple[Digest, Found]]:
         """Return all objects whose digest begins with `prefix`."""
@@ -127,45 +135,26 @@ class ObjectTable:
 
         def read(transaction: Any) -> list[tuple[Digest, Found]]:
             found = []
-            cursor = transaction.cursor()
-            for key, value in cursor if cursor.set_range(first) else ():
+            for key, row in ObjectRows(transaction, environment.handle).under(first):
                 name = Digest(key.hex())
-                if not key.startswith(first):
-                    break
-                if name.startswith(prefix) and len(key) == 32 and len(value) >= _TIME.size:
+                if name.startswith(prefix):
                     used = self._uses.of(_slot(key)) if latest is None else latest[_slot(key)]
-                    used = max(_TIME.unpack_from(value)[0], used)
-                    found.append((name, Found(len(value) - _TIME.size, used)))
+                    found.append((name, Found(size_of(row), max(time_of(row), used))))
+                environment.looked()
             return found
 
         with _system_errors(self.path):
-            return environment.read(_TABLE, read, list[tuple[Digest, Found]]())
+            return environment.read(PLACES, read, list[tuple[Digest, Found]]())
 
     def put(self, objects: Mapping[Digest, bytes]) -> int:
         """Put objects in one transaction, durable after `sync`, and return the bytes added."""
-        environment = self.open(create=True)
-        assert environment is not None
-        now, added = _TIME.pack(time.time()), 0
-
-        def change(transaction: Any) -> None:
-            nonlocal added
-            added, handle = 0, environment.handle(_TABLE)
-            for digest, data in sorted(objects.items()):
-                key, value = bytes.fromhex(digest), now + data
-                if transaction.put(key, value, overwrite=False, db=handle):
-                    added += len(data)
-                else:
-                    transaction.put(key, value, db=handle)
-                environment.looked()
-
-        with _system_errors(self.path):
-            environment.change(change)
-        self.unsynced = True
-        return added
+        now = TIME.pack(time.time())
+        rows = [(bytes.fromhex(digest), now, data) for digest, data in objects.items()]
+        return self._put(rows)
 
     def touch(self, digest: Digest) -> bool:
         """Note that an object is used now, seen by all at once; False where it is not here."""
-        if self._value(digest) is None:
+        if self._row(digest) is None:
             return False
         self._uses.note(_slot(bytes.fromhex(digest)))
         return True
@@ -184,15 +173,15 @@ class ObjectTable:
 
         def change(transaction: Any) -> None:
             gone.clear()
-            handle = environment.handle(_TABLE)
+            rows = ObjectRows(transaction, environment.handle)
             for digest in names:
                 key = bytes.fromhex(digest)
-                value = transaction.get(key, db=handle)
-                if value is None:
+                row = rows.find(key)
+                if row is None:
                     continue
-                found = self._found(key, value.ljust(_TIME.size, b"\0"))
+                found = self._found(key, row)
                 if may is None or may(digest, found.used):
-                    transaction.delete(key, db=handle)
+                    rows.remove(key)
                     gone[digest] = found.size
 
         with _system_errors(self.path):
@@ -239,26 +228,29 @@ class ObjectTable:
     def check(self) -> None:
         """Read all of the table, if there is one; raises IntegrityError where it is damaged."""
         if os.path.exists(self._data):
-            from store.environment import check
+            from store.environment import check, corrupt
 
-            check(self.path, [_TABLE], WHAT, HINT)
+            check(self.path, TABLES, WHAT, HINT)
+            wrong = self._misplaced()
+            if wrong:
+                raise corrupt(self.path, WHAT, f"{wrong} objects are not in their place", HINT)
 
     def mend(self, aside: Path) -> int | None:
         """Where the table is damaged, move it to `aside` and make another one of what is good in
         it; return how many objects that are, None where it is sound. Nobody else may use it."""
-        try:
-            self.open()
-            return None
-        except IntegrityError:
-            self.close()
+        with contextlib.suppress(IntegrityError):
+            if not self._misplaced():
+                return None
+        self.close()
         aside.parent.mkdir(exist_ok=True)
         os.rename(self.path, aside)
         good = {
-            Digest(key.hex()): value[_TIME.size :]
+            one[0]: one
             for key, value in found_values(f"{aside}/{DATA}")
-            if digest_bytes(value[_TIME.size :]) == key.hex()
+            if (one := rescued(key, value)) and digest_bytes(one[2]) == one[0].hex()
         }
-        self.put(good)
+        now = TIME.pack(time.time())
+        self._put([(key, now, data) for key, _, data in good.values()])
         self.sync()
         return len(good)
 
@@ -272,6 +264,19 @@ class ObjectTable:
     # inside
 
     def _opened(self, create: bool) -> Environment:
+        environment = self._environment_of(create)
+        if environment.holds(OLD):
+            from store.upgrade import upgrade_objects
+
+            environment.close()
+            try:
+                upgrade_objects(self.path, self.lost)
+            except HostError as error:  # this tier cannot be used
+                raise OSError(errno.EIO, error.message, str(self.path)) from error
+            environment = self._environment_of(create)
+        return environment
+
+    def _environment_of(self, create: bool) -> Environment:
         from store.environment import Environment
 
         there = os.path.exists(self._data)
@@ -281,91 +286,64 @@ class ObjectTable:
             try:
                 return Environment(
                     self.path,
-                    [_TABLE],
+                    TABLES,
                     WHAT,
                     HINT,
                     metasync=False,
                     relaxed=self.relaxed,
-                    lost=self._lost,
+                    lost=self.lost,
                 )
             except HostError:
                 if create or not there:
                     raise
-        return Environment(self.path, [_TABLE], WHAT, HINT, readonly=True)
+        return Environment(self.path, TABLES, WHAT, HINT, readonly=True)
 
-    def _value(self, digest: Digest) -> bytes | None:
+    def _put(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> int:
+        environment = self.open(create=True)
+        assert environment is not None
+        added = 0
+
+        def change(transaction: Any) -> None:
+            nonlocal added
+            added = ObjectRows(transaction, environment.handle).put(rows, environment.looked)
+
+        with _system_errors(self.path):
+            environment.change(change)
+        self.unsynced = True
+        return added
+
+    def _misplaced(self) -> int:
+        environment = self.open()
+        if environment is None:
+            return 0
+
+        def read(transaction: Any) -> int:
+            return ObjectRows(transaction, environment.handle).misplaced(environment.looked)
+
+        with _system_errors(self.path):
+            return environment.read(PLACES, read, 0)
+
+    def _row(self, digest: Digest) -> bytes | None:
         environment = self._environment or self.open()
         if environment is None:
             return None
         try:
-            value = environment.get(_TABLE, bytes.fromhex(digest))
+            key = bytes.fromhex(digest)
         except ValueError:
             return None  # it is no digest
+        environment.looked()
+        try:
+            return environment.read(
+                PLACES,
+                lambda transaction: ObjectRows(transaction, environment.handle).find(key),
+                None,
+            )
         except HostError as error:
             raise _system_error(self.path, error) from error
-        return None if value is None else value.ljust(_TIME.size, b"\0")
 
-    def _found(self, key: bytes, value: bytes, since: float = math.inf) -> Found:
-        used = _TIME.unpack_from(value)[0]
-        size = len(value) - _TIME.size
-        return Found(size, used if used >= since else max(used, self._uses.of(_slot(key))))
-
-
-class Uses:
-    """When something was used last, in a file of one number for each of `slots`.
-
-    It is no part of the table because it has to be seen at once and needs no sync: a time that is
-    lost, or that of something else, only makes something go earlier or later than it could.
-    """
-
-    def __init__(self, path: str, slots: int) -> None:
-        self._path = path
-        self._size = slots * _TIME.size
-        self._handle = -1
-        self._is_whole = False
-
-    def note(self, slot: int, now: float | None = None) -> None:
-        """Note a use, at this moment unless another one is given. Raises OSError."""
-        handle = self._handle
-        if not self._is_whole:
-            handle = self._opened(os.O_RDWR | os.O_CREAT)
-            if os.fstat(handle).st_size < self._size:
-                os.posix_fallocate(handle, 0, self._size)
-            self._is_whole = True
-        os.pwrite(handle, _TIME.pack(time.time() if now is None else now), slot * _TIME.size)
-
-    def of(self, slot: int) -> float:
-        """Return the last use noted, 0 where there is none."""
-        try:
-            data = os.pread(self._opened(os.O_RDWR), _TIME.size, slot * _TIME.size)
-        except OSError:
-            return 0.0
-        return float(_TIME.unpack(data)[0]) if len(data) == _TIME.size else 0.0
-
-    def all(self) -> list[float]:
-        """Return the last use of each slot."""
-        try:
-            data = os.pread(self._opened(os.O_RDWR), self._size, 0)
-        except OSError:
-            data = b""
-        return [row[0] for row in _TIME.iter_unpack(data.ljust(self._size, b"\0")[: self._size])]
-
-    def close(self) -> None:
-        """Close the file; it opens again when it is needed."""
-        handle, self._handle = self._handle, -1
-        self._is_whole = False
-        if handle >= 0:
-            os.close(handle)
-
-    def _opened(self, flags: int) -> int:
-        if self._handle < 0:
-            try:
-                self._handle = os.open(self._path, flags | os.O_CLOEXEC, 0o644)
-            except OSError as error:
-                if flags & os.O_CREAT or error.errno not in (errno.EROFS, errno.EACCES):
-                    raise
-                self._handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        return self._handle
+    def _found(self, key: bytes, row: bytes, since: float = math.inf) -> Found:
+        used = time_of(row)
+        return Found(size_of(row), used if used >= since else max(used, self._uses.of(_slot(key))))
 
 
 def _slot(key: bytes) -> int:

@@ -22,8 +22,11 @@ from store.tiers import TierSpec
 if TYPE_CHECKING:
     from store.entries import Entries
 
-FORMAT: Final = "1"
-"""The layout's version, in the file `format`; another one is refused, never guessed at."""
+FORMAT: Final = "2"
+"""The layout's version, in the file `format`; an unknown one is refused, never guessed at."""
+
+_OLDER: Final = ("1", "1>2")
+"""Versions that are brought up to date (`store.upgrade`)."""
 
 
 class Store:
@@ -41,15 +44,18 @@ class Store:
         self.policy = policy or Policy()
         self.cas = Cas(root, tiers)
         try:
-            _check_format(root)
+            older = _format_of(root) != FORMAT
             root.mkdir(parents=True, exist_ok=True)
             self.read_only = not os.access(root, os.W_OK)
             if self.read_only and not (root / "format").exists():
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(root))
             self.cas.create()
+            if older:
+                self._upgrade()
             if not self.read_only:
                 (root / "index").mkdir(exist_ok=True)
-                _note_format(root)
+                if not (root / "format").exists():
+                    _note_format(root, FORMAT)
         except OSError as error:
             raise host_error(error, "cannot open the store") from error
         try:
@@ -135,6 +141,22 @@ class Store:
         self.cas.begin_use()
         return Lease(self.root, purpose)
 
+    def _upgrade(self) -> None:
+        """Bring a store of an older format up to date."""
+        from store.upgrade import BETWEEN, upgrade_store
+
+        if self.read_only:
+            raise HostError(
+                f"{self.root}: the store was made by an older bn and is read-only",
+                "make it writable for a moment, so that it can be brought up to date, "
+                "or use another one with BN_STORE",
+            )
+        tables = [tier.table for tier in self.cas.tier_set.readable() if tier.table is not None]
+        with self.cas.gate.closed():  # nobody comes meanwhile
+            if _format_of(self.root) != FORMAT:
+                upgrade_store(self.root, tables, lambda: _note_format(self.root, BETWEEN))
+                _note_format(self.root, FORMAT)
+
     def _sweep_temporaries(self) -> None:
         """Remove what processes that are gone left unfinished."""
         tiers = [tier for tier in self.cas.tiers if tier.writable]
@@ -177,24 +199,26 @@ def remove_tree(path: str | Path) -> None:
             os.rmdir(directory)
 
 
-def _note_format(root: Path) -> None:
-    """Write the format down once, whole or not at all: the disk may be full."""
-    if not (root / "format").exists():
-        temporary = root / f"format.{os.getpid()}"
-        try:
-            temporary.write_text(f"{FORMAT}\n")
-            os.replace(temporary, root / "format")
-        finally:
-            temporary.unlink(missing_ok=True)
+def _note_format(root: Path, version: str) -> None:
+    """Write the format down, whole or not at all: the disk may be full."""
+    temporary = root / f"format.{os.getpid()}"
+    try:
+        temporary.write_text(f"{version}\n")
+        os.replace(temporary, root / "format")
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _check_format(root: Path) -> None:
+def _format_of(root: Path) -> str:
+    """Return the format of the store at `root`, that of a new one where there is none. Raises
+    HostError where it is not known."""
     try:
         found = (root / "format").read_text().strip()
     except FileNotFoundError:
-        return
-    if found != FORMAT:
+        return FORMAT
+    if found != FORMAT and found not in _OLDER:
         raise HostError(
             f"{root}: the store has format {found!r}, this bn knows {FORMAT!r}",
             "use the bn that made it, or another store with BN_STORE",
         )
+    return found
