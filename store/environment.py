@@ -177,10 +177,10 @@ class Environment:
 
         return self.read(table, read, 0)
 
-    def looked(self) -> None:
-        """Count a look into a table, of those in a long transaction, too: now and then what is
+    def looked(self, times: int = 1) -> None:
+        """Count looks into a table, of those in a long transaction, too: now and then what is
         mapped of it is given back."""
-        self._looks += 1
+        self._looks += times
         if self._looks > PATIENCE:
             self._keep_small()
 

@@ -17,6 +17,7 @@ from store.environment import DATA as DATA
 from store.environment import Environment
 from store.errors import HostError
 from store.index_rows import key_row, row_key, row_value, value_row
+from store.object_rows import TOGETHER
 
 WHAT: Final = "index"
 OLD: Final = "meta"
@@ -147,9 +148,12 @@ class Index:
         standing.sort(key=lambda row: row[:2])
 
         def change(transaction: Any) -> None:
-            for table, name, row in standing:
-                transaction.put(name, row, db=handle(table))
-                self._environment.looked()
+            for table in dict.fromkeys(row[0] for row in standing):
+                cursor = transaction.cursor(handle(table))
+                found = [row[1:] for row in standing if row[0] == table]
+                for at in range(0, len(found), TOGETHER):
+                    self._environment.looked(len(found[at : at + TOGETHER]))
+                    cursor.putmulti(found[at : at + TOGETHER])
             for key, number in numbers.items():
                 meta, name = handle(Table.META), key_row(key)
                 before = _number(transaction.get(name, db=meta))

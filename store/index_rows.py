@@ -21,10 +21,7 @@ _ROW: Final = 33
 
 def key_row(key: str) -> bytes:
     """Return the bytes under which something stands."""
-    name = key.encode()
-    if len(name) == 64 and _HEX.fullmatch(name):
-        return _DIGEST + bytes.fromhex(key)
-    return name
+    return (_digest_row(key) if len(key) == 64 else None) or key.encode()
 
 
 def row_key(name: bytes) -> str:
@@ -38,7 +35,9 @@ def value_row(value: bytes) -> bytes:
     """Return the bytes that stand for a value."""
     if _DIGEST in value or value.startswith(_PLAIN):
         return _PLAIN + value
-    return _HEX.sub(_packed, value) if 64 <= len(value) <= LONGEST else value
+    if len(value) == 64:
+        return _digest_row(value.decode(errors="replace")) or value
+    return _HEX.sub(_packed, value) if 64 < len(value) <= LONGEST else value
 
 
 def row_value(row: bytes) -> bytes:
@@ -48,6 +47,15 @@ def row_value(row: bytes) -> bytes:
     if row.startswith(_PLAIN):
         return row[1:]
     return _PACKED.sub(_unpacked, row) if _DIGEST in row else row
+
+
+def _digest_row(text: str) -> bytes | None:
+    """Return how a digest stands; None where `text` is none."""
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return _DIGEST + raw if raw.hex() == text else None
 
 
 def _packed(found: re.Match[bytes]) -> bytes:

@@ -26,6 +26,12 @@ TIME: Final = struct.Struct("<d")
 KEY: Final = 32
 """Bytes of a digest."""
 
+TOGETHER: Final = 64
+"""Rows that are put at once."""
+
+Looked = Callable[[int], object]
+"""Called with a number of looks, so that what is mapped is given back."""
+
 _HEAD: Final = TIME.size + KEY
 _START: Final = 8
 _WIDTH: Final = 5
@@ -65,33 +71,29 @@ class ObjectRows:
             found = {row[TIME.size : _HEAD]: row for row in rows if row and len(row) >= _HEAD}
             yield from ((key, found[key]) for key in sorted(found) if key.startswith(prefix))
 
-    def put(
-        self, rows: Iterable[tuple[bytes, bytes, bytes]], looked: Callable[[], object] = int
-    ) -> int:
+    def put(self, rows: Iterable[tuple[bytes, bytes, bytes]], looked: Looked = int) -> int:
         """Put objects, given digest, time and bytes of each, in the order in which they are to lie;
         return how many bytes were added. What is here is written over where it lies."""
-        there = self._transaction.cursor(self._log)
-        number = int.from_bytes(there.key(), "big") + 1 if there.last() else 1
-        added = 0
-        following = {key: row for key, *row in rows}
-        numbers = dict(zip(following, range(number, number + len(following)), strict=True))
-        put, places = self._transaction.put, self._places
-        # neighbours among the places lie on the same pages
-        for key in sorted(following):
-            looked()
-            name = numbers[key].to_bytes(_WIDTH, "big")
-            if not put(key[:_START], name, overwrite=False, db=places):
-                known = self._numbers(key)
-                found = self._at(key, known)
-                if found is not None:
-                    time, data = following.pop(key)
-                    put(found[0], time + key + data, db=self._log)
-                    continue
-                put(key[:_START], known + name, db=places)
-        for key, (time, data) in following.items():
-            put(numbers[key].to_bytes(_WIDTH, "big"), time + key + data, db=self._log, append=True)
-            added += len(data)
-        return added
+        values = {key: time + key + data for key, time, data in rows}
+        log = self._transaction.cursor(self._log)
+        number = int.from_bytes(log.key(), "big") + 1 if log.last() else 1
+        names = {key: one.to_bytes(_WIDTH, "big") for one, key in enumerate(values, number)}
+        places = self._transaction.cursor(self._places)
+        keys = sorted(values)  # neighbours among the places lie on the same pages
+        for at in range(0, len(keys), TOGETHER):
+            some = keys[at : at + TOGETHER]
+            looked(len(some))
+            found = [(key[:_START], names[key]) for key in some]
+            if places.putmulti(found, overwrite=False)[1] == len(some):
+                continue
+            for key in some:
+                if self._numbers(key) != names[key] and self._is_written_over(key, values[key]):
+                    del values[key]
+                elif names[key] not in _split(self._numbers(key)):
+                    known = self._numbers(key) + names[key]
+                    self._transaction.put(key[:_START], known, db=self._places)
+        log.putmulti([(names[key], value) for key, value in values.items()], append=True)
+        return sum(map(len, values.values())) - _HEAD * len(values)
 
     def remove(self, key: bytes) -> None:
         """Remove an object, if it is here."""
@@ -106,11 +108,11 @@ class ObjectRows:
         else:
             self._transaction.delete(key[:_START], db=self._places)
 
-    def misplaced(self, looked: Callable[[], object] = int) -> int:
+    def misplaced(self, looked: Looked = int) -> int:
         """Return how many objects are not where their place says, or have none."""
         wrong = entries = 0
         for start, numbers in self._transaction.cursor(self._places):
-            looked()
+            looked(1)
             for number in _split(numbers):
                 row = self._transaction.get(number, db=self._log) or b""
                 entries += 1
@@ -118,6 +120,11 @@ class ObjectRows:
         return wrong + abs(entries - int(self._transaction.stat(self._log)["entries"]))
 
     # inside
+
+    def _is_written_over(self, key: bytes, row: bytes) -> bool:
+        """Put a row in the place of the object that is here; False where it is not."""
+        found = self._at(key, self._numbers(key))
+        return found is not None and bool(self._transaction.put(found[0], row, db=self._log))
 
     def _numbers(self, key: bytes) -> bytes:
         found: bytes = self._transaction.get(key[:_START], db=self._places) or b""
