@@ -61,7 +61,7 @@ class Ahead:
     def executor(self, plan: Plan) -> Executor | None:
         """Return the executor that runs what the plan says, None where nothing has to run. It is
         the caller's to end."""
-        if all(isinstance(step, Cached) for step in plan.steps.values()):
+        if all(isinstance(step, Cached) for step in plan.others.values()):
             self.drop()
             return None
         found, self._sandbox = self._sandbox, None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from engine import __version__
 from engine.graph import Graph
-from engine.plan import Cached, Plan
+from engine.plan import Plan
 from engine.timeline.events import BuildStarted
 from store.digest import digest_bytes
 from store.records import field, frozen
@@ -25,7 +25,7 @@ class Asked:
 
 def begun(build: str, graph: Graph, plan: Plan, asked: Asked) -> BuildStarted:
     """Return the first event of a build."""
-    spec, steps = graph.about.spec, plan.steps.values()
+    spec = graph.about.spec
     text = b""
     with contextlib.suppress(OSError):
         text = spec.read_bytes()
@@ -34,8 +34,8 @@ def begun(build: str, graph: Graph, plan: Plan, asked: Asked) -> BuildStarted:
         build=build,
         spec=str(spec),
         targets=plan.targets,
-        steps=len(steps),
-        cached=sum(isinstance(step, Cached) for step in steps),
+        steps=len(plan.steps),
+        cached=plan.cached,
         bn=__version__,
         command=asked.command,
         spec_digest=digest_bytes(text),

@@ -94,7 +94,8 @@ class _Loop:
     finished: Finished = field(init=False)
     losses: Losses = field(factory=Losses)
     untold: dict[str, Cached] = field(factory=dict)
-    """Cached steps that nobody was told of yet."""
+    """Cached steps that nobody was told of yet, less those that stand."""
+    untold_standing: bool = False
     prefetch: Prefetch = field(init=False)
     interrupted: bool = False
     error: Exception | None = None
@@ -108,8 +109,11 @@ class _Loop:
         self.options, self.ledger = job.options, Ledger(job)
         self.commits, self.prefetch = Commits(job.store.actions), Prefetch(job.store.cas)
         self.places = job.places
-        self.waits = Waits(self.plan.steps, self._needs, self._seconds)
-        self.ended = Outcomes(self.waits.labels, self.waits.numbers)
+        if self.prefetch.is_useful:  # it is told of each step
+            self.plan = Plan(self.plan.targets, {**self.plan.steps})
+        self.waits = Waits(self.plan.others, self._needs, self._seconds)
+        self.ended = Outcomes(self.waits.labels, self.waits.numbers, self.plan.standing)
+        self.untold_standing = bool(self.plan.standing)
         self.finished = Finished(len(self.waits.labels))
         self.took = Clock(self.places.nodes)
         seats = seats_for(job, self.peaks, self._pending())
@@ -117,7 +121,7 @@ class _Loop:
 
     def _pending(self) -> dict[str, Iterable[str]]:
         """Return what may have to run, needed ones first, with what each needs."""
-        needs, steps = self.graph.needs_of, self.plan.steps.items()
+        needs, steps = self.graph.needs_of, self.plan.others.items()
         return {name: needs(name) for name, step in steps if not isinstance(step, Cached)}
 
     async def run(self, *, alone: bool = False, commit: bool = True) -> Result:
@@ -154,10 +158,10 @@ class _Loop:
         return BuildStatus.FAILED if self.first_failure else BuildStatus.OK
 
     def _needs(self, label: str) -> Iterable[str]:
-        return () if isinstance(self.plan.steps[label], Cached) else self.graph.needs_of(label)
+        return () if isinstance(self.plan.others[label], Cached) else self.graph.needs_of(label)
 
     def _seconds(self, label: str) -> float:
-        if isinstance(self.plan.steps[label], Cached):
+        if isinstance(self.plan.others[label], Cached):
             return 0.0
         seconds, peak = self.job.history.cost(label, neutral=self.places.neutral)
         if peak:
@@ -166,7 +170,7 @@ class _Loop:
 
     async def _run_all(self, alone: bool) -> None:
         cached: dict[str, Cached] = {}
-        for label, step in self.plan.steps.items():
+        for label, step in self.plan.others.items():
             if isinstance(step, Cached):
                 cached[label] = step
             elif not self.waits.is_waiting(label):
@@ -185,6 +189,9 @@ class _Loop:
     def _tell_cached(self) -> None:
         """Tell of the steps that are cached to begin with, and go on with what waited for them."""
         cached, self.untold = self.untold, {}
+        standing, self.untold_standing = self.untold_standing, False
+        if standing:
+            self.ledger.stand(self.plan.standing, self.plan.is_told)
         if not cached:
             return
         self.ledger.were_cached(cached)
@@ -389,14 +396,16 @@ class _Loop:
         """Resolve a step whose inputs are known: it is cached, or ready to run."""
         if label in self.ended:
             return
-        planned = self.plan.steps[label]
+        planned = self.plan.others[label]
         if isinstance(planned, Run) and planned.input_root is not None:
             self._make_ready(label, planned)
             return
         recipe = self.graph.recipes[label]
         try:
             new = self.job.history.is_new(label)
-            resolved = resolve(self.store.cas, recipe, self.ended.outputs, new=new)
+            resolved = resolve(
+                self.store.cas, recipe, self.ended.outputs, new=new, merging=self.plan.merging
+            )
         except NothingMatchesError as error:
             self.ledger.refused(label, str(error))
             self._fail(label, Failed(str(error)))
@@ -433,7 +442,7 @@ class _Loop:
 
     def _end_rest(self) -> None:
         """Say of every step that did not end why."""
-        for label in self.plan.steps:
+        for label in self.plan.others:
             if label not in self.ended:
                 failed = None if self.interrupted else self.first_failure
                 self.ended.put(label, Skipped(failed) if failed else Cancelled())

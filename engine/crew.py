@@ -82,7 +82,7 @@ class SideBySide:
 
 def is_chain(plan: Plan) -> bool:
     """Say whether of the few steps that may have to run each waits for the one before it."""
-    pending = {label: step for label, step in plan.steps.items() if not isinstance(step, Cached)}
+    pending = {label: step for label, step in plan.others.items() if not isinstance(step, Cached)}
     before = list(pending)
     waits = [step.waits_for if isinstance(step, Blocked) else () for step in pending.values()]
     in_turn = zip(before, waits[1:], strict=False)

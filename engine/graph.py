@@ -130,7 +130,8 @@ class Graph:
 
     `load` gives the project that they came from, `digests` the recipe digest of a label and `needs`
     what it needs where that is quicker than by way of the recipe; `packed` is the graph as plain
-    values, and the directories that it takes from.
+    values, and the directories that it takes from; `kept` is the path of its memo, where it came
+    from one, and what tells it from other graphs kept there.
     """
 
     recipes: Mapping[str, Recipe]
@@ -141,6 +142,7 @@ class Graph:
     digests: Callable[[str], Digest] | None = field(default=None, repr=False)
     needs: Callable[[str], tuple[str, ...]] | None = field(default=None, repr=False)
     packed: tuple[Any, Sequence[Snapshot]] | None = field(default=None, repr=False)
+    kept: tuple[str, str] | None = field(default=None, repr=False)
 
     def digest_of(self, label: str) -> Digest:
         """Return the recipe digest of a step."""

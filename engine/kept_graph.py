@@ -22,6 +22,7 @@ from engine.memo import memo_path, read_memo, write_memo
 from engine.packed_graph import at_hand as packed_at_hand
 from engine.packed_graph import graph_of, pack_entries, taken_whole
 from engine.packer import plain_entry
+from engine.reverse import Reverse, reversed_graph
 from engine.sources.exclusion import local_exclusion
 from engine.toolchains.memory import recall
 from executors.base import DEPFILE, OUT, SHELL
@@ -195,7 +196,14 @@ class KeptGraph:
         if rest is None or rest[0] != stamp:
             return None
         taken = [snapshots[number] for number in rest[1]]
-        graph = graph_of(rest[2], taken, load, [changed[number] for number in rest[1]])
+        graph = graph_of(
+            rest[2],
+            taken,
+            load,
+            [changed[number] for number in rest[1]],
+            lambda: self._reverse(stamp, rest[2]),
+            (self._path, stamp),
+        )
         return Evaluation(graph, Watched(watched, snapshots), self._began)
 
     def _source(
@@ -216,6 +224,15 @@ class KeptGraph:
         snapshot = ingest_directory(cas, self._store.index, root, excluded)
         changed = set[str]() if snapshot.tree == tree else _news(plain, snapshot.files)
         return None if changed is None else (snapshot, changed, None)
+
+    def _reverse(self, stamp: str, packed: Any) -> Reverse:
+        """Return the graph read backwards, which is worked out when a file changed first."""
+        path = f"{self._path}.reverse"
+        memo: Any = read_memo(path)
+        if memo is None or memo[0] != stamp:
+            memo = (stamp, *reversed_graph(packed))
+            write_memo(path, memo)
+        return Reverse.read(memo[1:])
 
     def _looks(self, stamp: str, wanted: int) -> list[Look | None]:
         """Return how so many local sources looked."""

@@ -9,6 +9,7 @@ from engine.begun import begun
 from engine.execution import finished
 from engine.history import Past
 from engine.job import Job
+from engine.kept_plan import Standing
 from engine.plan import Cached
 from engine.prefetch import Prefetch
 from engine.resolve import Resolved
@@ -81,6 +82,17 @@ class Ledger:
         for label, step in steps.items():
             if label in news:
                 self._note(label, Past(action=step.action, build=self.job.build))
+
+    def stand(self, steps: Standing, is_told: bool) -> None:
+        """Tell of steps that came to what they came to before; `is_told` says that their histories
+        tell so already."""
+        labels, actions, outputs, recipes = steps.columns()
+        for event in cached_together(zip(labels, actions, outputs, recipes, strict=True)):
+            self.job.emit(event)
+        if is_told:
+            return
+        for label in self.job.history.news(dict(zip(labels, map(Digest, actions), strict=True))):
+            self._note(label, Past(action=steps[label].action, build=self.job.build))
 
     def cached(self, label: str, step: Cached) -> None:
         """Tell of a step that turned out to be cached."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final
 
 from engine.graph import Graph
+from engine.kept_plan import KeptPlan, Standing
 from engine.plan import Plan
 from engine.remembered import Cached, Remembered
 from engine.result import Built, Cancelled, Ended, Failed, Result, Skipped
@@ -19,14 +21,18 @@ _NONE: Final = 255
 
 
 class Outcomes(Mapping[str, Ended]):
-    """What became of the steps with these numbers, in the order in which they ended.
+    """What became of the steps with these numbers, in the order in which they ended, after those
+    that are `standing` from the beginning.
 
     Digests are kept as bytes, and a value is made when it is asked for.
     """
 
-    def __init__(self, labels: list[str], numbers: Mapping[str, int]) -> None:
+    def __init__(
+        self, labels: list[str], numbers: Mapping[str, int], standing: Standing | None = None
+    ) -> None:
         self._labels = labels
         self._numbers = numbers
+        self._standing = Standing() if standing is None else standing
         self._kinds = bytearray([_NONE]) * len(labels)
         self._digests = bytearray(2 * _LENGTH * len(labels))
         self._seconds = array("d", [0.0]) * len(labels)
@@ -50,17 +56,23 @@ class Outcomes(Mapping[str, Ended]):
 
     def outputs(self, label: str) -> Digest:
         """Return the output tree of a step; raises KeyError where it has none."""
-        number = self._numbers[label]
+        number = self._numbers.get(label)
+        if number is None:
+            return self._standing.outputs(label)
         if self._kinds[number] not in (_CACHED, _BUILT):
             raise KeyError(label)
         return self._digest(2 * number)
 
     def count(self, kind: type[Ended]) -> int:
         """Return how many steps ended that way."""
-        return self._kinds.count(_KINDS.index(kind))
+        return self._kinds.count(_KINDS.index(kind)) + (
+            len(self._standing) if kind is Cached else 0
+        )
 
     def __getitem__(self, label: str) -> Ended:
-        number = self._numbers[label]
+        number = self._numbers.get(label)
+        if number is None:
+            return self._standing[label]
         kind = self._kinds[number]
         if kind == _NONE:
             raise KeyError(label)
@@ -73,13 +85,15 @@ class Outcomes(Mapping[str, Ended]):
 
     def __contains__(self, label: object) -> bool:
         number = self._numbers.get(label) if isinstance(label, str) else None
-        return number is not None and self._kinds[number] != _NONE
+        if number is None:
+            return label in self._standing
+        return self._kinds[number] != _NONE
 
     def __iter__(self) -> Iterator[str]:
-        return (self._labels[number] for number in self._order)
+        return chain(self._standing, (self._labels[number] for number in self._order))
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._standing) + len(self._order)
 
     def _digest(self, place: int) -> Digest:
         return Digest(self._digests[_LENGTH * place : _LENGTH * (place + 1)].hex())
@@ -88,16 +102,28 @@ class Outcomes(Mapping[str, Ended]):
 def remember(remembered: Remembered, graph: Graph, plan: Plan, result: Result) -> None:
     """Remember what the recipes of a build came to."""
     known = remembered.found
-    news = [label for label in plan.steps if graph.digest_of(label) not in known]
-    if not remembered.add(_outcomes(graph, result, news), len(plan.steps)):
-        remembered.keep(_outcomes(graph, result, plan.steps))
+    news = [label for label in plan.others if graph.digest_of(label) not in known]
+    if not remembered.add(_by_recipe(graph, result, news), len(plan.steps)):
+        remembered.keep(_by_recipe(graph, result, plan.steps))
 
 
-def _outcomes(
+def keep(kept: KeptPlan, plan: Plan, result: Result) -> None:
+    """Remember what the steps of a build came to beside its graph."""
+    others = dict(_with_outputs(result, plan.others))
+    kept.keep(others, lambda: _with_outputs(result, plan.steps))
+
+
+def _by_recipe(
     graph: Graph, result: Result, labels: Iterable[str]
 ) -> Iterator[tuple[Digest, Cached]]:
     """Yield what the recipes of steps came to."""
+    for label, step in _with_outputs(result, labels):
+        yield graph.digest_of(label), step
+
+
+def _with_outputs(result: Result, labels: Iterable[str]) -> Iterator[tuple[str, Cached]]:
+    """Yield those of the steps that have outputs."""
     for label in labels:
         step = result.steps.get(label)
         if isinstance(step, Cached | Built):
-            yield graph.digest_of(label), Cached(step.outputs, step.action)
+            yield label, Cached(step.outputs, step.action)

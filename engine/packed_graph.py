@@ -6,7 +6,7 @@ What is needed of every recipe (its label, its digest) is at hand; the rest stay
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,7 @@ from engine.graph import (
     quick_digest,
 )
 from engine.packer import Rows, plain_entries
+from engine.reverse import FEW, Reverse
 from store.digest import Digest
 from store.follow import entry_of
 from store.ingest import Snapshot
@@ -41,7 +42,11 @@ class PackedRecipes(Mapping[str, Recipe]):
     the snapshots that are not as they were when the graph was packed."""
 
     def __init__(
-        self, packed: Any, snapshots: Sequence[Snapshot], changed: Sequence[set[str]] = ()
+        self,
+        packed: Any,
+        snapshots: Sequence[Snapshot],
+        changed: Sequence[set[str]] = (),
+        reverse: Callable[[], Reverse | None] = lambda: None,
     ) -> None:
         self._packed = packed
         self._rows = Rows(*packed["recipes"])
@@ -60,7 +65,7 @@ class PackedRecipes(Mapping[str, Recipe]):
         self._fresh: set[int] = set()
         """The selections with other contents than when they were kept."""
         if any(changed):
-            self._renew(changed)
+            self._renew(changed, reverse() if len(self._rows) > FEW else None)
 
     def __getitem__(self, label: str) -> Recipe:
         return self._recipe(self._numbers[label])
@@ -82,8 +87,44 @@ class PackedRecipes(Mapping[str, Recipe]):
         fresh = self._digests.get(number)
         return fresh or Digest(self._kept[32 * number : 32 * number + 32].hex())
 
-    def _renew(self, changed: Sequence[set[str]]) -> None:
+    @property
+    def renewed(self) -> Collection[int]:
+        """The numbers of the recipes whose digests may not be those that were packed."""
+        return self._digests.keys()
+
+    def number_of(self, label: object) -> int | None:
+        """Return the number of a recipe, None where there is none."""
+        return self._numbers.get(label) if isinstance(label, str) else None
+
+    def labels_at(self, numbers: Sequence[int]) -> list[str]:
+        """Return the labels of recipes."""
+        return list(map(self._labels.__getitem__, numbers))
+
+    def digest_at(self, number: int) -> Digest:
+        """Return the digest of a recipe."""
+        return self._digest_at(number)
+
+    def digests_at(self, numbers: Sequence[int]) -> list[str]:
+        """Return the digests of recipes."""
+        text, fresh = self._kept.hex(), self._digests
+        return [fresh.get(n) or text[64 * n : 64 * n + 64] for n in numbers]
+
+    def packed_digest(self, number: int) -> bytes:
+        """Return the digest of a recipe as it was when the graph was packed."""
+        return self._kept[32 * number : 32 * number + 32]
+
+    def needs_by_number(self, label: str) -> list[int]:
+        """Return the numbers of what a recipe needs, each once."""
+        needs = self._rows[self._numbers[label]][4]
+        return list(dict.fromkeys([number for number, _, _ in self._needing[needs]]))
+
+    def _renew(self, changed: Sequence[set[str]], reverse: Reverse | None) -> None:
         """Work out the digests of what reads a changed file, directly or through others."""
+        if reverse is not None:
+            self._fresh = reverse.selections(self._selections, changed)
+            for number in reverse.recipes(self._fresh):
+                self._digests[number] = self._digest(*self._rows[number])
+            return
         for number, (source, _, paths, _) in enumerate(self._selections):
             if source < 0 or not changed[source]:
                 continue
@@ -193,9 +234,14 @@ def graph_of(
     snapshots: Sequence[Snapshot],
     load: Callable[[], Unit],
     changed: Sequence[set[str]] = (),
+    reverse: Callable[[], Reverse | None] = lambda: None,
+    kept: tuple[str, str] | None = None,
 ) -> Graph:
-    """Return the graph that was packed, with its sources as they are now."""
-    recipes = PackedRecipes(packed, snapshots, changed)
+    """Return the graph that was packed, with its sources as they are now.
+
+    `reverse` gives the packed graph read backwards, `kept` is as in `Graph`.
+    """
+    recipes = PackedRecipes(packed, snapshots, changed, reverse)
     return Graph(
         recipes=recipes,
         artifacts=packed["artifacts"],
@@ -205,6 +251,7 @@ def graph_of(
         digests=recipes.digest_of,
         needs=recipes.needs_of,
         packed=(packed, snapshots),
+        kept=kept,
     )
 
 

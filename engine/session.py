@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,8 @@ from engine.delivery import link_of, trees_of
 from engine.graph import Graph
 from engine.history import History
 from engine.kept_graph import Evaluation, KeptGraph
-from engine.outcomes import remember
+from engine.kept_plan import KeptPlan
+from engine.outcomes import keep, remember
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
 from engine.result import BuildStatus, Result
@@ -90,6 +92,8 @@ class Report:
     verified: Verified | None = None
     rooted: bool = False
     """Whether the request's link was noted as a root."""
+    end: Callable[[], None] | None = field(default=None, eq=False, repr=False)
+    """What is to be done when all else is written."""
 
     @property
     def up_to_date(self) -> bool:
@@ -162,8 +166,11 @@ def build(
     """
     with store.lease("build"):
         report = _build_at_last(store, request, watchers)
-    with span("upkeep"):
-        look_after(store, report.result.build)
+        with span("upkeep"):
+            look_after(store, report.result.build)
+        if report.end is not None:
+            with span("remember"):
+                report.end()
     return report
 
 
@@ -210,7 +217,8 @@ def _build(
                     sharing.before_plan(graph, labels, remembered)
             ahead.prepare(graph, labels[:MOST_ASKED])
             with span("plan", steps=len(graph.recipes)):
-                plan = make_plan(graph, labels, store, history, remembered, doubt=doubt)
+                kept = None if doubt else KeptPlan.of(store, graph)
+                plan = make_plan(graph, labels, store, history, remembered, doubt=doubt, kept=kept)
             if sharing is not None:
                 with span("ask the remotes"):
                     plan = sharing.after_plan(graph, plan)
@@ -265,6 +273,7 @@ def _build(
         trees=trees,
         verified=verified,
         rooted=rooted is not None,
+        end=None if kept is None else functools.partial(keep, kept, plan, result),
     )
 
 

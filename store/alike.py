@@ -3,7 +3,7 @@ both apart."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from store.cas import Cas
@@ -37,6 +37,43 @@ def differing(
             {name: entry for name, entry in left.items() if right.get(name) != entry},
             {name: entry for name, entry in right.items() if left.get(name) != entry},
         )
+
+
+def exchanged(cas: Cas, tree: Digest, pairs: Iterable[tuple[Digest, Digest]]) -> Digest | None:
+    """Store the union `tree` of trees that have no name in common with, for each of `pairs`, the
+    second one in the first one's place, and return its digest. None where they would have one in
+    common, or something is not as it was said to be.
+
+    Raises MissingBlob and IntegrityError.
+    """
+    data, entries = cas.get_bytes(tree), dict(cas.get_tree(tree).entries)
+    pairs = list(pairs)
+    changes: list[tuple[str, Entry | None, Entry | None]] = []
+    for old, new in pairs:
+        before, after = cas.get_tree(old).entries, cas.get_tree(new).entries
+        if any(entries.pop(name, None) != entry for name, entry in before.items()):
+            return None
+        changes += [(name, before.get(name), after.get(name)) for name in {**before, **after}]
+    for _, new in pairs:
+        after = cas.get_tree(new).entries
+        if not entries.keys().isdisjoint(after):
+            return None
+        entries.update(after)
+    for name, was, now in changes:
+        if was is None or now is None:
+            return cas.put_tree(Tree(entries))
+        found = _one(name, was)
+        if data.count(found) != 1:
+            return cas.put_tree(Tree(entries))
+        data = data.replace(found, _one(name, now))
+    digest = cas.put_object(data)
+    cas.know_tree(digest, Tree(entries))
+    return digest
+
+
+def _one(name: str, entry: Entry) -> bytes:
+    """Return the text of an entry in its tree."""
+    return Tree({name: entry}).encode()[len(_START) - 1 : -2]
 
 
 def know_alike(cas: Cas, digest: Digest, like: Digest) -> None:

@@ -83,6 +83,9 @@ class Environment:
         self._environment: Any = None
         self._size = MAP_SIZE
         self._looks = 0
+        self._own = self._others = 0
+        """The numbers of the last transactions that changed something: our own, and those of
+        others, as far as one of our own came after them."""
         self._places: list[tuple[int, int]] | None = None
         if self._went_back(lost) or not comes_to_rest(path):
             check(path, tables, what, hint)
@@ -147,9 +150,14 @@ class Environment:
         be called again with another transaction: then the first one did not take place."""
 
         def write() -> None:
-            with self._writing, self._environment.begin(write=True) as transaction:
-                self._prepare()
-                change(transaction)
+            with self._writing:
+                with self._environment.begin(write=True) as transaction:
+                    number = transaction.id()
+                    self._prepare()
+                    change(transaction)
+                if number != self._own + 1:
+                    self._others = number - 1
+                self._own = number
 
         if self._readonly:
             raise HostError(
@@ -168,6 +176,13 @@ class Environment:
         """Return the number of the last transaction that changed something."""
         with self._reading:
             return int(self._environment.info()["last_txnid"])
+
+    def version_if_alone(self, since: int) -> int | None:
+        """Return the number of the last transaction that changed something, if nobody else changed
+        anything after the one numbered `since`, else None."""
+        now = self.version()
+        alone = self._others <= since and now == self._own
+        return now if alone or now == since else None
 
     def count(self, table: str) -> int:
         """Return how many entries a table has."""

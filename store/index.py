@@ -83,6 +83,12 @@ class Index:
         """Return a number that is another one after every change, also by others."""
         return self._environment.version()
 
+    def version_if_alone(self, since: int) -> int | None:
+        """Return the same, with what was left for later put, if nobody else changed anything since
+        it was `since`; else None."""
+        self._settle()
+        return self._environment.version_if_alone(since)
+
     def count(self, table: Table) -> int:
         """Return how many entries a table has."""
         return self._environment.count(table)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from json.encoder import encode_basestring as quoted
+from operator import lt
 from typing import Any, Final, Self, TypeAlias
 
 from store.digest import Digest, digest_bytes, is_digest
@@ -87,6 +89,9 @@ class Tree:
         """Return the tree in `data`; raises IntegrityError where it is no canonical tree."""
         if len(data) > LARGE:
             return cls._decode_large(data)
+        files = _plain_files(data)
+        if files is not None:
+            return cls(files)
         entries = decode(data, TREE).get("entries")
         if not isinstance(entries, dict):
             raise IntegrityError("tree has no entries")
@@ -124,6 +129,14 @@ class Tree:
 
 EMPTY_TREE: Final = Tree()
 
+_TREE_HEAD: Final = f'{{"{TYPE_KEY}":"{TREE}","entries":{{'.encode()
+_FILE: Final = re.compile(
+    r'"([^"\\\x00-\x1f/]+)":\{("executable":true,)?'
+    r'"file":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,17})\}(,(?=")|\}\}\Z)'
+)
+_FILE_TEXT: Final = '"":{"file":"","size":}'
+"""What of an entry's text is not in a group."""
+
 
 def _entry_text(entry: Entry) -> str:
     """Return the canonical JSON of an entry."""
@@ -135,6 +148,27 @@ def _entry_text(entry: Entry) -> str:
             return f'{{"tree":"{digest}"}}'
         case Link(target):
             return f'{{"link":{quoted(target)}}}'
+
+
+def _plain_files(data: bytes) -> dict[str, Entry] | None:
+    """Return the entries of a canonical tree of nothing but files, with names that JSON writes as
+    they are: that is quicker than by way of a document. None for any other."""
+    if not data.startswith(_TREE_HEAD):
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None
+    rows = _FILE.findall(text, len(_TREE_HEAD))
+    if not rows:
+        return None
+    names, flags, digests, sizes, _ = zip(*rows, strict=True)
+    room = len(_FILE_TEXT) * len(rows) + sum(map(len, map("".join, rows)))
+    if len(_TREE_HEAD) + room != len(text) or not text.endswith("}}}"):
+        return None
+    if not all(map(lt, names, names[1:])) or not {".", ".."}.isdisjoint(names):
+        return None
+    return dict(zip(names, map(File, digests, map(int, sizes), map(bool, flags)), strict=True))
 
 
 def _entry_or_more(value: dict[str, Any]) -> Any:

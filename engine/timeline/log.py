@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.timeline.chain import Chain, Head, beginning, taken_apart
-from engine.timeline.events import Event, TurnsTaken, to_document
+from engine.timeline.events import Event, StepsCached, TurnsTaken, to_document
 from store.errors import host_error
 from store.index import Table, Write, to_json
 from store.store import Store
@@ -88,7 +88,20 @@ def append(store: Store, build: str, events: Iterable[Event]) -> None:
 
 
 def _body(event: Event) -> bytes:
+    if isinstance(event, StepsCached):
+        return _together(event, time.time())
     return _encoded(to_document(event, time.time())).encode()
+
+
+def _together(event: StepsCached, now: float) -> bytes:
+    """Return the same for many steps; digests are written as they are."""
+    columns = (("actions", event.actions), ("outputs", event.outputs), ("recipes", event.recipes))
+    texts = []
+    for name, some in columns:
+        text = '","'.join(some)
+        texts.append(f'"{name}":["{text}"]' if some else f'"{name}":[]')
+    start = _encoded({"event": "StepsCached", "time": round(now, 6), "labels": event.labels})
+    return ",".join([start[:-1], *texts]).encode() + b"}"
 
 
 def noted(build: str, head: Head) -> Write:

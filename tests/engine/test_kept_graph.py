@@ -79,9 +79,11 @@ OTHER = """
 """
 
 
-@pytest.fixture
-def project(files: Files, monkeypatch: pytest.MonkeyPatch) -> Files:
-    """A project of two specs, every file of which counts as being at rest."""
+@pytest.fixture(params=(0, 256))
+def project(request: pytest.FixtureRequest, files: Files, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """A project of two specs, every file of which counts as being at rest; with few recipes, and
+    followed as one of many is."""
+    monkeypatch.setattr("engine.packed_graph.FEW", request.param)
     for module in ("engine.kept_graph", "engine.toolchains.memory", "engine.toolchains.importer"):
         monkeypatch.setattr(f"{module}.RACY_NS", -(10**15))
     for module in ("store.ingest", "store.follow"):

@@ -172,3 +172,19 @@ def test_readers_that_were_killed_are_forgotten(directory: Path) -> None:
     index.write([(Table.META, "a", b"b")])
     assert index.get(Table.META, "a") == b"b"
     index.close()
+
+
+def test_a_version_is_told_to_whom_was_alone(directory: Path) -> None:
+    index = Index(directory)
+    start = index.version()
+    assert index.version_if_alone(start) == start
+    index.later([(Table.META, "later", b"1")])
+    mine = index.version_if_alone(start)
+    assert mine == index.version() != start
+    assert child(directory, "", 1).returncode == 0
+    assert index.version_if_alone(start) is None
+    since = index.version()
+    index.write([(Table.META, "mine", b"1")])
+    assert index.version_if_alone(start) is None
+    assert index.version_if_alone(since) == index.version()
+    index.close()

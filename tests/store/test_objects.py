@@ -173,3 +173,37 @@ def test_a_large_tree_is_encoded_as_any_other() -> None:
     tree = Tree(entries)
     assert tree.encode() == encode(json.loads(tree.encode()))
     assert Tree.decode(tree.encode()) == tree
+
+
+FILE = f'"file":"{"0" * 64}","size":7'
+HEAD = '{"_":"tree.1","entries":{'
+NOT_CANONICAL = {
+    "order": f'{HEAD}"b":{{{FILE}}},"a":{{{FILE}}}}}}}',
+    "twice": f'{HEAD}"a":{{{FILE}}},"a":{{{FILE}}}}}}}',
+    "white space": f'{HEAD}"a":{{{FILE}}}, "b":{{{FILE}}}}}}}',
+    "a comma at the end": f'{HEAD}"a":{{{FILE}}},}}}}',
+    "something after it": f'{HEAD}"a":{{{FILE}}}}}}}\n',
+    "an end too early": f'{HEAD}"a":{{{FILE}}}}}}}"b":{{{FILE}}}}}}}',
+    "a size with a zero": f'{HEAD}"a":{{{FILE.replace(":7", ":07")}}}}}}}',
+    "a flag that says nothing": f'{HEAD}"a":{{"executable":false,{FILE}}}}}}}',
+    "an escape": f'{HEAD}"\\u0061":{{{FILE}}}}}}}',
+    "a slash": f'{HEAD}"a/b":{{{FILE}}}}}}}',
+    "dots": f'{HEAD}"..":{{{FILE}}}}}}}',
+    "no name": f'{HEAD}"":{{{FILE}}}}}}}',
+    "a digit of others": f'{HEAD}"a":{{{FILE.replace("7", chr(0x667))}}}}}}}',
+    "another kind": f'{HEAD.replace("tree.1", "tree.2")}"a":{{{FILE}}}}}}}',
+}
+
+
+@pytest.mark.parametrize("text", NOT_CANONICAL.values(), ids=NOT_CANONICAL.keys())
+def test_files_alone_are_read_as_strictly_as_other_trees(text: str) -> None:
+    with pytest.raises(IntegrityError):
+        Tree.decode(text.encode())
+
+
+@pytest.mark.parametrize("executable", [False, True])
+@pytest.mark.parametrize("name", ["a", "a b", "ü", "\x7f", '"', "\\", "\n", "...", "}}"])
+def test_trees_of_files_are_read_as_they_were(name: str, executable: bool) -> None:
+    one = File(Digest("0" * 64), 10**15, executable)
+    tree = Tree({name: one, "other": File(Digest("1" * 64), 0)})
+    assert Tree.decode(tree.encode()) == tree

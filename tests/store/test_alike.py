@@ -1,0 +1,58 @@
+"""Trees that are nearly alike: what is put in another one's place gives what a whole union does."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from store.alike import exchanged
+from store.digest import digest_bytes
+from store.objects import Directory, Entry, File, Link, Tree
+from store.trees import merge
+
+if TYPE_CHECKING:
+    from store.store import Store
+
+NAMES = ["a", "b", 'a"b', "b,", ":{", "ü", "a.b", "c\\"]
+
+
+def entry(store: Store, chance: random.Random) -> Entry:
+    text = chance.choice(("x", "y"))
+    match chance.randrange(4):
+        case 0:
+            return Link(text)
+        case 1:
+            return Directory(store.cas.put_tree(Tree({text: Link("z")})))
+    return File(digest_bytes(text.encode()), 1, chance.random() < 0.5)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_exchanged_gives_the_union(store: Store, seed: int) -> None:
+    chance, cas = random.Random(seed), store.cas
+
+    def tree(names: list[str]) -> Tree:
+        return Tree({name: entry(store, chance) for name in names})
+
+    parts = [[name] for name in NAMES[:5]] + [NAMES[5:7]]
+    trees = [cas.put_tree(tree(names)) for names in parts]
+    whole = merge(cas, trees)
+    changed = chance.sample(range(len(parts)), 2)
+    news = list(trees)
+    for number in changed:
+        names = parts[number] if chance.random() < 0.7 else chance.sample(NAMES, 2)
+        news[number] = cas.put_tree(tree(names))
+    found = exchanged(cas, whole, [(trees[number], news[number]) for number in changed])
+    held = [name for one in news for name in cas.get_tree(one).entries]
+    if len(set(held)) < len(held):
+        assert found is None
+    else:
+        assert found == merge(cas, news)
+        assert cas.get_tree(found) == Tree.decode(cas.get_bytes(found))
+
+
+def test_what_is_not_there_is_not_exchanged(store: Store) -> None:
+    cas = store.cas
+    one, other = (cas.put_tree(Tree({"a": Link(target)})) for target in "xy")
+    assert exchanged(cas, merge(cas, [one]), [(other, one)]) is None
