@@ -34,6 +34,7 @@ from engine.resolve import NothingMatchesError, resolve, with_inputs
 from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
 from engine.seating import seats_for
 from engine.seats import Seats, Turn
+from engine.upkeep import load
 from engine.waits import Waits
 from executors.base import Outcome
 from store.digest import Digest
@@ -204,6 +205,8 @@ class _Loop:
         from executors.waiting import Interrupted, meanwhile
 
         meanwhile(self._tell_cached)
+        meanwhile(self.store.sweep)
+        meanwhile(load)
         try:
             await self._decide(self.commits.if_due)
         except BnError as error:

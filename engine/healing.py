@@ -17,14 +17,16 @@ from store.roots import link_root
 from store.store import Store
 
 
-def open_healed(root: Path, config: Config, tell: Callable[[str], None]) -> Store:
+def open_healed(
+    root: Path, config: Config, tell: Callable[[str], None], *, sweep_later: bool = False
+) -> Store:
     """Open the store; where its index is gone or corrupt, make it again and `tell` so.
 
     The damaged one is moved aside. Raises HostError where another process uses the store then.
     """
     if not _is_lost(root):
         with contextlib.suppress(IntegrityError):
-            return Store(root, config.tiers, config.policy)
+            return Store(root, config.tiers, config.policy, sweep_later=sweep_later)
     with _alone(root):
         if not _is_lost(root):
             try:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def make_wall(store: Store) -> Wall | None:
     """Start a wall for `store`; None where that fails, which is said where an action needs it."""
     with contextlib.suppress(HostError):
-        from executors.wall import Wall
+        from executors.wall import Wall, begun
 
         work, trees = store.work(), store.trees()
         standing = sys.modules.get("executors.standing")  # loaded where one was started before
-        wall: Wall | None = standing.take(work, trees) if standing else None
+        wall: Wall | None = standing.take(work, trees) if standing else begun(work, trees)
         return wall or Wall(work, trees)
     return None
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-import queue
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from engine.graph import Recipe
 from engine.timeline.events import BlobsPromoted
@@ -17,6 +16,9 @@ from store.digest import Digest
 from store.errors import BnError
 from store.objects import Directory, Entry, File
 from store.tiers import form_of
+
+if TYPE_CHECKING:
+    import queue
 
 _Wish: TypeAlias = tuple[int, float, int, str, list[Entry]]
 """Whether it can wait, the step's negative rank, a number that breaks ties, the step, its needs."""
@@ -34,7 +36,6 @@ class Prefetch:
 
     def __init__(self, cas: Cas) -> None:
         self._cas = cas
-        self._wishes: queue.PriorityQueue[_Wish] = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._done: deque[BlobsPromoted] = deque()
         self._seen: set[Digest] = set()
@@ -42,6 +43,10 @@ class Prefetch:
         self._closed = threading.Event()
         self.is_useful = sum(tier.durable and tier.readable for tier in cas.tiers) > 1
         """Whether there is a slower tier: without one nothing needs to be noted here."""
+        if self.is_useful:
+            import queue
+
+            self._wishes: queue.PriorityQueue[_Wish] = queue.PriorityQueue()
 
     def ready(self, label: str, rank: float, trees: Iterable[Digest]) -> None:
         """Note the trees that a step that starts soon needs."""

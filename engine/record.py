@@ -23,7 +23,7 @@ import os
 import sys
 import time
 from _blake2 import blake2b
-from _operator import attrgetter, eq
+from _operator import attrgetter, eq, length_hint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,8 +83,11 @@ def record_path(store: str | Path, arguments: Sequence[str]) -> str:
     return f"{store}/records/{_digest(words).hex()}"
 
 
-def read_record(path: str | Path, ask: bool = True) -> Record | None:
-    """Return the record at `path` if everything that it saw is still as it was, else None.
+def read_record(
+    path: str | Path, ask: bool = True, tell: Callable[[bytes], object] = id
+) -> Record | None:
+    """Return the record at `path` if everything that it saw is still as it was, else None; then
+    `tell` is told of the first file that is not, where that is known.
 
     A watcher, where one runs, is asked about the files first, unless not to `ask`. A link to the
     result that is gone or leads elsewhere is made again.
@@ -99,7 +102,10 @@ def read_record(path: str | Path, ask: bool = True) -> Record | None:
         known = _watcher_says(path, record) if ask else None
         if known is None:
             names, marks = record.body(lambda: _rest(file))
-            known = unchanged(names, marks)
+            first = first_changed(names, marks)
+            known = first is None
+            if first is not None:
+                tell(first)
         if not known or not _linked(path, record):
             return None
         _renew(path, record.timeline)
@@ -112,10 +118,18 @@ def read_record(path: str | Path, ask: bool = True) -> Record | None:
 
 def unchanged(names: Sequence[bytes], marks: Iterable[int]) -> bool:
     """Say whether the files still have these signatures. Raises OSError where one is gone."""
-    one = iter(marks)
+    return first_changed(names, marks) is None
+
+
+def first_changed(names: Sequence[bytes], marks: Iterable[int]) -> bytes | None:
+    """Return the first file that has another signature than this, None where all are unchanged.
+    Raises OSError where one is gone."""
+    one, left = iter(marks), iter(names)
     seen = zip(one, one, one, one, strict=True)
-    found = map(SIGNATURE, map(os.lstat, names))
-    return all(map(eq, found, seen))
+    found = map(SIGNATURE, map(os.lstat, left))
+    if all(map(eq, found, seen)):
+        return None
+    return names[len(names) - length_hint(left) - 1]
 
 
 def links_of(path: str | Path) -> list[tuple[str, str]]:

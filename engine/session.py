@@ -25,7 +25,7 @@ from engine.result import BuildStatus, Result
 from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
-from engine.upkeep import look_after
+from engine.upkeep import look_after, note_uses
 from executors.base import HERMETIC, NATIVE, Executor
 from store.cas import MissingBlob
 from store.digest import Digest
@@ -254,6 +254,8 @@ def _build(
                     emit(event)
                 verified = _verified(build_id, graph, store, history, request, sharing, result)
             trees = trees_of(store, graph, targets, result)
+            with span("note uses"):
+                note_uses(store, emit)  # now, so that it takes no transaction of its own
         finally:
             store.index.later([log.close()])
         if len(plan.steps) > len(labels):

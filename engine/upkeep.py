@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from engine.timeline.events import BlobsMoved
 from store.action_cache import USED
+from store.digest import Digest
 from store.errors import BnError
 from store.index import Write
 from store.store import Store
@@ -19,6 +20,24 @@ if TYPE_CHECKING:
 
 DEMOTION_SECONDS: Final = 2.0
 """How long a build moves blobs from a tier that is over its limit; `bn store migrate` moves all."""
+
+
+def load() -> None:
+    """Import what comes after a build's last action; to be done while that runs."""
+    from store import heat, orphans  # noqa: F401
+
+
+def note_uses(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
+    """Copy what became hot to the RAM disk, and note what was used: with the next transaction of
+    the index. Nothing here makes a build fail."""
+    if store.cas.uses:
+        from store.heat import take_heat
+
+        with contextlib.suppress(BnError, OSError):
+            writes, hot = take_heat(store.cas, store.index, store.policy)
+            store.index.later(writes)
+            if hot:
+                _warm(store, hot, tell)
 
 
 def look_after(store: Store, build: str = "") -> None:
@@ -37,7 +56,8 @@ def look_after(store: Store, build: str = "") -> None:
 
 
 def _look_after(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
-    _note_heat(store, tell)
+    note_uses(store, tell)
+    count(store)
     if any(tier.level == RAM for tier in store.cas.tiers):
         from store.orphans import tidy_ram
 
@@ -49,19 +69,14 @@ def _look_after(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
         bound(store)
 
 
-def _note_heat(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
-    """Note what was used, copy what became hot to the RAM disk, and count what was added."""
-    writes: list[Write] = []
-    if store.cas.uses:
-        from store.heat import take_heat, warm
+def _warm(store: Store, hot: Sequence[Digest], tell: Callable[[BlobsMoved], None]) -> None:
+    """Copy what became hot to the RAM disk."""
+    from store.heat import warm
 
-        writes, hot = take_heat(store.cas, store.index, store.policy)
-        if hot:
-            ram = next((t.name for t in store.cas.tiers if t.level == RAM), "")
-            copied = warm(store.cas, hot, used=store.index.number(f"{USED}{ram}"))
-            if copied:
-                tell(BlobsMoved(target=ram, why="hot", blobs=copied))
-    count(store, writes)
+    ram = next((t.name for t in store.cas.tiers if t.level == RAM), "")
+    copied = warm(store.cas, hot, used=store.index.number(f"{USED}{ram}"))
+    if copied:
+        tell(BlobsMoved(target=ram, why="hot", blobs=copied))
 
 
 def is_full(store: Store) -> bool:

@@ -11,6 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
+from executors.names import HOST_NAME as HOST_NAME
+from executors.names import NAMESPACES as NAMESPACES
+from executors.names import UID as UID
 from store.cas import EPOCH
 from store.digest import Digest
 from store.objects import Action
@@ -27,21 +30,6 @@ DEPFILE: Final = "/bn/depfile"
 
 SHELL: Final = "/bin/sh"
 """The shell that scripts run with; it comes from a toolchain tree."""
-
-UID: Final = 1000
-"""User and group in the sandbox."""
-
-HOST_NAME: Final = "bn"
-
-NAMESPACES: Final = (
-    "--unshare-user",
-    "--unshare-pid",
-    "--unshare-ipc",
-    "--unshare-uts",
-    "--unshare-net",
-    "--unshare-cgroup-try",
-)
-"""The options of bubblewrap for namespaces of its own."""
 
 HERMETIC: Final = "hermetic.1"
 NATIVE: Final = "native.1"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import marshal
 import os
-import socket
 import struct
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Channel:
 
     inner: int
 
-    def __init__(self, ours: socket.socket) -> None:
+    def __init__(self, ours: _socket.socket) -> None:
         ours.setblocking(False)
         self._socket = ours
         self._buffer = b""
@@ -77,7 +78,7 @@ class Channel:
         Raises HostError where the server is gone.
         """
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
+            self._socket.shutdown(_socket.SHUT_WR)
         while True:
             message = await self.next()
             if "gone" in message:
@@ -94,11 +95,13 @@ def ask_for_cell(wall: Wall, request: Mapping[str, Any], entrances: list[Path]) 
 
     Raises HostError where the server is gone.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     handed = [theirs.detach()]
     try:
         handed += [os.open(path, os.O_WRONLY | os.O_CLOEXEC) for path in entrances]
-        socket.send_fds(wall.control, [marshal.dumps(dict(request))], handed)
+        rights = b"".join(one.to_bytes(4, sys.byteorder) for one in handed)
+        message = [marshal.dumps(dict(request))]
+        wall.control.sendmsg(message, [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
     except OSError as error:
         ours.close()
         raise HostError(f"the sandbox server is gone: {error}", _AGAIN) from error

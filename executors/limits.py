@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +83,8 @@ class Fence:
         A shell does it between fork and exec: Python code there would copy or deadlock a process
         with threads.
         """
+        import shlex
+
         script = ["set -e", "umask 022", "ulimit -c 0"]
         if given is not None:
             script.append(f"exec {GIVEN}< {shlex.quote(str(given))}")

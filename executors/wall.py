@@ -5,17 +5,19 @@ Loaded before anything that takes long to load: the server gets ready meanwhile.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
-from pathlib import Path
 
-from executors.base import HOST_NAME, NAMESPACES, UID
 from executors.kernel import adopt_orphans, fix_addresses
-from store.errors import host_error
+from executors.names import HOST_NAME, NAMESPACES, UID
+
+TYPE_CHECKING = False  # the server is started before typing and pathlib are there
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 """What of the host Python needs besides its prefix; the fork server sees it, no action does."""
@@ -32,14 +34,14 @@ ENDING_SECONDS = 5.0
 class Wall:
     """A running fork server behind bubblewrap, for workspaces in one directory."""
 
-    def __init__(self, work: Path, trees: Path) -> None:
+    def __init__(self, work: str | Path, trees: str | Path) -> None:
         """Start it; `ready` waits for it. `work` is the directory of the workspaces, `trees` that
         of the roots. Must be called in the main thread, as a sandbox ends with the thread that
         started it. Raises HostError where bubblewrap cannot be started."""
         fix_addresses()
         adopt_orphans()
-        self.trees = trees
-        self.control, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._places = work, trees
+        self.control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         said, says = os.pipe2(os.O_CLOEXEC)
         self._said = said
         self._started = False
@@ -64,10 +66,26 @@ class Wall:
                 from executors.bubblewrap import not_installed
 
                 raise not_installed() from None
+            from store.errors import host_error
+
             raise host_error(error, "cannot start bubblewrap") from error
         finally:
             theirs.close()
             os.close(says)
+
+    @property
+    def work(self) -> Path:
+        """The directory of the workspaces."""
+        from pathlib import Path
+
+        return Path(self._places[0])
+
+    @property
+    def trees(self) -> Path:
+        """The directory of the roots."""
+        from pathlib import Path
+
+        return Path(self._places[1])
 
     def ready(self) -> None:
         """Wait until it makes cells. Raises HostError where it cannot."""
@@ -93,7 +111,7 @@ class Wall:
     def moved(self, control: int, said: int) -> None:
         """Go on with other numbers for its descriptors; the ones before are somebody else's."""
         self.control.detach()
-        self.control, self._said = socket.socket(fileno=control), said
+        self.control, self._said = _socket.socket(fileno=control), said
 
     @property
     def alive(self) -> bool:
@@ -134,7 +152,36 @@ class Wall:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def _command(work: Path, trees: Path) -> list[str]:
+_begun: list[Wall] = []
+"""The wall that was started before it was certain that this process needs one."""
+
+
+def begin(root: str) -> None:
+    """Start a wall for the store at `root`, where that has been used with one, before anything else
+    of a build: `begun` gives it, `end_begun` ends it. Where it cannot be started there is none."""
+    work, trees = f"{root}/work", f"{root}/trees"
+    if os.path.isdir(work) and os.path.isdir(trees):
+        with contextlib.suppress(Exception):  # it is said where an action needs one
+            _begun.append(Wall(work, trees))
+
+
+def begun(work: Path, trees: Path) -> Wall | None:
+    """Return the wall that was begun, if it is one for these directories."""
+    while _begun:
+        wall = _begun.pop()
+        if wall.alive and (wall.work, wall.trees) == (work, trees):
+            return wall
+        wall.drop()
+    return None
+
+
+def end_begun() -> None:
+    """End the wall that was begun, unless somebody took it."""
+    while _begun:
+        _begun.pop().drop()
+
+
+def _command(work: str | Path, trees: str | Path) -> list[str]:
     """Return the command line of the wall and the server in it."""
     here = os.path.dirname(os.path.abspath(__file__))
     _compile(f"{here}/behind")

@@ -33,12 +33,18 @@ class Store:
     """Everything under one directory; a context manager."""
 
     def __init__(
-        self, root: Path, tiers: Iterable[TierSpec] = (), policy: Policy | None = None
+        self,
+        root: Path,
+        tiers: Iterable[TierSpec] = (),
+        policy: Policy | None = None,
+        *,
+        sweep_later: bool = False,
     ) -> None:
         """Open the store at the absolute path `root`, made where it is not there.
 
         The index, records and timelines are there; blobs are in `tiers`, by default there, too.
-        Raises HostError where the directory cannot be used or is of another format.
+        What processes that are gone left is removed now, or by `sweep`, or on closing. Raises
+        HostError where the directory cannot be used or is of another format.
         """
         self.root = root
         self.policy = policy or Policy()
@@ -68,8 +74,9 @@ class Store:
         self.actions = ActionCache(self.cas, self.index)
         self._entries: Entries | None = None
         self._relaxed = False
-        if not self.read_only:
-            self._sweep_temporaries()
+        self._unswept = not self.read_only
+        if not sweep_later:
+            self.sweep()
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +93,7 @@ class Store:
                 self.cas.upstream.close()
             if not self.read_only:
                 self.cas.commit_objects()
+                self.sweep()
         finally:
             if self._entries is not None:
                 self._entries.close()
@@ -157,18 +165,22 @@ class Store:
                 upgrade_store(self.root, tables, lambda: _note_format(self.root, BETWEEN))
                 _note_format(self.root, FORMAT)
 
-    def _sweep_temporaries(self) -> None:
-        """Remove what processes that are gone left unfinished."""
+    def sweep(self) -> None:
+        """Remove what processes that are gone left unfinished, once."""
+        if not self._unswept:
+            return
+        self._unswept = False
         tiers = [tier for tier in self.cas.tiers if tier.writable]
         places = [
             place
             for tier in tiers
             for place in (f"{tier.tmp}", *tier.temporaries(), f"{tier.root}/work")
         ]
-        for place in filter(os.path.isdir, places):
-            for entry in os.scandir(place):
-                if is_abandoned(entry.name):
-                    remove_tree(entry.path)
+        for place in places:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                for name in os.listdir(place):
+                    if is_abandoned(name):
+                        remove_tree(f"{place}/{name}")
 
 
 def remove_tree(path: str | Path) -> None:

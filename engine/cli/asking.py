@@ -28,14 +28,14 @@ def split_spec(names: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
     return Path(SPEC_NAME), tuple(names)
 
 
-def open_store(*, heal: bool = True) -> Store:
+def open_store(*, heal: bool = True, sweep_later: bool = False) -> Store:
     """Open the user's store, with the tiers, the policy and the remotes that are configured.
 
     An index that is damaged or lost is made again, and that is said, unless not to `heal` it.
     """
     root, config = configured()
     if heal:
-        store = open_healed(root, config, lambda text: note(f"store: {text}"))
+        store = open_healed(root, config, _tell_healed, sweep_later=sweep_later)
     else:
         store = Store(root, config.tiers, config.policy)
     if config.cache is not None and config.cache.remotes:
@@ -43,6 +43,10 @@ def open_store(*, heal: bool = True) -> Store:
 
         store.cas.upstream = Remotes(store, config.cache)
     return store
+
+
+def _tell_healed(text: str) -> None:
+    note(f"store: {text}")
 
 
 def configured() -> tuple[Path, Config]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,7 +72,7 @@ def build_asked(
             spans.write(trace)
     if target is not None and target.exists() and not target.is_dir():
         raise InputError(f"--out {target}: is there already and is no directory")
-    with open_store() as store:
+    with open_store(sweep_later=True) as store:
         if dry_run:
             return _dry_run(store, asked, as_json)
         if asked.verify is not None and store.cas.upstream is None:
@@ -148,6 +147,15 @@ def again(asked: Request) -> str:
     words += [] if asked.profile is None else ["--profile", asked.profile]
     for name, value in asked.sets.items():
         words += ["--set", f"{name}={value}"]
+    return _joined(words)
+
+
+def _joined(words: Sequence[str]) -> str:
+    """Return words as a shell takes them."""
+    if not words:
+        return ""
+    import shlex
+
     return shlex.join(words)
 
 

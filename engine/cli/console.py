@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -211,6 +210,8 @@ def failure_text(event: StepFinished, cas: Cas, again: str) -> str:
     if len(log.splitlines()) > LOG_LINES:
         lines.append(f"  (the last {LOG_LINES} lines)")
     lines.append(f"  whole log: {cas.path(Digest(event.log))}")
+    import shlex
+
     lines.append(f"  reproduce: bn shell {again}{shlex.quote(event.label)} --run")
     if event.kept:
         lines.append(f"  sandbox kept: {event.kept}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -10,6 +11,7 @@ from engine.packages import find_packages
 
 TYPE_CHECKING = False  # typing takes longer to import than all that an up-to-date build needs
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 
@@ -17,30 +19,56 @@ def main() -> NoReturn:
     """Run bn with the process's arguments and exit with the code that tells how it went."""
     changed = _drop_python_path()
     arguments = sys.argv[1:]
-    if arguments[:1] == ["build"] and _up_to_date(arguments[1:]):
+    stale: list[bytes] = []
+    if arguments[:1] == ["build"] and _up_to_date(arguments[1:], stale.append):
         _finish(0)
     if not changed and arguments[:1] in (["build"], ["test"]):
         code = _handed_over()
         if code is not None:
             _finish(code)
-    _finish(run_command(arguments))
+    # specs and toolchains are TOML: of these, other words may say the same, and nothing runs
+    will_run = bool(stale) and not stale[0].endswith(b".toml")
+    _finish(run_command(arguments, will_run))
 
 
-def run_command(arguments: list[str]) -> int:
-    """Run a command line in this process and return the exit code."""
+def run_command(arguments: list[str], will_run: bool = False) -> int:
+    """Run a command line in this process and return the exit code. Where an action will probably
+    run (`will_run`), what waits for that is started before anything else."""
     try:
         _end_as_interrupted()
         find_packages()
-        if arguments[:1] == ["build"] and not any(word.startswith("-") for word in arguments):
-            from engine.cli.plain import build_named
-
-            return build_named(arguments[1:])
-        from engine.cli.commands import run
-
-        return run(arguments)
+        return _load(arguments, will_run)()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
+
+
+def _load(arguments: list[str], will_run: bool) -> Callable[[], int]:
+    """Import what a command line needs, and return what runs it."""
+    gc.disable()  # what is imported stays: there is no garbage to be found
+    try:
+        if arguments[:1] in (["build"], ["test"]) and "engine.session" not in sys.modules:
+            from engine.cli.imports import together
+
+            together()
+        if arguments[:1] == ["build"] and not any(word.startswith("-") for word in arguments):
+            if will_run:
+                from executors.wall import begin
+                from store.where import store_path
+
+                begin(store_path())
+            from engine.cli.light_pathlib import load
+
+            load()
+            from engine.cli.plain import build_named
+
+            return lambda: build_named(arguments[1:])
+        from engine.cli.commands import run
+
+        return lambda: run(arguments)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def flushed(code: int) -> int:
@@ -97,8 +125,9 @@ def _drop_python_path() -> bool:
     return False
 
 
-def _up_to_date(arguments: list[str]) -> bool:
-    """Say that all is as it was when this very command was last done, if that is known."""
+def _up_to_date(arguments: list[str], tell: Callable[[bytes], object]) -> bool:
+    """Say that all is as it was when this very command was last done, if that is known; else `tell`
+    is told of a file that has changed, if one is known."""
     from engine.record import read_record, record_path
     from store.where import store_path
 
@@ -106,7 +135,7 @@ def _up_to_date(arguments: list[str]) -> bool:
         path = record_path(store_path(), [__version__, *arguments])
     except Exception:  # it is said where the store is opened
         return False
-    record = read_record(path)
+    record = read_record(path, tell=tell)
     if record is None:
         return False
     sys.stdout.write(record.stdout)
@@ -136,8 +165,22 @@ def _handed_over() -> int | None:
 def _finish(code: int) -> NoReturn:
     """Exit as soon as nothing that bn started is left, so that the interpreter need not tidy up."""
     code = flushed(code)
+    wall = sys.modules.get("executors.wall")
+    if wall is not None:
+        wall.end_begun()
+    _keep_imports()
     wait_for_threads()
     os._exit(code)
+
+
+def _keep_imports() -> None:
+    """Have the next build import what this one did from one file."""
+    imports = sys.modules.get("engine.cli.imports")
+    if imports is not None:
+        try:
+            imports.renew()
+        except KeyboardInterrupt:
+            return
 
 
 if __name__ == "__main__":

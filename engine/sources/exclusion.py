@@ -13,8 +13,8 @@ ALWAYS: Final = tuple(
 )
 """What no source directory means to hold: version control, a virtual environment, byte code."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_.+-]+")
-_PATH: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*")
+_NAME: Final = r"[A-Za-z0-9_.+-]+"
+_PATH: Final = r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*"
 """What stands for itself alone in a glob: a name, a path."""
 
 
@@ -24,8 +24,8 @@ def exclusion(globs: Iterable[str]) -> Callable[[str], bool]:
     `**` crosses directories and, unlike in selectors, `*` matches a leading dot too.
     """
     wanted = [pattern.strip("/") for pattern in globs]
-    names = {one[3:] for one in wanted if one.startswith("**/") and _NAME.fullmatch(one, 3)}
-    paths = {one for one in wanted if _PATH.fullmatch(one)}
+    names = {one[3:] for one in wanted if one.startswith("**/") and re.fullmatch(_NAME, one[3:])}
+    paths = {one for one in wanted if re.fullmatch(_PATH, one)}
     others = sorted({*wanted} - paths - {f"**/{name}" for name in names})
     matches = _matcher(others)
     if not wanted:

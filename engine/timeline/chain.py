@@ -17,7 +17,7 @@ from store.records import define, frozen
 LENGTH: Final = 32
 """Hexadecimal digits of a link."""
 
-_LINE: Final = re.compile(rb'(\{.+),"chain":"([1-9][0-9]*)-([0-9a-f]{32})"\}')
+_LINE: Final = rb'(\{.+),"chain":"([1-9][0-9]*)-([0-9a-f]{32})"\}'
 
 
 @frozen
@@ -66,7 +66,7 @@ def following(link: str, body: bytes) -> str:
 
 def taken_apart(line: bytes) -> Linked | None:
     """Return a line in parts; None where it is no event of a chain."""
-    found = _LINE.fullmatch(line)
+    found = re.fullmatch(_LINE, line)
     if found is None:
         return None
     return Linked(found[1] + b"}", int(found[2]), found[3].decode())
