@@ -12,13 +12,13 @@ from __future__ import annotations
 import functools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from engine.beside import commit_often, look_again, watch_signals
-from engine.committing import Commits
-from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
+from engine.committing import COMMIT_SECONDS, Commits
+from engine.crew import Abreast, Crew, Ending, InTurn, SideBySide, is_chain
 from engine.execution import blame, execute, finished, unless_inputs_changed
 from engine.finished import Finished, Running
 from engine.graph import Graph
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import trio
 
     from engine.remote.sharing import Sharing
+    from executors.together import Together
 
 
 def run(job: Job) -> Result:
@@ -53,10 +54,16 @@ def run(job: Job) -> Result:
     be committed at the end."""
     loop = _Loop(job)
     options = job.options
-    if options.sharing is None and options.around is None and is_chain(job.plan):
-        from executors.waiting import run_alone
+    if options.sharing is None and options.around is None:
+        if is_chain(job.plan):
+            from executors.waiting import run_alone
 
-        return run_alone(loop.run(alone=True, commit=False))
+            return run_alone(loop.run(loop.run_in_turn, commit=False))
+        if loop.seats.every is None and not getattr(job.executor, "needs_trio", False):
+            from executors.together import Together
+
+            together = Together(lambda number: loop.interrupt(number, together))
+            return together.run(loop.run(lambda: loop.run_together(together), commit=False))
     import trio
 
     return trio.run(functools.partial(loop.run, commit=False))
@@ -125,18 +132,22 @@ class _Loop:
         needs, steps = self.graph.needs_of, self.plan.others.items()
         return {name: needs(name) for name, step in steps if not isinstance(step, Cached)}
 
-    async def run(self, *, alone: bool = False, commit: bool = True) -> Result:
+    async def run(
+        self, run_all: Callable[[], Awaitable[None]] | None = None, *, commit: bool = True
+    ) -> Result:
+        """Run all by one of the ways below, in trio if none is given."""
         started = time.monotonic()
-        if not alone:
+        if run_all is None:
             import trio
 
+            run_all = self._run_side_by_side
             self.clock = self.seats.clock = trio.current_time
         self.began = self.clock()
         self.ledger.begins()
         if self.places.thermometer is not None:
             self.seats.warm(self.places.thermometer.read())
         try:
-            await self._run_all(alone)
+            await self._run_all(run_all)
         except BaseException:
             commit = True
             raise
@@ -169,7 +180,7 @@ class _Loop:
             self.peaks[label] = peak
         return seconds
 
-    async def _run_all(self, alone: bool) -> None:
+    async def _run_all(self, run_all: Callable[[], Awaitable[None]]) -> None:
         cached: dict[str, Cached] = {}
         for label, step in self.plan.others.items():
             if isinstance(step, Cached):
@@ -179,11 +190,7 @@ class _Loop:
             elif self.prefetch.is_useful:
                 self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
         self.untold = cached
-        if alone:
-            await self._run_in_turn()
-        else:
-            self._tell_cached()
-            await self._run_side_by_side()
+        await run_all()
         if self.error:
             raise self.error
 
@@ -199,7 +206,7 @@ class _Loop:
         for label, step in cached.items():
             self._end(label, step)
 
-    async def _run_in_turn(self) -> None:
+    async def run_in_turn(self) -> None:
         """Run without trio: nothing goes on besides the one execution. The first one that can run
         does so before all the cached steps are told of."""
         from executors.waiting import Interrupted, meanwhile
@@ -212,18 +219,40 @@ class _Loop:
         except BnError as error:
             self.error = error
         except Interrupted as interrupted:
-            self._interrupt(interrupted.number)
+            self.interrupt(interrupted.number)
         self._tell_cached()
+
+    async def run_together(self, together: Together) -> None:
+        """Run several at a time without trio, and commit beside them."""
+        from executors.together import Cancelled
+
+        def stop(error: Exception) -> None:
+            self.error = self.error or error
+            together.from_thread(together.cancel)
+
+        self._tell_cached()
+        self.crew = Abreast(together)
+        together.every(COMMIT_SECONDS, functools.partial(self.commits.in_thread, stop))
+        try:
+            await self._decide()
+        except BnError as error:
+            self.error = error
+        except Cancelled:
+            pass
+        finally:
+            await together.end_others()
+            self.commits.finish()
 
     async def _run_side_by_side(self) -> None:
         import trio
 
+        self._tell_cached()
         async with trio.open_nursery() as nursery:
             self.crew = crew = SideBySide(nursery)
             scope = nursery.cancel_scope
             nursery.start_soon(commit_often, self.commits, lambda error: self._stop(error, scope))
             nursery.start_soon(look_again, self.places, self.seats, crew.wake)
-            await nursery.start(watch_signals, lambda number: self._interrupt(number, scope))
+            await nursery.start(watch_signals, lambda number: self.interrupt(number, scope))
             try:
                 await self._decide()
             except BnError as error:
@@ -302,7 +331,7 @@ class _Loop:
         self.error = self.error or why
         scope.cancel()
 
-    def _interrupt(self, number: int, scope: trio.CancelScope | None = None) -> None:
+    def interrupt(self, number: int, scope: trio.CancelScope | Together | None = None) -> None:
         """End the build early, as a signal asks for it."""
         if not self.interrupted:
             self.ledger.interrupted(number)

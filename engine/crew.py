@@ -1,4 +1,4 @@
-"""Crews: how executions are carried out, side by side in trio or one after another without it."""
+"""Crews: how executions are carried out, side by side, in trio or not, or one after another."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from store.digest import Digest
 
 if TYPE_CHECKING:
     import trio
+
+    from executors.together import Together
 
 LONGEST_CHAIN: Final = 16
 """Steps up to which a chain is run without trio: what it commits, it waits for."""
@@ -48,6 +50,30 @@ class InTurn:
     async def ended(self) -> list[Ending]:
         """Carry out the next execution."""
         return [await self._line.popleft()()]
+
+
+class Abreast:
+    """All at a time, in a loop that is not trio's."""
+
+    def __init__(self, loop: Together) -> None:
+        self._loop = loop
+        self._endings: list[Ending] = []
+
+    def start(self, execution: Execution) -> None:
+        """Begin an execution."""
+        self._loop.spawn(self._carry_out(execution))
+
+    async def ended(self) -> list[Ending]:
+        """Wait until some executions have ended."""
+        while not self._endings:
+            await self._loop.rung()
+        ended, self._endings = self._endings, []
+        return ended
+
+    async def _carry_out(self, execution: Execution) -> None:
+        ending = await execution()
+        self._endings.append(ending)  # it may be another list by now
+        self._loop.ring()
 
 
 class SideBySide:

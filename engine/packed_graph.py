@@ -33,6 +33,9 @@ from store.objects import Directory, Entry
 if TYPE_CHECKING:
     from engine.spec.project import Unit
 
+RECENT: Final = 32
+"""Recipes up to which those are kept that were made last: a step that runs is asked for often."""
+
 MOST_NEEDS: Final = 64
 """Needs that are remembered: in most graphs many recipes in a row have the same ones."""
 
@@ -62,13 +65,20 @@ class PackedRecipes(Mapping[str, Recipe]):
         """Those that recipes had last."""
         self._digests: dict[int, Digest] = {}
         self._asked = (-1, False)
+        self._recent: dict[str, Recipe] = {}
         self._fresh: set[int] = set()
         """The selections with other contents than when they were kept."""
         if any(changed):
             self._renew(changed, reverse() if len(self._rows) > FEW else None)
 
     def __getitem__(self, label: str) -> Recipe:
-        return self._recipe(self._numbers[label])
+        recipe = self._recent.get(label)
+        if recipe is None:
+            recipe = self._recipe(self._numbers[label])
+            if len(self._recent) >= RECENT:
+                self._recent = {}
+            self._recent[label] = recipe
+        return recipe
 
     def __contains__(self, label: object) -> bool:
         return label in self._numbers

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from store.cas import Cas, empty_tree
@@ -17,6 +16,7 @@ from store.trees import build_tree, stays_inside
 
 _DEEPEST: Final = 100
 _FAULTS_SHOWN: Final = 5
+_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 _KINDS: Final = {
     stat.S_IFIFO: "a fifo",
     stat.S_IFSOCK: "a socket",
@@ -41,22 +41,23 @@ class _Found:
         return self.status.st_mode
 
 
-def capture(cas: Cas, out: Path, declared: Iterable[str]) -> Digest:
+def capture(cas: Cas, out: str, declared: Sequence[str]) -> Digest:
     """Move what is in `out` into the store and return its tree's digest.
 
     Nothing may write to `out` any more. Raises BadOutputs where it is not just what `declared`
     names or holds what no tree can (then nothing was moved), HostError where the disk is full.
     """
     try:
-        root = str(out)
-        status = os.lstat(root)
+        status = os.lstat(out)
         if not stat.S_ISDIR(status.st_mode):
             raise BadOutputs("$out is not a directory any more")
-        found = list(_walk(root, "", status))
-        faults = [*_undeclared_or_missing(found, set(declared)), *_unkeepable(root, found)]
-        if faults:
-            raise BadOutputs(_in_words(faults))
-        kept = {item.path: _keep(cas, root, item) for item in _leaves(found)}
+        found = list(_walk(out, "", status))
+        only = found[0] if len(found) == 1 and declared == (found[0].path,) else None
+        if only is None or not stat.S_ISREG(only.mode) or only.mode & _SET_ID:
+            faults = [*_undeclared_or_missing(found, set(declared)), *_unkeepable(out, found)]
+            if faults:
+                raise BadOutputs(_in_words(faults))
+        kept = {item.path: _keep(cas, out, item) for item in _leaves(found)}
         return build_tree(cas, kept, new=True)
     except FileNotFoundError:
         raise BadOutputs("$out is gone") from None
@@ -111,7 +112,7 @@ def _unkeepable(out: str, found: list[_Found]) -> Iterator[str]:
         if stat.S_ISLNK(item.mode):
             yield from _unkeepable_link(item.path, out)
         elif stat.S_ISREG(item.mode):
-            if item.mode & (stat.S_ISUID | stat.S_ISGID):
+            if item.mode & _SET_ID:
                 yield f"output {name} has a set-id bit"
         elif not stat.S_ISDIR(item.mode):
             yield f"output {name} is {_KINDS.get(stat.S_IFMT(item.mode), 'no file')}"

@@ -28,7 +28,8 @@ def conclude(
     Where it failed and that was asked for, the workspace is kept under another name. Raises
     HostError where the disk is full.
     """
-    log = store.cas.put_object(_log(workspace.log, request.limits))
+    place = str(workspace.path)
+    log = store.cas.put_object(_log(f"{place}/log", request.limits))
     status, reason = _status(ended, request.limits)
     outputs: Digest | None = None
     observed: tuple[str, ...] | None = None
@@ -36,7 +37,7 @@ def conclude(
         try:
             if request.action.depfile:
                 observed = _observed(observer, workspace.depfile)
-            outputs = capture(store.cas, workspace.out, request.action.outputs)
+            outputs = capture(store.cas, f"{place}/io/out", request.action.outputs)
         except BadOutputs as error:
             status, reason, observed = Status.BAD_OUTPUTS, str(error), None
     if status is not Status.SUCCEEDED:
@@ -78,10 +79,10 @@ def _signal_name(number: int) -> str:
         return ""
 
 
-def _log(path: Path, limits: Limits) -> bytes:
+def _log(path: str, limits: Limits) -> bytes:
     if not (size := os.stat(path).st_size):
         return b""
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         return file.read(min(size, limits.log_bytes))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -95,8 +96,15 @@ class Observer:
     def __init__(self, cas: Cas, inputs: Digest, work: str, scratch: Sequence[str]) -> None:
         self._cas = cas
         self._inputs = inputs
-        self._work = _parts(work)
-        self._scratch = [_parts(path) for path in scratch]
+        self._places = work, scratch
+
+    @cached_property
+    def _work(self) -> list[str]:
+        return _parts(self._places[0])
+
+    @cached_property
+    def _scratch(self) -> list[list[str]]:
+        return [_parts(path) for path in self._places[1]]
 
     def observed(self, depfile: Path) -> tuple[str, ...] | None:
         """Return the inputs that `depfile` names: sorted, relative to the work directory.

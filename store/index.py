@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from store import environment
+from store.encoding import made_ready
 from store.environment import DATA as DATA
 from store.environment import Environment
 from store.errors import HostError
@@ -233,4 +234,7 @@ def _number(data: bytes | None) -> int:
 
 def to_json(value: Mapping[str, Any] | list[Any]) -> bytes:
     """Return the bytes under which a JSON value stands in a table."""
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode()
+    return _encoded(value).encode()
+
+
+_encoded: Final = made_ready(json.JSONEncoder(separators=(",", ":"), sort_keys=True))

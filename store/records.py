@@ -74,6 +74,7 @@ def _record(cls: Any, frozen: bool, kw_only: bool, eq: bool) -> Any:
     space["__qualname__"] = cls.__qualname__
     space["__slots__"] = names
     space["__fields__"] = tuple(fields)
+    space["__taken__"] = tuple((one.name, one.alias) for one in fields if one.init)
     space["__attrs_attrs__"] = _AsAttrs()
     given = () if kw_only else tuple(one.name for one in fields if one.init)
     space.setdefault("__match_args__", given)
@@ -229,7 +230,7 @@ if not TYPE_CHECKING:
 
     def evolve(instance: Any, **changes: Any) -> Any:
         """Return a record that is like `instance` but for some fields; see `attrs.evolve`."""
-        for one in instance.__fields__:
-            if one.init and one.alias not in changes:
-                changes[one.alias] = getattr(instance, one.name)
+        for name, alias in instance.__taken__:
+            if alias not in changes:
+                changes[alias] = getattr(instance, name)
         return type(instance)(**changes)

@@ -13,13 +13,14 @@ from typing import Any
 
 from engine.timeline.chain import Chain, Head, beginning, taken_apart
 from engine.timeline.events import Event, StepsCached, TurnsTaken, to_document
+from store.encoding import made_ready
 from store.errors import host_error
 from store.index import Table, Write, to_json
 from store.store import Store
 
 NAME = "timeline.jsonl"
 
-_encoded = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_encoded = made_ready(json.JSONEncoder(separators=(",", ":")))
 
 
 def new_build_id() -> str:
