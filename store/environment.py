@@ -122,19 +122,11 @@ class Environment:
     def read(self, table: str, action: Callable[[Any], Value], empty: Value) -> Value:
         """Return what `action` makes of a read transaction on a table, `empty` where that is not
         there."""
-
-        def read() -> Value:
-            with self._reading:
-                handle = self._tables.get(table)
-                if handle is None:
-                    return empty
-                with self._environment.begin(handle) as transaction:
-                    return action(transaction)
-
         try:
-            return read()
+            return self._read(table, action, empty)
         except lmdb.Error:
-            return self._retried(read, f"cannot read table {table} of the {self._what}")
+            what = f"cannot read table {table} of the {self._what}"
+            return self._retried(lambda: self._read(table, action, empty), what)
 
     def holds(self, name: str) -> bool:
         """Say whether there is a table of that name, opened or not."""
@@ -295,6 +287,14 @@ class Environment:
             self._environment.close()
 
     # inside
+
+    def _read(self, table: str, action: Callable[[Any], Value], empty: Value) -> Value:
+        with self._reading:
+            handle = self._tables.get(table)
+            if handle is None:
+                return empty
+            with self._environment.begin(handle) as transaction:
+                return action(transaction)
 
     def _went_back(self, lost: Callable[[float], object]) -> bool:
         """Bring the file back to its last checkpoint after a power cut; say whether there was one.

@@ -48,12 +48,6 @@ class ObjectRows:
         self._log = handle(LOG)
         self._places = handle(PLACES)
 
-    def find(self, key: bytes) -> bytes | None:
-        """Return the row of an object, given the 32 bytes of its digest; None where it is not
-        here."""
-        found = self._at(key, self._numbers(key))
-        return None if found is None else found[1]
-
     def under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield digest and row of all objects whose digest begins with `prefix`, in their order
         where that has not 0 bytes: then it is that of writing."""
@@ -94,6 +88,12 @@ class ObjectRows:
                     self._transaction.put(key[:_START], known, db=self._places)
         log.putmulti([(names[key], value) for key, value in values.items()], append=True)
         return sum(map(len, values.values())) - _HEAD * len(values)
+
+    def find(self, key: bytes) -> bytes | None:
+        """Return the row of an object, given the 32 bytes of its digest; None where it is not
+        here."""
+        found = self._at(key, self._numbers(key))
+        return None if found is None else found[1]
 
     def remove(self, key: bytes) -> None:
         """Remove an object, if it is here."""
@@ -137,6 +137,19 @@ class ObjectRows:
             if row is not None and row.startswith(key, TIME.size):
                 return number, row
         return None
+
+
+def find(transaction: Any, log: Any, key: bytes) -> bytes | None:
+    """Return the row of an object, given the 32 bytes of its digest; None where it is not here.
+
+    The transaction is one on the places; `log` is the handle of the other table.
+    """
+    numbers: bytes | None = transaction.get(key[:_START])
+    for number in _split(numbers) if numbers else ():
+        row: bytes | None = transaction.get(number, None, log)
+        if row is not None and row.startswith(key, 8):
+            return row
+    return None
 
 
 def time_of(row: bytes) -> float:

@@ -25,12 +25,14 @@ from store.digest import Digest, digest_bytes
 from store.durability import sync_file_system
 from store.errors import HostError, IntegrityError
 from store.object_rows import (
+    LOG,
     OLD,
     PLACES,
     TABLES,
     TIME,
     ObjectRows,
     bytes_of,
+    find,
     rescued,
     size_of,
     time_of,
@@ -113,10 +115,10 @@ class ObjectTable:
 
         def read(transaction: Any) -> set[Digest]:
             found = set()
-            find = ObjectRows(transaction, environment.handle).find
+            log = environment.handle(LOG)
             for digest in digests:
                 key = bytes.fromhex(digest)
-                row = find(key)
+                row = find(transaction, log, key)
                 if row is not None and self._found(key, row, since).used >= since:
                     found.add(digest)
                 environment.looked()
@@ -334,9 +336,7 @@ class ObjectTable:
         environment.looked()
         try:
             return environment.read(
-                PLACES,
-                lambda transaction: ObjectRows(transaction, environment.handle).find(key),
-                None,
+                PLACES, lambda transaction: find(transaction, environment.handle(LOG), key), None
             )
         except HostError as error:
             raise _system_error(self.path, error) from error
