@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
 from engine.seating import seats_for
 from engine.seats import Seats, Turn
 from engine.upkeep import load
-from engine.waits import Waits
+from engine.waits import Pending, Waits
 from executors.base import Outcome
 from store.digest import Digest
 from store.errors import BnError
@@ -124,13 +124,12 @@ class _Loop:
         self.untold_standing = bool(self.plan.standing)
         self.finished = Finished(len(self.waits.labels))
         self.took = Clock(self.places.nodes)
-        seats = seats_for(job, self.peaks, self._pending())
+        seats = seats_for(job, self.peaks, self._pending(), self.waits)
         self.seats = seats if job.options.around is None else job.options.around(job, seats)
 
-    def _pending(self) -> dict[str, Iterable[str]]:
+    def _pending(self) -> Mapping[str, Iterable[str]]:
         """Return what may have to run, needed ones first, with what each needs."""
-        needs, steps = self.graph.needs_of, self.plan.others.items()
-        return {name: needs(name) for name, step in steps if not isinstance(step, Cached)}
+        return Pending(self.plan.others, self.graph.needs_of)
 
     async def run(
         self, run_all: Callable[[], Awaitable[None]] | None = None, *, commit: bool = True
@@ -159,7 +158,7 @@ class _Loop:
             if commit:
                 self.store.actions.commit()
         seconds = time.monotonic() - started
-        makespan = self.took.makespan(self._pending())
+        makespan = self.took.makespan(self._pending(), self.waits.numbers)
         result = Result(self.job.build, self._status(), self.ended, seconds, makespan)
         self.ledger.ends(result)
         return result

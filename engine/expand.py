@@ -28,7 +28,7 @@ def build_graph(project: Unit, materials: Materials) -> Graph:
     if expander.faults:
         raise spec_error(expander.faults)
     artifacts = {
-        f"{prefix}{name}": group.labels
+        f"{prefix}{name}": (group.first, len(group.labels))
         for (prefix, name), group in expander.groups.items()
         if isinstance(group, Made)
     }
@@ -43,9 +43,9 @@ def build_graph(project: Unit, materials: Materials) -> Graph:
     return graph_of(packed, packer.snapshots, lambda: project)
 
 
-def _about(project: Unit, artifacts: Mapping[str, tuple[str, ...]]) -> About:
+def _about(project: Unit, artifacts: Mapping[str, tuple[int, int]]) -> About:
     file = project.spec.file
-    named = [name for name in file.actions if artifacts.get(name)]
+    named = [name for name in file.actions if artifacts.get(name, (0, 0))[1]]
     return About(
         spec=project.spec.path,
         package=file.package.name,

@@ -87,12 +87,16 @@ class Clock:
         self._on.append(self._names.index(took.node))
         self._last = now
 
-    def makespan(self, needs: Mapping[str, Iterable[str]]) -> Makespan | None:
+    def makespan(
+        self, needs: Mapping[str, Iterable[str]], numbers: Mapping[str, int] | None = None
+    ) -> Makespan | None:
         """Return what the build took, None where nothing ran; `needs` are the steps of the plan
-        that were not cached, needed ones first, with what they need."""
+        that were not cached, needed ones first, with what they need; `numbers` count these, and
+        maybe others, from 0."""
         if not self._labels:
             return None
-        bound, bounds = self._bound(needs)
+        numbers = {label: n for n, label in enumerate(needs)} if numbers is None else numbers
+        bound, bounds = self._bound(needs, numbers)
         cpus = sum(node.cpus for node in self._nodes.values())
         area = sum(map(mul, self._seconds, self._cpus))
         seconds = max(self._last, bound)
@@ -104,27 +108,32 @@ class Clock:
             utilisation=min(1.0, area / (cpus * seconds)) if seconds else 0.0,
         )
 
-    def _bound(self, needs: Mapping[str, Iterable[str]]) -> tuple[float, str]:
+    def _bound(
+        self, needs: Mapping[str, Iterable[str]], numbers: Mapping[str, int]
+    ) -> tuple[float, str]:
         speeds = self._speeds()
         by_node = [speeds[name] for name in self._names]
-        seconds = map(mul, self._seconds, map(by_node.__getitem__, self._on))
-        work = dict(zip(self._labels, seconds, strict=True))
+        work = array("d", [0.0]) * len(numbers)
+        for label, seconds, node in zip(self._labels, self._seconds, self._on, strict=True):
+            work[numbers[label]] = seconds * by_node[node]
         fastest = max(speeds.values())
-        path: dict[str, float] = {}
+        path = array("d", [0.0]) * len(numbers)
         for label, below in needs.items():
-            before = max((path.get(one, 0.0) for one in below), default=0.0)
-            path[label] = before + work.get(label, 0.0)
-        longest = max(path.values(), default=0.0) / fastest
-        if math.isclose(longest, sum(work.values()) / fastest):
+            before = [path[number] for one in below if (number := numbers.get(one)) is not None]
+            number = numbers[label]
+            path[number] = max(before, default=0.0) + work[number]
+        longest = max(path, default=0.0) / fastest
+        if math.isclose(longest, sum(work) / fastest):
             return longest, CHAIN
         lanes = [speeds[node.name] for node in self._nodes.values() for _ in range(node.cpus)]
         if len(needs) > FULL or self._last < DEAR * len(needs) ** 2:
-            area = sum(map(mul, map(work.__getitem__, self._labels), self._cpus))
+            ran = map(numbers.__getitem__, self._labels)
+            area = sum(map(mul, map(work.__getitem__, ran), self._cpus))
             return max(longest, area / sum(lanes)), SIMPLE
         from engine.placement.bounds import lower_bound
         from engine.placement.work import make_work
 
-        each = {label: work.get(label, 0.0) for label in needs}
+        each = {label: work[numbers[label]] for label in needs}
         cpus = dict(zip(self._labels, self._cpus, strict=True))
         return lower_bound(make_work(each, needs, cpus), lanes, CUTS).seconds, SHARP
 

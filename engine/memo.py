@@ -12,6 +12,8 @@ import marshal
 import os
 import sys
 import time
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,15 @@ RENEW_SECONDS: Final = 86400
 """Age from which a memo is touched when it is used."""
 
 _LENGTH: Final = 32
+
+PORTION: Final = 1024
+"""Members of a large value that are made bytes at a time, as all of them would take much room."""
+
+FEW: Final = 64
+"""Members up to which each of them is looked at by itself."""
+
+_WITHOUT_REFERENCES: Final = 2
+"""A version of marshal in which the bytes of a value are those of its members in a row."""
 
 
 def memo_path(root: Path, kind: str, *made_of: str) -> str:
@@ -59,18 +70,54 @@ def parsed(digest: bytes, data: bytes) -> Any:
 
 
 def write_memo(path: str, value: Any) -> None:
-    """Write a memo; where that fails there is none."""
-    data = marshal.dumps(value)
+    """Write a memo; where that fails there is none. A collection of another kind than Python's
+    plain ones is read again as a list."""
     temporary = f"{path}.{os.getpid()}"
+    hasher = blake3(FORMAT)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(temporary, "wb", buffering=0) as file:
-            file.write(blake3(FORMAT).update(data).digest())
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
+        with open(temporary, "wb") as file:
+            file.write(bytes(_LENGTH))
+            for piece in _pieces(value):
+                hasher.update(piece)
+                file.write(piece)
+            file.seek(0)
+            file.write(hasher.digest())
         os.replace(temporary, path)
         stock.missed(stock.MEMO, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def _pieces(value: Any) -> Iterator[bytes | bytearray]:
+    """Yield the bytes of a value, piece by piece where it is large: `marshal.loads` takes them."""
+    if isinstance(value, bytes | bytearray):
+        yield b"s" + _number(len(value))
+        yield value
+    elif isinstance(value, dict):
+        yield b"{"
+        if len(value) <= FEW:
+            for key, one in value.items():
+                yield marshal.dumps(key, _WITHOUT_REFERENCES)
+                yield from _pieces(one)
+        else:
+            rows = iter(value.items())
+            while part := dict(islice(rows, PORTION)):
+                yield marshal.dumps(part, _WITHOUT_REFERENCES)[1:-1]
+        yield b"0"
+    elif isinstance(value, Collection) and not isinstance(value, str | set | frozenset):
+        yield (b"(" if isinstance(value, tuple) else b"[") + _number(len(value))
+        members = iter(value)
+        if len(value) <= FEW:
+            for one in members:
+                yield from _pieces(one)
+        else:
+            while portion := list(islice(members, PORTION)):
+                yield marshal.dumps(portion, _WITHOUT_REFERENCES)[5:]
+    else:
+        yield marshal.dumps(value, _WITHOUT_REFERENCES)
+
+
+def _number(number: int) -> bytes:
+    return number.to_bytes(4, "little")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ from engine.graph import (
     needed_text,
     quick_digest,
 )
+from engine.memo import PORTION
 from engine.packer import Rows, plain_entries
 from engine.reverse import FEW, Reverse
 from store.digest import Digest
@@ -239,6 +241,27 @@ class PackedRecipes(Mapping[str, Recipe]):
         return Selection(stage, entries, digest, snapshot)
 
 
+class Groups(Mapping[str, tuple[str, ...]]):
+    """The labels that make up each artifact, of the first one's number and how many they are."""
+
+    def __init__(self, ranges: Mapping[str, tuple[int, int]], labels: Sequence[str]) -> None:
+        self._ranges = ranges
+        self._labels = labels
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        first, many = self._ranges[name]
+        return tuple(self._labels[first : first + many])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ranges
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ranges)
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+
 def graph_of(
     packed: Any,
     snapshots: Sequence[Snapshot],
@@ -254,7 +277,7 @@ def graph_of(
     recipes = PackedRecipes(packed, snapshots, changed, reverse)
     return Graph(
         recipes=recipes,
-        artifacts=packed["artifacts"],
+        artifacts=Groups(packed["artifacts"], packed["labels"]),
         about=about_of(packed),
         isolation=packed["isolation"],
         load=load,
@@ -286,5 +309,11 @@ def about_of(packed: Any) -> About:
     return About(spec=Path(spec), package=package, defaults=defaults, tests=tests)
 
 
-def pack_entries(entries: Mapping[str, Entry]) -> bytes:
-    return marshal.dumps(plain_entries(entries), 2)
+def pack_entries(entries: Mapping[str, Entry]) -> bytearray:
+    """Return entries as the bytes of plain values; a portion at a time, which takes less room."""
+    packed = bytearray(b"{")
+    rows = iter(entries.items())
+    while some := dict(islice(rows, PORTION)):
+        packed += marshal.dumps(plain_entries(some), 2)[1:-1]
+    packed += b"0"
+    return packed

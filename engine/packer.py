@@ -108,13 +108,13 @@ class Made:
     """The recipes that make up an artifact, by label."""
 
     def __init__(self, packer: Packer, first: int, labels: tuple[str, ...]) -> None:
+        self.first = first
         self.labels = labels
         self._packer = packer
-        self._first = first
 
     def outputs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield each label with the outputs of the recipe."""
-        for number, label in enumerate(self.labels, self._first):
+        for number, label in enumerate(self.labels, self.first):
             yield label, self._packer.rows[number][2]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from engine.job import Job
 from engine.pins import Pins
 from engine.placement.model import Policy, Weights
+from engine.ready import MANY, Heap, Line, Ranked
 from engine.recording import TOGETHER, Recording
 from engine.seats import Needs, OneNode, Seats
 from engine.timeline.events import Event, PolicyChosen, WorkKnown
@@ -19,16 +21,19 @@ if TYPE_CHECKING:
     from engine.placement import Node
     from engine.placement.work import Work
     from engine.places import Places
+    from engine.waits import Waits
 
 
-def seats_for(job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable[str]]) -> Seats:
+def seats_for(
+    job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable[str]], waits: Waits
+) -> Seats:
     """Return the seats for a job. `peaks` are bytes of memory that steps took last, as they become
-    known; `pending` is what may have to run, needed ones first, with what each needs. Raises
-    InputError where a step is for no node."""
+    known; `pending` is what may have to run, needed ones first, with what each needs, and `waits`
+    has their ranks. Raises InputError where a step is for no node."""
     recipes, places = job.graph.recipes, job.places
     needs = Needs(lambda label: recipes[label].resources, lambda label: peaks.get(label, 0))
     if len(places.nodes) == 1 and not places.asked:
-        one = OneNode(places.nodes[0], needs, Pins.of(places))
+        one = OneNode(places.nodes[0], needs, Pins.of(places), _line(places.nodes[0], waits))
         return Recording(one, needs, job.emit, (_policy(places),))
     from engine.placement.work import make_work
     from engine.several import SeveralNodes
@@ -48,6 +53,14 @@ def seats_for(job: Job, peaks: Mapping[str, int], pending: Mapping[str, Iterable
     seats = SeveralNodes(divided, work, needs, classes, is_there=asked)
     recording = Recording(seats, needs, job.emit, _opening(divided, work, classes))
     return recording
+
+
+def _line(node: Node, waits: Waits) -> Line:
+    """Return where the steps of a build on one node wait."""
+    if len(waits.labels) < MANY:
+        return Heap()
+    speed = node.speed or 1.0
+    return Ranked(waits.labels, waits.numbers, array("d", (rank / speed for rank in waits.ranks)))
 
 
 def _policy(places: Places) -> PolicyChosen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -10,6 +9,7 @@ from typing import Any, Final, Protocol
 from engine.graph import Resources
 from engine.pins import Pins
 from engine.placement import Explanation, Node, Placement, Ready, place, release, take
+from engine.ready import Entry, Heap, Line
 from store.records import frozen
 
 SHORT: Final = 0.005
@@ -105,18 +105,20 @@ class Seats(Protocol):
 class OneNode:
     """Seats on one node, longest chain first.
 
-    A heap, so that a decision costs nothing for the thousands that wait; what each of them may use
-    is asked when its turn comes.
+    A decision costs nothing for the thousands that wait in `line`; what each of them may use is
+    asked when its turn comes.
     """
 
-    def __init__(self, node: Node, needs: Needs, pins: Pins | None = None) -> None:
+    def __init__(
+        self, node: Node, needs: Needs, pins: Pins | None = None, line: Line | None = None
+    ) -> None:
         self.clock = time.monotonic
         self.every: float | None = None
         self._node = node
         self._speed = node.speed or 1.0
         self._needs = needs
         self._pins = pins
-        self._heap: list[tuple[float, str, str, bytes, float]] = []
+        self._line = Heap() if line is None else line
         self._short_of: dict[str, str] = {}
         """What those are short of that were looked at in vain."""
         self._ended = ""
@@ -124,7 +126,7 @@ class OneNode:
     def add(self, label: str, rank: float, reason: str, input_root: bytes) -> None:
         """Let a step wait for its turn."""
         rank /= self._speed
-        heapq.heappush(self._heap, (-rank, label, reason, input_root, self.clock()))
+        self._line.push((-rank, label, reason, input_root, self.clock()))
 
     def take(self) -> list[Turn]:
         """Return what starts now; each has its room until `end` or `drop`.
@@ -132,14 +134,14 @@ class OneNode:
         No more can start than there are free processors, so the rest is not looked at.
         """
         node = self._node
-        if not self._heap or node.free_cpus <= 0:
+        if not self._line or node.free_cpus <= 0:
             return []
         now = self.clock()
-        first: dict[str, tuple[float, str, str, bytes, float]] = {}
+        first: dict[str, Entry] = {}
         ready: list[Ready] = []
         learned: set[str] = set()
-        while self._heap and len(first) < node.free_cpus:
-            entry = heapq.heappop(self._heap)
+        while self._line and len(first) < node.free_cpus:
+            entry = self._line.pop()
             label = entry[1]
             first[label] = entry
             cpus, memory, from_history = self._needs.of(label)
@@ -159,7 +161,7 @@ class OneNode:
         if first:
             self._note_short([one for one in ready if one.label in first])
         for entry in first.values():
-            heapq.heappush(self._heap, entry)
+            self._line.push(entry)
         return turns
 
     def end(self, turn: Turn, blame: float = 0.0) -> None:
@@ -201,9 +203,7 @@ class OneNode:
     def force(self, placement: Placement, cpus: tuple[int, ...]) -> Turn:
         """Give a step that waits a turn, whatever would be decided."""
         label = placement.label
-        (entry,) = (one for one in self._heap if one[1] == label)
-        self._heap.remove(entry)
-        heapq.heapify(self._heap)
+        entry = self._line.remove(label)
         self._node = take(self._node, placement)
         if self._pins is not None:
             self._pins.hold(cpus)

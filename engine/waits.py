@@ -5,6 +5,32 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from engine.plan import Cached, Step
+
+
+class Pending(Mapping[str, Iterable[str]]):
+    """What the steps of a plan that are not cached need, asked when it is wanted; in the order of
+    the plan."""
+
+    def __init__(self, steps: Mapping[str, Step], needs: Callable[[str], Iterable[str]]) -> None:
+        self._steps = steps
+        self._needs = needs
+
+    def __getitem__(self, label: str) -> Iterable[str]:
+        if label not in self:
+            raise KeyError(label)
+        return self._needs(label)
+
+    def __contains__(self, label: object) -> bool:
+        step = self._steps.get(label) if isinstance(label, str) else None
+        return step is not None and not isinstance(step, Cached)
+
+    def __iter__(self) -> Iterator[str]:
+        return (label for label, step in self._steps.items() if not isinstance(step, Cached))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
 
 class Waits:
     """The steps of a plan, needed ones first; `needs` and `seconds` are asked once for each label.
@@ -32,18 +58,18 @@ class Waits:
                     self._missing[number] += 1
                     self._starts[other] += 1
         self._after = self._sorted(needing, needed)
-        self._ranks = array("d", map(seconds, self.labels))
+        self.ranks = array("d", map(seconds, self.labels))
         for number in range(len(self.labels) - 1, -1, -1):
             after = self._after[self._starts[number] : self._starts[number + 1]]
             if after:
-                self._ranks[number] += max([self._ranks[one] for one in after])
+                self.ranks[number] += max([self.ranks[one] for one in after])
 
     def rank(self, label: str) -> float:
         """Return the longest chain (seconds) from the step's start to the end of the build.
 
         This is the upward rank of HEFT (Topcuoglu et al., 2002) without transfer costs.
         """
-        return self._ranks[self.numbers[label]]
+        return self.ranks[self.numbers[label]]
 
     def is_waiting(self, label: str) -> bool:
         """Say whether the step needs others that have not ended."""

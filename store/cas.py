@@ -34,6 +34,7 @@ from store.digest import Digest, digest_bytes
 from store.errors import BnError
 from store.object_store import Objects
 from store.objects import EMPTY_TREE, Directory, Entry, File, Tree
+from store.packed_entries import PackedEntries
 from store.tiers import EPOCH as EPOCH
 from store.tiers import EPOCH_NS as EPOCH_NS
 from store.tiers import Form, Tier, TierSpec, form_of
@@ -42,6 +43,9 @@ from store.upstream import UNKNOWN, Upstream
 _TREES_KEPT: Final = 4096
 _ENTRIES_KEPT: Final = 32768
 """Trees, and entries of trees, up to which they are kept in memory."""
+
+_PACKED: Final = 4
+"""Packed entries in the room of another one."""
 
 _KNOWN_KEPT: Final = 16384
 """Digests of which it is remembered that all below them is here."""
@@ -364,8 +368,11 @@ class Cas(BlobFiles):
         if len(self._trees) >= _TREES_KEPT or self._entries >= _ENTRIES_KEPT:
             self._trees.clear()
             self._entries = 0
+        if len(tree.entries) >= _ENTRIES_KEPT:
+            tree = tree.packed()
         self._trees[digest] = tree
-        self._entries += len(tree.entries)
+        packed = isinstance(tree.entries, PackedEntries)
+        self._entries += len(tree.entries) // (_PACKED if packed else 1)
 
     def _note_known(self, digest: Digest) -> None:
         if len(self._known) >= _KNOWN_KEPT:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress, count
 from operator import attrgetter, ne
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, overload
 
 from store.cas import Cas
 from store.ingest import MOST_REREAD, MOST_UNWRITTEN, RACY_NS, Signature, Snapshot
@@ -72,8 +72,32 @@ class Look:
     @classmethod
     def of(cls, snapshot: Snapshot) -> Look:
         """Return how a directory looked that was taken in."""
-        marks = [_settled(mark, snapshot.taken_ns) for mark in snapshot.stats.values()]
-        return cls(list(snapshot.stats), marks, {})
+        stats, taken = snapshot.stats, snapshot.taken_ns
+        marks = _Column(len(stats), lambda: (_settled(mark, taken) for mark in stats.values()))
+        return cls(_Column(len(stats), lambda: iter(stats)), marks, {})
+
+
+class _Column(Sequence[Any]):
+    """Values that are made each time somebody goes through them."""
+
+    def __init__(self, many: int, values: Callable[[], Iterator[Any]]) -> None:
+        self._many = many
+        self._values = values
+
+    def __len__(self) -> int:
+        return self._many
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._values()
+
+    @overload
+    def __getitem__(self, number: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Any]: ...
+
+    def __getitem__(self, number: int | slice) -> Any:
+        return list(self)[number]
 
 
 @frozen(eq=False)

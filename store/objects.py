@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from json.encoder import encode_basestring as quoted
 from operator import lt
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, decode, encode
+from store.entry import Directory as Directory
+from store.entry import Entry as Entry
+from store.entry import File as File
+from store.entry import Link as Link
 from store.errors import IntegrityError
+from store.packed_entries import PackedEntries
 from store.records import field, frozen
 
 TREE: Final = "tree.1"
@@ -22,32 +27,6 @@ REALISATION: Final = "realisation.1"
 KINDS: Final = (TREE, ACTION, RESULT, REALISATION)
 
 
-@frozen
-class File:
-    """A regular file in a tree; `size` in bytes. Owner, times and other mode bits do not exist."""
-
-    digest: Digest
-    size: int
-    executable: bool = False
-
-
-@frozen
-class Directory:
-    """A sub-tree, named by the digest of its canonical bytes."""
-
-    digest: Digest
-
-
-@frozen
-class Link:
-    """A symbolic link and its target, as text."""
-
-    target: str
-
-
-Entry: TypeAlias = File | Directory | Link
-
-
 def check_name(name: str) -> str:
     """Return `name` if it may name an entry of a tree, else raise IntegrityError."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
@@ -55,11 +34,14 @@ def check_name(name: str) -> str:
     return name
 
 
+_BEGIN: Final = f'{{"{TYPE_KEY}":"{TREE}","entries":{{'.encode()
+_END: Final = b"}}"
+
 PORTION: Final = 2048
 """Entries of a large tree that are made text at a time: all of them would take room for a while."""
 
 LARGE: Final = 1 << 20
-"""Bytes of a tree from which on it is read in the way that takes least memory."""
+"""Bytes of a tree from which on it is packed."""
 
 
 @frozen
@@ -75,47 +57,30 @@ class Tree:
             texts = [f"{quoted(check_name(n))}:{_entry_text(entries[n])}" for n in sorted(entries)]
             return f'{{"{TYPE_KEY}":"{TREE}","entries":{{{",".join(texts)}}}}}'.encode()
         made = io.BytesIO()  # its value is no copy, as that of a bytearray would be
-        made.write(f'{{"{TYPE_KEY}":"{TREE}","entries":{{'.encode())
-        names = sorted(entries)
-        for first in range(0, len(names), PORTION):
-            some = names[first : first + PORTION]
-            texts = [f"{quoted(check_name(n))}:{_entry_text(entries[n])}" for n in some]
-            made.write(",".join(["", *texts] if first else texts).encode())
-        made.write(b"}}")
+        made.write(_BEGIN)
+        rows, comma = self.sorted(), ""
+        while some := list(islice(rows, PORTION)):
+            texts = [f"{quoted(check_name(name))}:{_entry_text(entry)}" for name, entry in some]
+            made.write(f"{comma}{','.join(texts)}".encode())
+            comma = ","
+        made.write(_END)
         return made.getvalue()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Return the tree in `data`; raises IntegrityError where it is no canonical tree."""
-        if len(data) > LARGE:
-            return cls._decode_large(data)
+        if len(data) > LARGE and data.startswith(_BEGIN) and data.endswith(_END):
+            packed = PackedEntries.parsed(data, len(_BEGIN), len(data) - len(_END))
+            if packed is not None:
+                return cls(packed)
         files = _plain_files(data)
         if files is not None:
             return cls(files)
-        entries = decode(data, TREE).get("entries")
-        if not isinstance(entries, dict):
-            raise IntegrityError("tree has no entries")
+        document = decode(data, TREE)
+        entries = document.get("entries")
+        if not isinstance(entries, dict) or len(document) > len((TYPE_KEY, "entries")):
+            raise IntegrityError("tree has no entries, or more than these")
         return cls({check_name(name): _entry(value) for name, value in entries.items()})
-
-    @classmethod
-    def _decode_large(cls, data: bytes) -> Self:
-        """Do as `decode` does, in half the memory: each entry is made as soon as it is read."""
-        try:
-            document = json.loads(data, object_hook=_entry_or_more)
-        except ValueError as error:
-            raise IntegrityError(f"object is not JSON: {error}") from None
-        if not isinstance(document, dict) or document.get(TYPE_KEY) != TREE:
-            raise IntegrityError(f"object is not a {TREE}")
-        entries = document.pop("entries", None)
-        if not isinstance(entries, dict):
-            raise IntegrityError("tree has no entries")
-        for name, entry in entries.items():
-            if not isinstance(entry, File | Directory | Link):
-                raise IntegrityError(f"tree holds the malformed entry {name!r}")
-        tree = cls(entries)
-        if len(document) > 1 or tree.encode() != data:
-            raise IntegrityError(f"{TREE} object is not in canonical form")
-        return tree
 
     def digest(self) -> Digest:
         """Return the digest of the canonical bytes."""
@@ -123,13 +88,20 @@ class Tree:
 
     def sorted(self) -> Iterator[tuple[str, Entry]]:
         """Yield name and entry in the order of the names' code points."""
-        for name in sorted(self.entries):
-            yield name, self.entries[name]
+        if isinstance(self.entries, PackedEntries):
+            yield from self.entries.rows()
+        else:
+            for name in sorted(self.entries):
+                yield name, self.entries[name]
+
+    def packed(self) -> Tree:
+        """Return the same tree in less memory, which takes longer to look at."""
+        entries = self.entries
+        return self if isinstance(entries, PackedEntries) else Tree(PackedEntries.of(entries))
 
 
 EMPTY_TREE: Final = Tree()
 
-_TREE_HEAD: Final = f'{{"{TYPE_KEY}":"{TREE}","entries":{{'.encode()
 _FILE: Final = re.compile(
     r'"([^"\\\x00-\x1f/]+)":\{("executable":true,)?'
     r'"file":"([0-9a-f]{64})","size":(0|[1-9][0-9]{0,17})\}(,(?=")|\}\}\Z)'
@@ -153,36 +125,28 @@ def _entry_text(entry: Entry) -> str:
 def _plain_files(data: bytes) -> dict[str, Entry] | None:
     """Return the entries of a canonical tree of nothing but files, with names that JSON writes as
     they are: that is quicker than by way of a document. None for any other."""
-    if not data.startswith(_TREE_HEAD):
+    if not data.startswith(_BEGIN):
         return None
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return None
-    rows = _FILE.findall(text, len(_TREE_HEAD))
+    rows = _FILE.findall(text, len(_BEGIN))
     if not rows:
         return None
     names, flags, digests, sizes, _ = zip(*rows, strict=True)
     room = len(_FILE_TEXT) * len(rows) + sum(map(len, map("".join, rows)))
-    if len(_TREE_HEAD) + room != len(text) or not text.endswith("}}}"):
+    if len(_BEGIN) + room != len(text) or not text.endswith("}}}"):
         return None
     if not all(map(lt, names, names[1:])) or not {".", ".."}.isdisjoint(names):
         return None
     return dict(zip(names, map(File, digests, map(int, sizes), map(bool, flags)), strict=True))
 
 
-def _entry_or_more(value: dict[str, Any]) -> Any:
-    """Return the entry that a piece of JSON is, itself where it is none."""
-    try:
-        return _entry(value)
-    except IntegrityError:
-        return value
-
-
 def _entry(value: Any) -> Entry:
     match value:
         case {"file": str(digest), "size": int(size), **rest} if is_digest(digest) and size >= 0:
-            if rest in ({}, {"executable": True}):
+            if rest in ({}, {"executable": True}) and size is not True and size is not False:
                 return File(Digest(digest), size, bool(rest))
         case {"tree": str(digest), **rest} if is_digest(digest) and not rest:
             return Directory(Digest(digest))

@@ -10,7 +10,8 @@ from typing import cast
 from store.cas import Cas
 from store.digest import Digest
 from store.errors import IntegrityError
-from store.objects import Directory, Entry, Tree
+from store.objects import PORTION, Directory, Entry, Tree
+from store.packed_entries import PackedEntries
 
 _Node = dict[str, "Entry | _Node"]
 
@@ -95,7 +96,7 @@ def merge(cas: Cas, trees: Iterable[Digest], *, strict: bool = False, at: str = 
     few = list(itertools.islice(distinct, 2))
     if len(few) == 1:
         return few[0]
-    merged: dict[str, Entry] = {}
+    merged: dict[str, Entry] | PackedEntries = {}
     shared: dict[str, list[Digest]] = {}
     for digest in itertools.chain(few, distinct):
         for name, entry in cas.get_tree(digest).entries.items():
@@ -104,6 +105,8 @@ def merge(cas: Cas, trees: Iterable[Digest], *, strict: bool = False, at: str = 
                 shared.setdefault(name, []).append(entry.digest)
             elif strict and first != entry:
                 raise ConflictError(f"{at}{name}")
+        if len(merged) > PORTION and isinstance(merged, dict):
+            merged = PackedEntries.of(merged)
     for name, parts in shared.items():
         merged[name] = Directory(merge(cas, parts, strict=strict, at=f"{at}{name}/"))
     return cas.put_tree(Tree(merged))
