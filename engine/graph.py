@@ -231,10 +231,16 @@ def needs_text(needs: tuple[Need, ...], digest_of: Callable[[str], Digest]) -> s
 
 def needed_text(needed: Iterable[tuple[str, str, str]]) -> str:
     """Return the canonical JSON of needs: where each is staged, its pattern, its recipe digest."""
-    texts = [
+    needed = list(needed)
+    if len({(stage, glob) for stage, glob, _ in needed}) == 1:
+        stage, glob, _ = needed[0]
+        start = f'[{quoted(stage)},{quoted(glob)},"'
+        texts = f'"],{start}'.join(sorted([digest for _, _, digest in needed]))
+        return f'[{start}{texts}"]]'
+    rows = [
         f'[{quoted(stage)},{quoted(glob)},"{digest}"]' for stage, glob, digest in sorted(needed)
     ]
-    return f"[{','.join(texts)}]"
+    return f"[{','.join(rows)}]"
 
 
 def list_text(texts: Iterable[str]) -> str:

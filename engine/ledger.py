@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from engine.begun import begun
 from engine.execution import finished
@@ -16,11 +17,13 @@ from engine.resolve import Resolved
 from engine.result import Built, Cancelled, Failed, Result, Skipped
 from engine.seats import Turn
 from engine.timeline.events import (
+    TOGETHER,
     BuildFinished,
     Interrupted,
     NodeJoined,
     StepCached,
     StepRefused,
+    StepsCached,
     StepSkipped,
     StepStarted,
     TierDropped,
@@ -30,6 +33,8 @@ from executors.base import Outcome
 from store.digest import Digest
 from store.objects import ActionResult, Realisation
 from store.records import define
+
+_COLUMNS: Final = ("labels", "actions", "outputs", "recipes")
 
 
 @define(eq=False)
@@ -86,9 +91,10 @@ class Ledger:
     def stand(self, steps: Standing, is_told: bool) -> None:
         """Tell of steps that came to what they came to before; `is_told` says that their histories
         tell so already."""
-        labels, actions, outputs, recipes = steps.columns()
-        for event in cached_together(zip(labels, actions, outputs, recipes, strict=True)):
-            self.job.emit(event)
+        labels, actions, *_ = columns = steps.columns()
+        for first in range(0, len(labels), TOGETHER):
+            some = (tuple(column[first : first + TOGETHER]) for column in columns)
+            self.job.emit(StepsCached(**dict(zip(_COLUMNS, some, strict=True))))
         if is_told:
             return
         for label in self.job.history.news(dict(zip(labels, map(Digest, actions), strict=True))):

@@ -152,11 +152,12 @@ def write_record(
     """Write a record: signatures by absolute path, links with their targets, what to print when
     nothing of that changed, and the path of the build's timeline."""
     from array import array
+    from itertools import chain
 
     here = os.getcwd()
     below = here.rstrip("/") + "/"
-    names = b"\0".join(os.fsencode(name.removeprefix(below)) for name in watched)
-    body = names + array("q", [number for mark in watched.values() for number in mark]).tobytes()
+    names = os.fsencode("\0".join([name.removeprefix(below) for name in watched]))
+    body = names + array("q", chain.from_iterable(watched.values())).tobytes()
     fields = [_digest(body).hex(), str(len(names)), here, timeline or "", stdout, stderr]
     for link, target in links.items():
         fields += [link, target]

@@ -7,6 +7,8 @@ import functools
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
 """The executors by name: the sandbox behind a fork server, one bubblewrap for each action, none."""
+
+_TIMES = itemgetter(0, 1)
+"""When a file was modified, and when it was changed, of its signature."""
 
 MOST_ASKED = 8
 """Steps that are looked up to tell whether a build will run something."""
@@ -407,4 +412,5 @@ def _verified(
 def recordable(evaluation: Evaluation) -> bool:
     """Say whether the signatures that an evaluation saw can be trusted to tell a later change."""
     limit = evaluation.taken_ns - RACY_NS
-    return all(max(mark[0], mark[1]) < limit for mark in evaluation.watched.values())
+    times = chain.from_iterable(map(_TIMES, evaluation.watched.values()))
+    return max(times, default=0) < limit

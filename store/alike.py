@@ -27,8 +27,7 @@ def differing(
 
     Raises MissingBlob and IntegrityError.
     """
-    before, after = cas.get_bytes(old), cas.get_bytes(new)
-    was, now = _parts(before), _parts(after)
+    was, now = _apart(cas.get_bytes(old), cas.get_bytes(new))
     try:
         return _but(was, now), _but(now, was)
     except IntegrityError:  # a name that looks like an end, or it is no tree
@@ -89,11 +88,35 @@ def know_alike(cas: Cas, digest: Digest, like: Digest) -> None:
     cas.know_tree(digest, Tree({**entries, **gone}))
 
 
-def _parts(data: bytes) -> list[bytes]:
-    """Return the texts of a tree's entries."""
-    if not (data.startswith(_START) and data.endswith(_END)):
-        return [data]
-    return data[len(_START) : -len(_END)].split(_BETWEEN)
+def _apart(before: bytes, after: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Return the texts of the entries of two trees, less most of those that both begin with, and
+    of those that both end with."""
+    if not all(data.startswith(_START) and data.endswith(_END) for data in (before, after)):
+        return [before], [after]
+    was, now = before[len(_START) : -len(_END)], after[len(_START) : -len(_END)]
+    start = was.rfind(_BETWEEN, 0, _alike(was, now)) + len(_BETWEEN)
+    if start >= len(_BETWEEN):
+        was, now = was[start:], now[start:]
+    end = was.find(_BETWEEN, len(was) - _alike(was, now, from_end=True))
+    if end >= 0:
+        was, now = was[:end], now[: end + len(now) - len(was)]
+    return was.split(_BETWEEN), now.split(_BETWEEN)
+
+
+def _alike(one: bytes, other: bytes, *, from_end: bool = False) -> int:
+    """Return with how many same bytes two texts begin, or end."""
+    least, most = 0, min(len(one), len(other))
+    while least < most:
+        half = (least + most + 1) // 2
+        if from_end:
+            same = one[-half : len(one) - least] == other[-half : len(other) - least]
+        else:
+            same = one[least:half] == other[least:half]
+        if same:
+            least = half
+        else:
+            most = half - 1
+    return least
 
 
 def _but(parts: list[bytes], others: list[bytes]) -> Mapping[str, Entry]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from store.alike import exchanged
+from store.alike import differing, exchanged
 from store.digest import digest_bytes
 from store.objects import Directory, Entry, File, Link, Tree
 from store.trees import merge
@@ -56,3 +56,22 @@ def test_what_is_not_there_is_not_exchanged(store: Store) -> None:
     cas = store.cas
     one, other = (cas.put_tree(Tree({"a": Link(target)})) for target in "xy")
     assert exchanged(cas, merge(cas, [one]), [(other, one)]) is None
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_differs_is_found_wherever_it_is(store: Store, seed: int) -> None:
+    chance, cas = random.Random(seed), store.cas
+    names = [*NAMES, "x},", "},", "z", "y"]
+
+    def some(least: int) -> dict[str, Entry]:
+        held = chance.sample(names, chance.randrange(least, len(names)))
+        return {name: entry(store, chance) for name in held}
+
+    one = some(0)
+    other = {**one, **some(0)} if chance.random() < 0.5 else {**one}
+    for name in chance.sample(sorted(other), min(len(other), chance.randrange(3))):
+        del other[name]
+    old, new = (cas.put_tree(Tree(entries)) for entries in (one, other))
+    gone, came = differing(cas, old, new)
+    assert gone == {name: it for name, it in one.items() if other.get(name) != it}
+    assert came == {name: it for name, it in other.items() if one.get(name) != it}
