@@ -129,7 +129,7 @@ class _Loop:
 
     def _pending(self) -> Mapping[str, Iterable[str]]:
         """Return what may have to run, needed ones first, with what each needs."""
-        return Pending(self.plan.others, self.graph.needs_of)
+        return Pending(self.plan, self.graph.needs_of)
 
     async def run(
         self, run_all: Callable[[], Awaitable[None]] | None = None, *, commit: bool = True
@@ -169,10 +169,10 @@ class _Loop:
         return BuildStatus.FAILED if self.first_failure else BuildStatus.OK
 
     def _needs(self, label: str) -> Iterable[str]:
-        return () if isinstance(self.plan.others[label], Cached) else self.graph.needs_of(label)
+        return () if self.plan.is_cached(label) else self.graph.needs_of(label)
 
     def _seconds(self, label: str) -> float:
-        if isinstance(self.plan.others[label], Cached):
+        if self.plan.is_cached(label):
             return 0.0
         seconds, peak = self.job.history.cost(label, neutral=self.places.neutral)
         if peak:

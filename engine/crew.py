@@ -108,8 +108,10 @@ class SideBySide:
 
 def is_chain(plan: Plan) -> bool:
     """Say whether of the few steps that may have to run each waits for the one before it."""
+    if len(plan.others) + len(plan.standing) - plan.cached > LONGEST_CHAIN:
+        return False
     pending = {label: step for label, step in plan.others.items() if not isinstance(step, Cached)}
     before = list(pending)
     waits = [step.waits_for if isinstance(step, Blocked) else () for step in pending.values()]
     in_turn = zip(before, waits[1:], strict=False)
-    return len(pending) <= LONGEST_CHAIN and all(label in after for label, after in in_turn)
+    return all(label in after for label, after in in_turn)

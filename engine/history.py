@@ -46,18 +46,43 @@ _ALWAYS = dict.fromkeys(("action", "build")).keys()
 _OF_RUNS: Final = ("seconds", "peak_memory", "log", "speed")
 
 
+class _Numbered:
+    """A set of labels, each of which has a number: a byte for each number."""
+
+    def __init__(self, numbers: Mapping[str, int]) -> None:
+        self._numbers = numbers
+        self._there = bytearray(len(numbers))
+
+    def __contains__(self, label: object) -> bool:
+        number = self._numbers.get(label) if isinstance(label, str) else None
+        return number is not None and self._there[number] == 1
+
+    def update(self, labels: Iterable[str]) -> None:
+        """Put in labels that have numbers."""
+        for label in labels:
+            self._there[self._numbers[label]] = 1
+
+    def discard(self, label: str) -> None:
+        """Take out a label."""
+        if label in self:
+            self._there[self._numbers[label]] = 0
+
+
 class History:
     """The past of the steps of one spec."""
 
     def __init__(self, store: Store, spec: Path) -> None:
         self._store = store
         self._spec = spec
-        self._new: set[str] = set()
+        self._new: set[str] | _Numbered = set()
         """Steps that are known to have no past."""
 
-    def look(self, labels: Iterable[str]) -> None:
+    def look(self, labels: Iterable[str], numbers: Mapping[str, int] | None = None) -> None:
         """Find out which of many steps have no past, in the order in which that is quickest: to
-        look for each by itself takes longer the larger the store is."""
+        look for each by itself takes longer the larger the store is. `numbers` count all labels
+        that there are, from 0; then less has to be kept."""
+        if numbers is not None:
+            self._new = _Numbered(numbers)
         pending = iter(labels)
         while some := list(itertools.islice(pending, TOGETHER)):
             keys = {self._key(label): label for label in some}

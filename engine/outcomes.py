@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -28,7 +28,7 @@ class Outcomes(Mapping[str, Ended]):
     """
 
     def __init__(
-        self, labels: list[str], numbers: Mapping[str, int], standing: Standing | None = None
+        self, labels: Sequence[str], numbers: Mapping[str, int], standing: Standing | None = None
     ) -> None:
         self._labels = labels
         self._numbers = numbers

@@ -104,6 +104,11 @@ class PackedRecipes(Mapping[str, Recipe]):
         """The numbers of the recipes whose digests may not be those that were packed."""
         return self._digests.keys()
 
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The numbers of all recipes."""
+        return self._numbers
+
     def number_of(self, label: object) -> int | None:
         """Return the number of a recipe, None where there is none."""
         return self._numbers.get(label) if isinstance(label, str) else None
@@ -209,8 +214,13 @@ class PackedRecipes(Mapping[str, Recipe]):
     def _needs_at(self, number: int) -> tuple[Need, ...]:
         found = self._needs.get(number)
         if found is None:
-            labels = self._labels
-            found = tuple([Need(labels[n], at, glob) for n, at, glob in self._needing[number]])
+            labels, one = self._labels, dict[str, str]()
+            found = tuple(
+                [
+                    Need(labels[n], one.setdefault(at, at), glob)
+                    for n, at, glob in self._needing[number]
+                ]
+            )
             if len(self._needs) >= MOST_NEEDS:
                 self._needs.clear()
             self._needs[number] = found

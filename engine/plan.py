@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 from engine.graph import Graph
 from engine.history import History
@@ -13,33 +13,16 @@ from engine.packed_graph import PackedRecipes
 from engine.remembered import Cached as Cached
 from engine.remembered import Remembered
 from engine.resolve import Merging, NothingMatchesError, Resolved, merged, resolve
+from engine.steps import Blocked as Blocked
+from engine.steps import Run as Run
+from engine.steps import Step as Step
+from engine.steps import Steps
 from store.digest import Digest
 from store.records import field, frozen
 from store.store import Store
 
 TOGETHER: Final = 1024
 """Steps that are looked for at once."""
-
-
-@frozen
-class Run:
-    """The step would run now, for this reason.
-
-    Of the action only the digest of its inputs is kept, as bytes: the rest stands in the recipe.
-    """
-
-    reason: str
-    input_root: bytes | None = field(default=None, eq=False, repr=False)
-
-
-@frozen
-class Blocked:
-    """The step waits for others; whether it runs shows when their outputs are known."""
-
-    waits_for: tuple[str, ...]
-
-
-Step: TypeAlias = Cached | Run | Blocked
 
 
 @frozen
@@ -65,7 +48,17 @@ class Plan:
     @property
     def cached(self) -> int:
         """How many steps are cached."""
-        return len(self.standing) + sum(isinstance(one, Cached) for one in self.others.values())
+        others = self.others
+        if isinstance(others, Steps):
+            return len(self.standing) + others.cached
+        return len(self.standing) + sum(isinstance(one, Cached) for one in others.values())
+
+    def is_cached(self, label: str) -> bool:
+        """Say whether one of the others is cached. Raises KeyError where it is none of these."""
+        others = self.others
+        if isinstance(others, Steps):
+            return others.is_cached(label)
+        return isinstance(others[label], Cached)
 
 
 class _Steps(Mapping[str, Step]):
@@ -135,12 +128,13 @@ def make_plan(
                 others = [need for need in some if need not in ends]
                 _look(graph, store, remembered, others, realised, fresh, doubt=False)
             _look(graph, store, remembered, some, realised, fresh)
-    history.look(label for label in wanted if label not in realised)
-    steps: dict[str, Step] = {}
+    numbers = graph.recipes.numbers if isinstance(graph.recipes, PackedRecipes) else None
+    history.look((label for label in wanted if label not in realised), numbers)
+    steps = Steps()
     standing = below.end()
     for label in _order(below, wanted, realised):
         step = realised.get(label) or _step(graph, below, label, steps, store, history, kept)
-        steps[label] = Run(step.reason) if to_show and isinstance(step, Run) else step
+        steps.put(label, Run(step.reason) if to_show and isinstance(step, Run) else step)
     if kept is None:
         return Plan(targets, steps)
     both = _Steps(standing, steps) if standing else steps

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from engine.plan import Cached, Step
+from engine.plan import Plan
+from engine.steps import Steps
 
 
 class Pending(Mapping[str, Iterable[str]]):
     """What the steps of a plan that are not cached need, asked when it is wanted; in the order of
     the plan."""
 
-    def __init__(self, steps: Mapping[str, Step], needs: Callable[[str], Iterable[str]]) -> None:
-        self._steps = steps
+    def __init__(self, plan: Plan, needs: Callable[[str], Iterable[str]]) -> None:
+        self._plan = plan
         self._needs = needs
 
     def __getitem__(self, label: str) -> Iterable[str]:
-        if label not in self:
+        if self._plan.is_cached(label):
             raise KeyError(label)
         return self._needs(label)
 
-    def __contains__(self, label: object) -> bool:
-        step = self._steps.get(label) if isinstance(label, str) else None
-        return step is not None and not isinstance(step, Cached)
-
     def __iter__(self) -> Iterator[str]:
-        return (label for label, step in self._steps.items() if not isinstance(step, Cached))
+        is_cached = self._plan.is_cached
+        return (label for label in self._plan.others if not is_cached(label))
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._plan.others) + len(self._plan.standing) - self._plan.cached
 
 
 class Waits:
@@ -45,8 +43,13 @@ class Waits:
         needs: Callable[[str], Iterable[str]],
         seconds: Callable[[str], float],
     ) -> None:
-        self.labels = list(labels)
-        self.numbers: Mapping[str, int] = {label: n for n, label in enumerate(self.labels)}
+        self.labels: Sequence[str]
+        self.numbers: Mapping[str, int]
+        if isinstance(labels, Steps):
+            self.labels, self.numbers = labels.labels, labels.numbers
+        else:
+            self.labels = list(labels)
+            self.numbers = {label: n for n, label in enumerate(self.labels)}
         self._missing = array("l", [0]) * len(self.labels)
         self._starts = array("l", [0]) * (len(self.labels) + 1)
         needing, needed = array("l"), array("l")

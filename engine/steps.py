@@ -1,0 +1,106 @@
+"""What a plan says of its steps, in some 50 bytes each beside their labels."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import Final, TypeAlias
+
+from engine.remembered import Cached
+from store.digest import Digest
+from store.records import field, frozen
+
+_LENGTH: Final = 32
+_NONE: Final = bytes(_LENGTH)
+_CACHED, _RUN, _OTHER = range(3)
+
+
+@frozen
+class Run:
+    """The step would run now, for this reason.
+
+    Of the action only the digest of its inputs is kept, as bytes: the rest stands in the recipe.
+    """
+
+    reason: str
+    input_root: bytes | None = field(default=None, eq=False, repr=False)
+
+
+@frozen
+class Blocked:
+    """The step waits for others; whether it runs shows when their outputs are known."""
+
+    waits_for: tuple[str, ...]
+
+
+Step: TypeAlias = Cached | Run | Blocked
+
+
+class Steps(Mapping[str, Step]):
+    """Steps by label, in the order in which they were put; each is made when it is asked for."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.numbers: dict[str, int] = {}
+        """The number of each label in that order."""
+        self._kinds = bytearray()
+        self._digests = bytearray()
+        """Of inputs, or outputs."""
+        self._more = array("i")
+        """The number of the reason, or of the action's digest."""
+        self._actions = bytearray()
+        self._reasons: dict[str, int] = {}
+        self._texts: list[str] = []
+        self._others: dict[int, Step] = {}
+
+    def put(self, label: str, step: Step) -> None:
+        """Put a step behind all others; once for each label."""
+        number = self.numbers[label] = len(self.labels)
+        self.labels.append(label)
+        kind, digest, more = _OTHER, _NONE, 0
+        if isinstance(step, Cached):
+            kind, digest = _CACHED, bytes.fromhex(step.outputs)
+            more = len(self._actions) // _LENGTH
+            self._actions += bytes.fromhex(step.action)
+        elif isinstance(step, Run) and step.input_root is not None:
+            kind, digest = _RUN, step.input_root
+            more = self._reasons.setdefault(step.reason, len(self._texts))
+            if more == len(self._texts):
+                self._texts.append(step.reason)
+        else:
+            self._others[number] = step
+        self._kinds.append(kind)
+        self._digests += digest
+        self._more.append(more)
+
+    def is_cached(self, label: str) -> bool:
+        """Say whether a step is cached. Raises KeyError where there is none."""
+        return self._kinds[self.numbers[label]] == _CACHED
+
+    @property
+    def cached(self) -> int:
+        """How many steps are cached."""
+        return self._kinds.count(_CACHED)
+
+    def __getitem__(self, label: str) -> Step:
+        return self._step(self.numbers[label])
+
+    def __contains__(self, label: object) -> bool:
+        return label in self.numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def _step(self, number: int) -> Step:
+        kind = self._kinds[number]
+        if kind == _OTHER:
+            return self._others[number]
+        digest = bytes(self._digests[_LENGTH * number : _LENGTH * (number + 1)])
+        more = self._more[number]
+        if kind == _RUN:
+            return Run(self._texts[more], digest)
+        action = self._actions[_LENGTH * more : _LENGTH * (more + 1)]
+        return Cached(Digest(digest.hex()), Digest(action.hex()))
