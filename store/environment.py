@@ -3,7 +3,7 @@
 LMDB does not check its pages, and a damaged one can end the process. So the file carries, like the
 blobs, a fixed modification time whenever it is at rest: with another one it was changed by somebody
 else (or a writer was killed), and a child process (`store.soundness`) reads all of it before it is
-used. Nothing else imports lmdb.
+used. Only that one and `store.upgrade` import lmdb besides.
 """
 
 from __future__ import annotations
