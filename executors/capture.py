@@ -149,7 +149,7 @@ def _keep(cas: Cas, out: str, item: _Found) -> Entry:
     if item.status.st_nlink > 1:
         # some other name leads to the same bytes and may outlive this action
         return cas.copy_in(path, item.status.st_size, executable)
-    return cas.adopt(path, executable)
+    return cas.adopt(path, executable, item.status)
 
 
 def _parents(path: str) -> list[str]:

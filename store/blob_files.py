@@ -103,13 +103,15 @@ class BlobFiles:
             self._write_file(digest, data, executable)
         return digest
 
-    def adopt(self, path: str, executable: bool) -> File:
+    def adopt(self, path: str, executable: bool, status: os.stat_result | None = None) -> File:
         """Move the regular file at `path`, on the primary tier's file system, into the store.
 
-        The caller makes sure that nobody has it open for writing.
+        The caller makes sure that nobody has it open for writing, also since it found the `status`
+        that it gives.
         """
         try:
-            status = os.stat(path)
+            if status is None:
+                status = os.stat(path)
             size = status.st_size
             digest = digest_file(path, size)
             if not self._intact(self.primary, digest, form_of(executable), size):

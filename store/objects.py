@@ -170,9 +170,12 @@ class _Encoded:
         """Return the canonical bytes."""
         data = self._bytes
         if data is None:
-            data = encode(self.document())
+            data = self._written()
             object.__setattr__(self, "_bytes", data)
         return data
+
+    def _written(self) -> bytes:
+        return encode(self.document())
 
     def digest(self) -> Digest:
         """Return the digest of the canonical bytes."""
@@ -258,6 +261,13 @@ class ActionResult(_Encoded):
             "outputs": self.outputs,
         }
 
+    def _written(self) -> bytes:
+        if self.observed is not None:
+            return _Encoded._written(self)
+        action, log, outputs = quoted(self.action), quoted(self.log), quoted(self.outputs)
+        text = f'"action":{action},"log":{log},"observed":null,"outputs":{outputs}}}'
+        return b'{"_":"%b",%b' % (RESULT.encode(), text.encode())
+
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Return the result in `data`; raises IntegrityError where it is none."""
@@ -289,6 +299,11 @@ class Realisation(_Encoded):
             "outputs": self.outputs,
             "recipe": self.recipe,
         }
+
+    def _written(self) -> bytes:
+        action, outputs, recipe = quoted(self.action), quoted(self.outputs), quoted(self.recipe)
+        text = f'"action":{action},"outputs":{outputs},"recipe":{recipe}}}'
+        return b'{"_":"%b",%b' % (REALISATION.encode(), text.encode())
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from engine.placement.model import Costs, Explanation, Node, Placement, Policy, Ready
-from store.records import evolve
 
 if TYPE_CHECKING:
     from engine.placement.cluster import Cluster, Group, Seat
@@ -47,15 +46,16 @@ def _is_plain(node: Node) -> bool:
 def _on_one(ready: Iterable[Ready], node: Node) -> list[Placement]:
     """Do as `decide` does where there is nothing to choose."""
     placed: list[Placement] = []
+    free_cpus, free_memory = node.free_cpus, node.free_memory
     for step in sorted(ready, key=lambda one: (-one.rank, one.label)):
         cpus, memory = min(step.cpus, node.cpus), min(step.memory, node.memory)
-        if cpus > node.free_cpus or memory > node.free_memory:
+        if cpus > free_cpus or memory > free_memory:
             break
-        why = Explanation(reason=reason(step, cpus, node.free_cpus))
+        why = Explanation(reason=reason(step, cpus, free_cpus))
         placed.append(
             Placement(label=step.label, node=node.name, cpus=cpus, memory=memory, explanation=why)
         )
-        node = evolve(node, free_cpus=node.free_cpus - cpus, free_memory=node.free_memory - memory)
+        free_cpus, free_memory = free_cpus - cpus, free_memory - memory
     return placed
 
 

@@ -166,7 +166,11 @@ class Placement:
 
 def release(node: Node, placement: Placement) -> Node:
     """Return `node` with what `placement` held given back."""
-    return take(node, evolve(placement, cpus=-placement.cpus, memory=-placement.memory))
+    return evolve(
+        node,
+        free_cpus=node.free_cpus + placement.cpus,
+        free_memory=node.free_memory + placement.memory,
+    )
 
 
 def take(node: Node, placement: Placement) -> Node:
