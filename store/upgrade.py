@@ -26,6 +26,7 @@ import lmdb
 
 from store import index
 from store.checkpoints import LOCK, NAME, Checkpoints
+from store.durability import sync_file_system
 from store.environment import MAP_LEAST, MAP_SIZE, READERS
 from store.epoch import EPOCH_NS
 from store.errors import HostError
@@ -146,8 +147,10 @@ def _renew(path: Path, rows: Rows) -> None:
         finally:
             old.close()
         os.utime(beside / DATA, ns=EPOCH_NS)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path / NAME)  # all is durable, so it says nothing
+        if (path / NAME).exists():  # what it says is of the old table
+            sync_file_system(path)
+            os.unlink(path / NAME)
+            _sync(path)
         os.rename(beside / DATA, path / DATA)
         _sync(path)
         shutil.rmtree(beside, ignore_errors=True)

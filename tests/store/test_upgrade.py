@@ -269,3 +269,15 @@ def test_damaged_old_tables_are_saved_from(recorded: Path) -> None:
         assert sum(there) > 0
         assert verify(store).problems == ()
     assert (recorded / "store" / "format").read_text() == f"{FORMAT}\n"
+
+
+def test_checkpoint_of_the_old_table_is_not_taken_for_one_of_the_new(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    with Store(root) as store:
+        store.relax()
+        digest = store.cas.put_object(b"from a server")
+    downgrade(root)
+    assert (root / "objects" / "checkpoint").exists()
+    with Store(root) as store:
+        assert not (root / "objects" / "checkpoint").exists()
+        assert store.cas.get_bytes(digest) == b"from a server"
