@@ -54,12 +54,13 @@ def evaluate(
         isolation=isolation,
     )
     try:
-        graph = build_graph(project, materials)
+        graph = build_graph(project, materials, lambda: load_project(path, sets, profile))
     except SpecError as error:
         raise _joined([*errors, error]) from None
     if errors:
         raise _joined(errors)
     ground = _ground(units, sources, toolchains)
+    del project, units  # with thousands of actions they are what takes most room
     if kept is not None and ground is not None:
         kept.keep(graph, ground)
     snapshots = {id(one.snapshot): one.snapshot for one in sources.values() if one.snapshot}

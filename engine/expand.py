@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from engine.artifacts import Artifacts, Group, Materials, SpecFaultError
 from engine.graph import About, Graph
@@ -18,8 +18,13 @@ Vertex = tuple[str, str]
 """An artifact: its unit's prefix and its name."""
 
 
-def build_graph(project: Unit, materials: Materials) -> Graph:
-    """Return the graph of all actions of `project`. Pure; raises SpecError with all faults."""
+def build_graph(
+    project: Unit, materials: Materials, load: Callable[[], Unit] | None = None
+) -> Graph:
+    """Return the graph of all actions of `project`. Pure; raises SpecError with all faults.
+
+    `load` gives the project once more: where it is there, the graph does not hold it.
+    """
     expander = _Expander(project, materials)
     give_back_large()
     for unit, name, above in _in_order(project):
@@ -40,7 +45,8 @@ def build_graph(project: Unit, materials: Materials) -> Graph:
         "platform": materials.platform,
         **packer.packed(),
     }
-    return graph_of(packed, packer.snapshots, lambda: project)
+    del expander.artifacts  # it holds the expander, and that all there is of the spec
+    return graph_of(packed, packer.snapshots, load or (lambda: project))
 
 
 def _about(project: Unit, artifacts: Mapping[str, tuple[int, int]]) -> About:

@@ -21,6 +21,7 @@ from cattrs.errors import (
 
 from engine.spec.faults import Fault, KeyPath, PlacedFault, SpecError, nearest, shown, spec_error
 from engine.spec.model import Scalar, SpecFile
+from engine.spec.portions import parse
 from store.errors import InputError
 
 Form = TypeVar("Form")
@@ -50,7 +51,7 @@ def load_spec(path: Path) -> Spec:
 def read(path: Path, form: type[Form]) -> Form:
     """Read the TOML file at `path` into `form`."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         hint = "bn init writes a first spec" if form is SpecFile else "check the path in the spec"
         raise InputError(f"{shown(path)}: no such file", hint) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from attrs import field, frozen
@@ -32,16 +32,15 @@ class Unit:
 
     def units(self) -> Iterator[Unit]:
         """Yield this unit and all that it imports, each once, imports first."""
-        seen: dict[int, Unit] = {}
+        yield from self._into({})
 
-        def visit(unit: Unit) -> None:
-            for imported in unit.imports.values():
-                if id(imported) not in seen:
-                    visit(imported)
-            seen[id(unit)] = unit
-
-        visit(self)
-        yield from seen.values()
+    def _into(self, seen: dict[int, Unit]) -> Iterable[Unit]:
+        """Put the same into `seen`, by identity, and return what is there."""
+        for imported in self.imports.values():
+            if id(imported) not in seen:
+                imported._into(seen)
+        seen[id(self)] = self
+        return seen.values()
 
 
 def load_project(path: Path, sets: Mapping[str, str], profile: str | None = None) -> Unit:
