@@ -21,17 +21,26 @@ if TYPE_CHECKING:
 
 class Ahead:
     """The executor of a build, by name, made early where something is likely to run: its wall as
-    soon as a source has changed, a first cell as soon as a target turns out to be new."""
+    soon as a source has changed, a first cell as soon as a target turns out to be new.
 
-    def __init__(self, store: Store, name: str) -> None:
+    Where it is known that no source has changed since the last build (`will_run` is False), no wall
+    is started before a target turns out to be new.
+    """
+
+    def __init__(self, store: Store, name: str, will_run: bool | None = None) -> None:
         self._store = store
         self._name = name
+        self._waits = will_run is False
         self._tried = False
         self._wall: Wall | None = None
         self._sandbox: Sandbox | None = None
 
     def start(self) -> None:
-        """Start the wall, once."""
+        """Start the wall, once, where something is likely to run."""
+        if not self._waits:
+            self._start()
+
+    def _start(self) -> None:
         if self._name == "sandbox" and not self._tried:
             self._tried = True
             with span("start the wall"):
@@ -45,7 +54,7 @@ class Ahead:
         label = next(fresh, None)
         if label is None:
             return
-        self.start()
+        self._start()
         if self._wall is None:
             return
         with span("load the executor"):

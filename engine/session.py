@@ -82,6 +82,9 @@ class Request:
     """How many of the results that they give are built again here and compared."""
     around: Callable[[Job, Seats], Seats] | None = None
     """Makes seats that stand in front of the build's: a debugger's."""
+    will_run: bool | None = None
+    """Whether a source has changed since the last build, so that something runs, where that is
+    known: it decides only what is started early."""
     link: Path | None = None
     """Where a link to the result is made afterwards: it is noted as a root with the results."""
 
@@ -205,7 +208,7 @@ def _build(
     """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
     where one turns out to be missing, MissingBlob is raised."""
     doubt = doubt or store.cas.upstream is not None
-    ahead = Ahead(store, request.executor)
+    ahead = Ahead(store, request.executor, request.will_run)
     with _collector_at_rest():
         try:
             with span("evaluate"):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Final
+
+TYPE_CHECKING = False  # the wall is started before typing is there
+if TYPE_CHECKING:
+    from typing import Final
 
 _ADDR_NO_RANDOMIZE: Final = 0x0040000
 _QUERY_PERSONALITY: Final = 0xFFFFFFFF

@@ -5,10 +5,10 @@ Loaded before anything that takes long to load: the server gets ready meanwhile.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import contextlib
 import os
-import signal
 import sys
 import time
 
@@ -149,7 +149,7 @@ class Wall:
     def _kill(self) -> None:
         """Kill bubblewrap with its child: one that was just forked waits for it for ever."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.pid, _signal.SIGKILL)
 
 
 _begun: list[Wall] = []

@@ -27,11 +27,11 @@ def main() -> NoReturn:
         if code is not None:
             _finish(code)
     # specs and toolchains are TOML: of these, other words may say the same, and nothing runs
-    will_run = bool(stale) and not stale[0].endswith(b".toml")
+    will_run = None if not stale else not stale[0].endswith(b".toml")
     _finish(run_command(arguments, will_run))
 
 
-def run_command(arguments: list[str], will_run: bool = False) -> int:
+def run_command(arguments: list[str], will_run: bool | None = None) -> int:
     """Run a command line in this process and return the exit code. Where an action will probably
     run (`will_run`), what waits for that is started before anything else."""
     try:
@@ -43,7 +43,7 @@ def run_command(arguments: list[str], will_run: bool = False) -> int:
         return 130
 
 
-def _load(arguments: list[str], will_run: bool) -> Callable[[], int]:
+def _load(arguments: list[str], will_run: bool | None) -> Callable[[], int]:
     """Import what a command line needs, and return what runs it."""
     gc.disable()  # what is imported stays: there is no garbage to be found
     try:
@@ -62,7 +62,7 @@ def _load(arguments: list[str], will_run: bool) -> Callable[[], int]:
             load()
             from engine.cli.plain import build_named
 
-            return lambda: build_named(arguments[1:])
+            return lambda: build_named(arguments[1:], will_run)
         from engine.cli.commands import run
 
         return lambda: run(arguments)

@@ -163,3 +163,16 @@ def test_use_renews_the_timeline_and_the_record(record: Path, tmp_path: Path) ->
     assert record.stat().st_mtime > old + 86400
     timeline.unlink()
     assert read_record(record) is None
+
+
+def test_the_first_file_that_changed_is_told(record: Path, watched: Path) -> None:
+    told: list[bytes] = []
+    assert read_record(record, tell=told.append) is not None
+    assert told == []
+    (watched / "file").write_text("two")
+    (watched / "tree" / "new").touch()
+    assert read_record(record, tell=told.append) is None
+    assert told == [os.fsencode(watched / "file")]
+    (watched / "file").unlink()
+    assert read_record(record, tell=told.append) is None
+    assert len(told) == 2, "the directory, which comes first"
