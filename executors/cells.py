@@ -256,7 +256,8 @@ class Cell:
             clear(f"{self._path}/io/out")
             clear(f"{self._path}/io", {"out"})
             clear(f"{self._path}/build", {name for name, _ in self._shown})
-            os.truncate(f"{self._path}/log", 0)
+            if os.fstat(self._watched[-1]).st_size:
+                os.truncate(f"{self._path}/log", 0)
             return list(map(mark, self._watched)) == self._marks
         except OSError:
             return False
