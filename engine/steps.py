@@ -12,7 +12,7 @@ from store.records import field, frozen
 
 _LENGTH: Final = 32
 _NONE: Final = bytes(_LENGTH)
-_CACHED, _RUN, _OTHER = range(3)
+_CACHED, _RUN, _BLOCKED, _OTHER = range(4)
 
 
 @frozen
@@ -47,10 +47,12 @@ class Steps(Mapping[str, Step]):
         self._digests = bytearray()
         """Of inputs, or outputs."""
         self._more = array("i")
-        """The number of the reason, or of the action's digest."""
+        """The number of the reason or of the action's digest, or where a row of `_waits` begins."""
         self._actions = bytearray()
         self._reasons: dict[str, int] = {}
         self._texts: list[str] = []
+        self._waits = array("i")
+        """The numbers of those that blocked steps wait for, each row after how many they are."""
         self._others: dict[int, Step] = {}
 
     def put(self, label: str, step: Step) -> None:
@@ -67,6 +69,10 @@ class Steps(Mapping[str, Step]):
             more = self._reasons.setdefault(step.reason, len(self._texts))
             if more == len(self._texts):
                 self._texts.append(step.reason)
+        elif isinstance(step, Blocked) and all(map(self.numbers.__contains__, step.waits_for)):
+            kind, more = _BLOCKED, len(self._waits)
+            self._waits.append(len(step.waits_for))
+            self._waits.extend(map(self.numbers.__getitem__, step.waits_for))
         else:
             self._others[number] = step
         self._kinds.append(kind)
@@ -98,6 +104,10 @@ class Steps(Mapping[str, Step]):
         kind = self._kinds[number]
         if kind == _OTHER:
             return self._others[number]
+        if kind == _BLOCKED:
+            start = self._more[number] + 1
+            numbers = self._waits[start : start + self._waits[start - 1]]
+            return Blocked(tuple(map(self.labels.__getitem__, numbers)))
         digest = bytes(self._digests[_LENGTH * number : _LENGTH * (number + 1)])
         more = self._more[number]
         if kind == _RUN:
