@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 MOST: Final = 96 * 2**20
-LEAST: Final = 28 * 2**20
+LEAST: Final = 24 * 2**20
 """Bytes of files that may be mapped, programs and libraries among them: the first in a process that
 needs little else, the second in any."""
 
-ALTOGETHER: Final = 140 * 2**20
+ALTOGETHER: Final = 132 * 2**20
 """Bytes that a process may have in memory before less than `MOST` is left to what is mapped."""
 
 PATIENCE: Final = 64
