@@ -1,0 +1,131 @@
+"""Builds of several steps without trio: side by side, committed meanwhile, ended by signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from engine.build import run
+from engine.job import Job, Options
+from engine.placement import Node
+from engine.result import BuildStatus, Result
+from executors.base import ExecutionRequest, Outcome, Status
+from executors.simulated import SIMULATED
+from executors.waiting import pause, shielded
+from store.errors import HostError
+from store.objects import File
+from store.trees import build_tree
+from tests.engine.conftest import HERE, Workshop
+
+STEPS = {
+    "actions": {
+        name: {"run": [name], "inputs": needs.split(), "outputs": ["o"]}
+        for name, needs in {"a": "", "b": "", "c": "a", "d": "b c"}.items()
+    }
+}
+
+
+@define
+class Sleeping:
+    """An executor whose actions take some real time, and do what they are told before."""
+
+    workshop: Workshop
+    seconds: float = 0.01
+    before: Callable[[str], object] = lambda _: None
+    running: int = 0
+    most: int = 0
+    tidied: list[str] = field(factory=list)
+    isolation: str = SIMULATED
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+    async def execute(self, request: ExecutionRequest) -> Outcome:
+        """Sleep, and leave outputs that hold their paths."""
+        cas = self.workshop.store.cas
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.before(request.label)
+        try:
+            await pause(self.seconds)
+        finally:
+            with shielded():
+                await pause(0.001)
+            self.running -= 1
+            self.tidied.append(request.label)
+        entries = {p: File(cas.put_bytes(p.encode()), len(p)) for p in request.action.outputs}
+        outputs = build_tree(cas, dict(entries))
+        log = cas.put_object(b"")
+        return Outcome(status=Status.SUCCEEDED, exit_code=0, log=log, outputs=outputs)
+
+
+def _run(workshop: Workshop, executor: Sleeping, document: Any = STEPS) -> Result:
+    graph = workshop.graph(document)
+    node = Node(name="node", cpus=2, memory=2**33, free_cpus=2, free_memory=2**33)
+    job = Job(
+        build="build",
+        graph=graph,
+        plan=workshop.plan(graph, "d"),
+        store=workshop.store,
+        executor=executor,
+        history=workshop.history,
+        options=Options(node=node),
+        emit=lambda event: None,
+    )
+    return run(job)
+
+
+def test_steps_run_side_by_side(workshop: Workshop) -> None:
+    executor = Sleeping(workshop)
+    result = _run(workshop, executor)
+    assert result.status is BuildStatus.OK
+    assert executor.most == 2
+    assert sorted(executor.tidied) == ["a", "b", "c", "d"]
+    again = Sleeping(workshop)
+    workshop.store.actions.commit()
+    assert _run(workshop, again).status is BuildStatus.OK
+    assert not again.tidied
+
+
+def test_results_are_committed_meanwhile(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.build.COMMIT_SECONDS", 0.01)
+    written: list[int] = []
+    write = workshop.store.actions.write
+    monkeypatch.setattr(
+        workshop.store.actions, "write", lambda rows: (written.append(len(rows)), write(rows))[1]
+    )
+    assert _run(workshop, Sleeping(workshop, seconds=0.05)).status is BuildStatus.OK
+    assert written
+
+
+def test_a_commit_that_fails_ends_the_build(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_rows: object) -> None:
+        raise HostError("the disk is gone", "find it")
+
+    monkeypatch.setattr("engine.build.COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(workshop.store.actions, "write", fail)
+    executor = Sleeping(workshop, seconds=0.05)
+    with pytest.raises(HostError, match="the disk is gone"):
+        _run(workshop, executor)
+    assert executor.running == 0
+
+
+def test_an_interrupt_ends_what_runs(workshop: Workshop) -> None:
+    def interrupt(label: str) -> None:
+        if label == "c":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    executor = Sleeping(workshop, before=interrupt)
+    result = _run(workshop, executor)
+    assert result.status is BuildStatus.INTERRUPTED
+    assert executor.running == 0
+    assert "d" not in executor.tidied
