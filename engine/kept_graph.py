@@ -28,7 +28,7 @@ from engine.toolchains.memory import recall
 from executors.base import DEPFILE, OUT, SHELL
 from store.digest import Digest
 from store.errors import BnError
-from store.follow import Followed, Look, follow
+from store.follow import NOTHING, Followed, Look, follow
 from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
 from store.objects import Directory, Entry
 from store.presence import blobs_under, present
@@ -139,9 +139,11 @@ class KeptGraph:
         load: Callable[[], Unit],
         doubt: bool = False,
         changed: Callable[[], None] = lambda: None,
+        told: Callable[[], Mapping[str, Signature]] = lambda: NOTHING,
     ) -> Evaluation | None:
         """Return the evaluation if only contents of files changed, else None; `load` gives the
-        project where somebody wants it.
+        project where somebody wants it. `told` gives the signatures of files that somebody vouches
+        for: they are not looked at.
 
         Unless there is `doubt`, files that did not change are not looked for in the store: whoever
         needs one that is gone finds that out. Where contents did change `changed` is called as soon
@@ -151,12 +153,17 @@ class KeptGraph:
         if memo is None:
             return None
         try:
-            return self._recall(memo, load, doubt, changed)
+            return self._recall(memo, load, doubt, changed, told())
         except (BnError, OSError):
             return None  # whoever evaluates it all says what is wrong, and where
 
     def _recall(
-        self, memo: Any, load: Callable[[], Unit], doubt: bool, tell: Callable[[], None]
+        self,
+        memo: Any,
+        load: Callable[[], Unit],
+        doubt: bool,
+        tell: Callable[[], None],
+        told: Mapping[str, Signature],
     ) -> Evaluation | None:
         files, toolchains, local, fetched, stamp = memo
         watched: dict[str, Signature] = {}
@@ -169,7 +176,7 @@ class KeptGraph:
             now.append(seen)
         renewed = now != files and _at_rest(now, self._began)
         for path, tree in toolchains:
-            known = recall(self._store, path, doubt)
+            known = recall(self._store, path, doubt, told)
             if known is None or known.tree != tree:
                 return None
             watched.update(known.watched)
@@ -178,7 +185,7 @@ class KeptGraph:
         looks = [None] * len(local) if doubt else self._looks(stamp, len(local))
         snapshots, changed, followed = [], [], []
         for source, look in zip(local, looks, strict=True):
-            found = self._source(source, look)
+            found = self._source(source, look, told)
             if found is None:
                 return None
             snapshots.append(found[0])
@@ -207,14 +214,14 @@ class KeptGraph:
         return Evaluation(graph, Watched(watched, snapshots), self._began)
 
     def _source(
-        self, source: Any, look: Look | None
+        self, source: Any, look: Look | None, told: Mapping[str, Signature]
     ) -> tuple[Snapshot, set[str], Followed | None] | None:
         """Return a local source as it is now, which of its files are others than when the graph was
         kept, and how that was found out if the source was followed; None where more changed."""
         root, exclude, tree, entries, whole = source
         cas, plain = self._store.cas, _plain(entries)
         excluded = local_exclusion(str(self._store.root), exclude, root)
-        found = follow(cas, root, excluded, look, plain) if look else None
+        found = follow(cas, root, excluded, look, plain, told) if look else None
         if found is not None:
             news = {path for path, entry in found.look.news.items() if entry != plain[path]}
             if not news:

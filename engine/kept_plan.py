@@ -97,7 +97,7 @@ class KeptPlan:
         """Read what is kept at `path` with the graph that is told by `of` from earlier ones."""
         self._recipes = recipes
         self._of = of
-        self._path = memo_path(store.root, KIND, "kept plan 1", path)
+        self._path = memo_path(store.root, KIND, "kept plan 2", path)
         self._stamp, self._rows = "", b""
         self._gaps: bytes = b""
         self._digests: dict[int, bytes] = {}
@@ -126,7 +126,8 @@ class KeptPlan:
         self._stamp, self._rows, self._gaps, self._digests = stamp, rows, gaps, digests
         stamp, *rest = read_memo(self._news_path) or ("",)
         if stamp == self._stamp:
-            self._news, self._merged, self._told = rest
+            self._news, self._merged, *told = rest
+            self._told = (told[0], told[1])
         recipes = self._recipes
         changed = [n for n in {*recipes.renewed, *digests} if not self._is_of_now(n)]
         return {*array("i", gaps), *self._news, *changed}
@@ -231,7 +232,7 @@ class KeptPlan:
             self._keep_all(all_of_it())
         elif fresh or self._made or told != self._told:
             merged = {**self._merged, **self._made}
-            write_memo(self._news_path, (self._stamp, news, merged, told))
+            write_memo(self._news_path, (self._stamp, news, merged, *told))
 
     def _keep_all(self, steps: Iterable[tuple[str, Cached]]) -> None:
         """Write the large file anew. What it had of recipes that did not change stays."""
@@ -248,7 +249,7 @@ class KeptPlan:
         stamp = f"{time.time_ns()} {os.getpid()}"
         write_memo(self._path, (self._of, stamp, bytes(rows), gaps.tobytes(), digests))
         made: dict[str, Merged] = {into: (tree, {}) for into, (tree, _) in self._made.items()}
-        write_memo(self._news_path, (stamp, {}, made, (None, b"")))
+        write_memo(self._news_path, (stamp, {}, made, None, b""))
 
 
 def _row(step: Cached) -> bytes:

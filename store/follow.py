@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, count
 from operator import attrgetter, ne
 from typing import Any, Final, TypeAlias, overload
@@ -25,6 +25,9 @@ Plain: TypeAlias = Any
 
 UNKNOWN: Final[Signature] = (0, 0, 0, 0)
 """The signature of what is looked at again whatever it looks like."""
+
+NOTHING: Final[Mapping[str, Signature]] = {}
+"""What somebody was told who was told nothing."""
 
 _SIGNATURE: Final[Callable[[os.stat_result], Signature]] = attrgetter(
     "st_mtime_ns", "st_ctime_ns", "st_size", "st_ino"
@@ -116,10 +119,12 @@ def follow(
     exclude: Callable[[str], bool],
     look: Look,
     plain: Mapping[str, Plain],
+    told: Mapping[str, Signature] = NOTHING,
 ) -> Followed | None:
     """Return the directory at the absolute path `root` as it is now, where it differs from `plain`,
     what was there in the first place, in the contents of files only; else None. The snapshot has no
-    tree, and whether blobs that did not change are in the store is for the caller to see.
+    tree, and whether blobs that did not change are in the store is for the caller to see. Files
+    that the caller was `told` of, by absolute path, look like that.
 
     Raises OSError, and BnError as `ingest_directory` does.
     """
@@ -127,7 +132,7 @@ def follow(
     names = look.names
     paths = [f"{root}/{name}" for name in names]
     paths[0] = root
-    found = [_SIGNATURE(os.stat(root)), *map(_SIGNATURE, map(os.lstat, paths[1:]))]
+    found = [_SIGNATURE(os.stat(root)), *signatures(paths[1:], told)]
     news = dict(look.news)
     reread = files = 0
     for number in compress(count(), map(ne, found, look.marks)):
@@ -150,6 +155,16 @@ def follow(
     )
     is_much = files > MOST_UNWRITTEN or reread > MOST_REREAD
     return Followed(snapshot, Look(names, marks, news), is_much)
+
+
+def signatures(paths: Sequence[str], told: Mapping[str, Signature]) -> Iterable[Signature]:
+    """Return what files look like: as the caller was `told` by path, else as is seen now.
+
+    Raises OSError.
+    """
+    if not told:
+        return map(_SIGNATURE, map(os.lstat, paths))
+    return [told.get(path) or _SIGNATURE(os.lstat(path)) for path in paths]
 
 
 def _settled(mark: Signature, now: int) -> Signature:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
 from store.errors import BnError
+from store.follow import NOTHING, signatures
 from store.ingest import RACY_NS, Signature, signature
 from store.objects import Directory
 from store.presence import blobs_under, present
@@ -29,10 +30,6 @@ FORMAT: Final = "1"
 
 ABSENT: Final[Signature] = (0, 0, 0, 0)
 
-_SIGNATURE: Final = attrgetter("st_mtime_ns", "st_ctime_ns", "st_size", "st_ino")
-"""The same as `store.ingest.signature`, quicker for many."""
-
-
 _IDENTITY: Final = attrgetter("st_dev", "st_ino")
 
 
@@ -44,16 +41,19 @@ class Known:
     watched: Mapping[str, Signature]
 
 
-def recall(store: Store, path: str, doubt: bool = True) -> Known | None:
+def recall(
+    store: Store, path: str, doubt: bool = True, told: Mapping[str, Signature] = NOTHING
+) -> Known | None:
     """Return the toolchain whose memo is at `path`, if nothing of what was looked at changed and
-    its blobs are here, which is taken for granted unless there is `doubt`."""
+    its blobs are here, which is taken for granted unless there is `doubt`. Files that the caller
+    was `told` of look like that."""
     memo: Any = read_memo(path)
     if memo is None:
         return None
     tree, watched, marks, directories, blobs = memo
     there = [place for place, mark in marks.items() if mark != ABSENT]
     try:
-        found = map(_SIGNATURE, map(os.lstat, there))
+        found = signatures(there, told)
         if not all(map(eq, found, map(marks.__getitem__, there))):
             return None
     except OSError:

@@ -2,7 +2,8 @@
 
 One packet there: `?`, the record's identity, its name, and where the asker sees files (mount
 namespace and root directory), because elsewhere the same paths may be other files. One back: `=`
-all is as it was, `!` something changed, `?` the asker has to look for itself.
+all is as it was, `!` something changed, `?` the asker has to look for itself. With `d` for the
+first `?` the answer is `=` and the numbers of the record's files that changed (`told.py`), or `?`.
 """
 
 from __future__ import annotations

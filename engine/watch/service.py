@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -247,7 +248,12 @@ class Service:
     def _answer(self, packet: bytes) -> bytes:
         match packet[:1]:
             case b"?":
-                return self._vouch(packet[1:17], packet[17:].decode(errors="replace"))
+                vigil = self._vigil_of(packet)
+                return b"?" if vigil is None else vigil.answer()
+            case b"d":
+                vigil = self._vigil_of(packet)
+                numbers = None if vigil is None else vigil.differing()
+                return b"?" if numbers is None else b"=" + array("I", numbers).tobytes()
             case b"s":
                 return json.dumps(self.status()).encode()
             case b"q":
@@ -255,21 +261,24 @@ class Service:
                 return b"."
         return b""
 
-    def _vouch(self, identity: bytes, text: str) -> bytes:
+    def _vigil_of(self, packet: bytes) -> Vigil | None:
+        """Return the vigil that is asked about, the record's identity and name and the asker's
+        view being in the packet; None where there is none for it."""
+        identity, text = packet[1:17], packet[17:].decode(errors="replace")
         name, _, place = text.partition("\0")
         self._questions += 1
         self._asked_at = time.monotonic()
         if place != self._view:
-            return b"?"
+            return None
         vigil = self._vigils.pop(name, None)
         if vigil is None:
             self._take(name)
-            return b"?"
+            return None
         self._vigils[name] = vigil  # the last one to be dropped
         if vigil.identity != identity:
             self._take(name)
-            return b"?"
-        return vigil.answer()
+            return None
+        return vigil
 
     def status(self) -> dict[str, Any]:
         """Return what is watched, for people and for machines; memory in bytes."""

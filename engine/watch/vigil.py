@@ -141,6 +141,13 @@ class Vigil:
             return b"!"
         return b"=" if self.state == "watched" else b"?"
 
+    def differing(self) -> list[int] | None:
+        """Return the numbers of the files that are not as they were, None where that is not
+        known."""
+        if self.answer() == b"?" or self.state != "watched":
+            return None
+        return sorted(self._suspects)
+
     def take_in(self) -> None:
         """Take in what happened up to now."""
         if self._inotify is None or self.state == "setting up":

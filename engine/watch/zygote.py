@@ -36,6 +36,7 @@ MODULES: Final = (
     *("engine.cli.main", "engine.cli.plain", "engine.cli.commands", "engine.cli.build"),
     *("engine.cli.test", "engine.build", "engine.evaluate", "engine.explain"),
     *("engine.spec.project", "executors.sandbox", "executors.wall", "rich.console", "rich.live"),
+    "engine.watch.told",
 )
 """What a build imports, with what these import."""
 

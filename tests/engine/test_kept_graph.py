@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,11 @@ from engine.evaluate import evaluate
 from engine.kept_graph import Evaluation, KeptGraph
 from engine.spec.project import Unit, load_project
 from executors.base import HERMETIC
+from store.ingest import signature
 
 if TYPE_CHECKING:
     from engine.graph import Graph
+    from store.ingest import Signature
     from store.store import Store
     from tests.engine.conftest import Files
 
@@ -130,6 +132,15 @@ def plain(graph: Graph) -> object:
     return recipes, graph.artifacts, graph.about, graph.isolation
 
 
+def unchanged(before: Mapping[str, Signature]) -> Mapping[str, Signature]:
+    """Return what a watcher tells: the files that look as they did before."""
+    return {
+        path: mark
+        for path, mark in before.items()
+        if os.path.lexists(path) and signature(os.lstat(path)) == mark
+    }
+
+
 def write(path: str, text: str = "other") -> Callable[[], object]:
     return lambda: Path(path).write_text(text)
 
@@ -176,7 +187,7 @@ CONTENTS = {
 def test_other_contents_are_taken_in(
     store: Store, project: Files, change: Callable[[], object]
 ) -> None:
-    anew(store, kept(store))
+    before = anew(store, kept(store)).watched
     for _ in range(2):
         change()
         found = kept(store).recall(load)
@@ -184,6 +195,10 @@ def test_other_contents_are_taken_in(
         whole = anew(store)
         assert plain(found.graph) == plain(whole.graph)
         assert found.watched == whole.watched
+        by_told = kept(store).recall(load, told=lambda: unchanged(before))
+        assert by_told is not None
+        assert plain(by_told.graph) == plain(whole.graph)
+        assert by_told.watched == whole.watched
         assert found.graph.root.spec.path == whole.graph.root.spec.path
         assert list(found.graph.recipes) == list(whole.graph.recipes)
 
@@ -212,9 +227,10 @@ FORMS = {
 def test_another_form_is_left_to_a_whole_evaluation(
     store: Store, project: Files, change: Callable[[], object]
 ) -> None:
-    anew(store, kept(store))
+    before = anew(store, kept(store)).watched
     change()
     assert kept(store).recall(load) is None
+    assert kept(store).recall(load, told=lambda: unchanged(before)) is None
 
 
 def test_what_was_not_kept_or_kept_for_something_else_is_not_there(
