@@ -177,7 +177,7 @@ class Store:
             for place in (f"{tier.tmp}", *tier.temporaries(), f"{tier.root}/work")
         ]
         for place in places:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(OSError):  # whoever needs a tier that is gone will say it
                 for name in os.listdir(place):
                     if is_abandoned(name):
                         remove_tree(f"{place}/{name}")
