@@ -18,9 +18,10 @@ from executors.base import ExecutionRequest, Outcome, Status
 from executors.simulated import SIMULATED
 from executors.waiting import pause, shielded
 from store.errors import HostError
+from store.index import Write
 from store.objects import File
 from store.trees import build_tree
-from tests.engine.conftest import HERE, Workshop
+from tests.engine.conftest import Workshop
 
 STEPS = {
     "actions": {
@@ -98,9 +99,12 @@ def test_results_are_committed_meanwhile(
     monkeypatch.setattr("engine.build.COMMIT_SECONDS", 0.01)
     written: list[int] = []
     write = workshop.store.actions.write
-    monkeypatch.setattr(
-        workshop.store.actions, "write", lambda rows: (written.append(len(rows)), write(rows))[1]
-    )
+
+    def counted(rows: list[Write]) -> None:
+        written.append(len(rows))
+        write(rows)
+
+    monkeypatch.setattr(workshop.store.actions, "write", counted)
     assert _run(workshop, Sleeping(workshop, seconds=0.05)).status is BuildStatus.OK
     assert written
 
