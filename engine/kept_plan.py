@@ -22,6 +22,7 @@ from engine.remembered import KIND, Cached
 from store.alike import exchanged
 from store.cas import Cas
 from store.digest import Digest
+from store.errors import IntegrityError
 from store.store import Store
 from store.trees import merge
 
@@ -197,7 +198,8 @@ class KeptPlan:
     ) -> Digest | None:
         """Return the union, given the one of `then`, in which no two trees had the same name.
 
-        `then` and `now` are the outputs that are not those in the large file.
+        `then` and `now` are the outputs that are not those in the large file. None where that tree,
+        or what is to go from it, is no longer in the store.
         """
         pairs = []
         for number in {**then, **now}:
@@ -205,7 +207,10 @@ class KeptPlan:
             old, new = then.get(number, base), now.get(number, base)
             if old != new:
                 pairs.append((Digest(old.hex()), Digest(new.hex())))
-        return exchanged(cas, tree, pairs)
+        try:
+            return exchanged(cas, tree, pairs)
+        except IntegrityError:
+            return None
 
     @property
     def is_told(self) -> bool:

@@ -216,7 +216,7 @@ def _build(
 ) -> Report:
     """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
     where one turns out to be missing, MissingBlob is raised."""
-    doubt = doubt or store.cas.upstream is not None
+    again, doubt = doubt, doubt or store.cas.upstream is not None
     ahead = Ahead(store, request.executor, request.will_run)
     with _collector_at_rest():
         try:
@@ -234,8 +234,11 @@ def _build(
                     sharing.before_plan(graph, labels, remembered)
             ahead.prepare(graph, labels[:MOST_ASKED])
             with span("plan", steps=len(graph.recipes)):
-                kept = None if doubt else KeptPlan.of(store, graph)
-                plan = make_plan(graph, labels, store, history, remembered, doubt=doubt, kept=kept)
+                kept = KeptPlan.of(store, graph) if again or not doubt else None
+                trusted = None if doubt else kept
+                plan = make_plan(
+                    graph, labels, store, history, remembered, doubt=doubt, kept=trusted
+                )
             if sharing is not None:
                 with span("ask the remotes"):
                     plan = sharing.after_plan(graph, plan)

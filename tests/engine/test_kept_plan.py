@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from engine import session
 from engine.history import History
 from engine.kept_plan import KeptPlan
 from engine.plan import Cached
 from engine.result import BuildStatus, Built, Ended
 from engine.retention import collect_garbage, read_past
 from engine.session import Report, Request, build
-from engine.timeline.events import StepCached, StepsCached
+from engine.timeline.events import BuildStarted, StepCached, StepsCached
 from executors.base import ExecutionRequest, Outcome, Status
+from store.cas import MissingBlob
 from store.digest import digest_bytes
-from store.objects import File
+from store.objects import Directory, File
 from store.policy import Policy
 from store.store import Store
 from store.trees import build_tree
@@ -94,7 +96,10 @@ class Made:
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Do an action at once."""
         action = request.action
+        if not self._cas.complete(Directory(action.input_root)):
+            raise MissingBlob(action.input_root)
         text = digest_bytes(f"{action.input_root} {action.command}".encode())[:1].encode()
+        text += b"".join(chance)
         while_it_runs.pop()() if while_it_runs else None
         entries = {path: File(self._cas.put_bytes(text), len(text)) for path in action.outputs}
         return Outcome(
@@ -108,6 +113,8 @@ class Made:
 
 
 while_it_runs: list[Any] = []
+chance: list[bytes] = []
+"""What else is in the results of actions."""
 
 
 def quick(patch: pytest.MonkeyPatch) -> None:
@@ -129,6 +136,7 @@ def project(files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
         files.put(f"src/{name}.txt", name)
     yield files
     while_it_runs.clear()
+    chance.clear()
 
 
 def request(targets: tuple[str, ...] = (), flag: str = "a") -> Request:
@@ -139,8 +147,14 @@ def request(targets: tuple[str, ...] = (), flag: str = "a") -> Request:
 def build_in(root: Path, asked: Request) -> tuple[Report, dict[str, Any]]:
     """Build; return the report, and all that should not depend on what was kept."""
     told: list[Event] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, BuildStarted):  # again, as something was gone
+            told.clear()
+        told.append(event)
+
     with Store(root, policy=Policy(keep_days=1)) as store:
-        report = build(store, asked, [told.append])
+        report = build(store, asked, [listen])
         assert report.result.status is BuildStatus.OK
         history = History(store, report.evaluation.graph.about.spec)
         steps = report.result.steps
@@ -220,25 +234,25 @@ KINDS = (
 def test_a_build_comes_to_what_one_does_that_knows_nothing(
     project: Files, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
-    chance = random.Random(seed)
+    dice = random.Random(seed)
     place = tmp_path_factory.mktemp("stores")
     root, reference = place / "store", place / "reference"
     build_in(root, request())
     for _ in range(25):
-        kind = chance.choice(KINDS)
+        kind = dice.choice(KINDS)
         targets: tuple[str, ...] = ()
         flag = "a"
         if kind == "collect":
-            with Store(root, policy=Policy(keep_days=chance.choice((0, 1)))) as store:
+            with Store(root, policy=Policy(keep_days=dice.choice((0, 1)))) as store:
                 collect_garbage(store)
         elif kind == "other targets":
-            targets = chance.choice((("every",), ("leaf", "top"), ("some", "leaf[src/f1.txt]")))
+            targets = dice.choice((("every",), ("leaf", "top"), ("some", "leaf[src/f1.txt]")))
         elif kind == "another flag":
             flag = "b"
         else:
-            change(kind, chance)
-        if chance.random() < 0.3:
-            change("edit", chance)
+            change(kind, dice)
+        if dice.random() < 0.3:
+            change("edit", dice)
         shutil.rmtree(reference, ignore_errors=True)
         shutil.copytree(root, reference, symlinks=True)
         shutil.rmtree(reference / "records")
@@ -256,21 +270,48 @@ def test_a_build_comes_to_what_one_does_that_knows_nothing(
 def test_outputs_that_are_gone_are_made_again_where_somebody_needs_them(
     project: Files, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
-    chance = random.Random(seed)
+    dice = random.Random(seed)
     place = tmp_path_factory.mktemp("stores")
     root, reference = place / "store", place / "reference"
     for _ in range(8):
-        change("edit", chance)
+        change("edit", dice)
         build_in(root, request())
         shutil.rmtree(reference, ignore_errors=True)
         shutil.copytree(root, reference, symlinks=True)
         shutil.rmtree(reference / "records")
         for path in root.glob("blobs/*/*"):
-            if chance.random() < 0.2:
+            if dice.random() < 0.2:
                 path.chmod(0o644)
                 path.unlink()
-        change("edit", chance)
+        change("edit", dice)
         assert build_in(root, request())[0].trees == build_in(reference, request())[0].trees
+
+
+def test_what_was_gone_is_missed_once(
+    project: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.kept_plan.MOST_NEWS", 64)
+    root = tmp_path / "store"
+    tried: list[bool] = []
+    plainly = session._build
+
+    def counted(store: Store, asked: Request, watchers: Any, doubt: bool) -> Report:
+        tried.append(doubt)
+        return plainly(store, asked, watchers, doubt)
+
+    monkeypatch.setattr(session, "_build", counted)
+    for text in "xy":
+        Path("src/f1.txt").write_text(text)
+        build_in(root, request())
+    for path in root.glob("blobs/*/*"):
+        path.chmod(0o644)
+        path.unlink()
+    chance.append(b"other results of the same actions")
+    for number, text in enumerate("zabc"):
+        tried.clear()
+        Path("src/f1.txt").write_text(text)
+        build_in(root, request())
+        assert tried == ([False, True] if number == 0 else [False])
 
 
 def test_what_stands_is_not_looked_at(
