@@ -368,11 +368,11 @@ class Cas(BlobFiles):
         if len(self._trees) >= _TREES_KEPT or self._entries >= _ENTRIES_KEPT:
             self._trees.clear()
             self._entries = 0
-        if len(tree.entries) >= _ENTRIES_KEPT:
-            tree = tree.packed()
-        self._trees[digest] = tree
         packed = isinstance(tree.entries, PackedEntries)
-        self._entries += len(tree.entries) // (_PACKED if packed else 1)
+        room = len(tree.entries) // (_PACKED if packed else 1)
+        if packed or room < _ENTRIES_KEPT:  # else it is read packed when it is wanted
+            self._trees[digest] = tree
+            self._entries += room
 
     def _note_known(self, digest: Digest) -> None:
         if len(self._known) >= _KNOWN_KEPT:

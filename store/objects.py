@@ -94,11 +94,6 @@ class Tree:
             for name in sorted(self.entries):
                 yield name, self.entries[name]
 
-    def packed(self) -> Tree:
-        """Return the same tree in less memory, which takes longer to look at."""
-        entries = self.entries
-        return self if isinstance(entries, PackedEntries) else Tree(PackedEntries.of(entries))
-
 
 EMPTY_TREE: Final = Tree()
 
