@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from engine.beside import commit_often, look_again, watch_signals
-from engine.committing import COMMIT_SECONDS, Commits
-from engine.crew import Abreast, Crew, Ending, InTurn, SideBySide, is_chain
+from engine.committing import Commits
+from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
 from engine.execution import blame, execute, finished, unless_inputs_changed
 from engine.finished import Finished, Running
 from engine.graph import Graph
@@ -46,7 +47,10 @@ if TYPE_CHECKING:
     import trio
 
     from engine.remote.sharing import Sharing
-    from executors.together import Together
+
+SHORT_CHAIN: Final = 16
+"""Steps up to which a chain is run without trio though the nodes are to be looked at again and
+again."""
 
 
 def run(job: Job) -> Result:
@@ -54,16 +58,11 @@ def run(job: Job) -> Result:
     be committed at the end."""
     loop = _Loop(job)
     options = job.options
-    if options.sharing is None and options.around is None:
-        if is_chain(job.plan):
-            from executors.waiting import run_alone
+    longest = math.inf if loop.seats.every is None else SHORT_CHAIN
+    if options.sharing is None and options.around is None and is_chain(job.plan, longest):
+        from executors.waiting import run_alone
 
-            return run_alone(loop.run(loop.run_in_turn, commit=False))
-        if loop.seats.every is None and not getattr(job.executor, "needs_trio", False):
-            from executors.together import Together
-
-            together = Together(lambda number: loop.interrupt(number, together))
-            return together.run(loop.run(lambda: loop.run_together(together), commit=False))
+        return run_alone(loop.run(alone=True, commit=False))
     import trio
 
     return trio.run(functools.partial(loop.run, commit=False))
@@ -131,22 +130,18 @@ class _Loop:
         """Return what may have to run, needed ones first, with what each needs."""
         return Pending(self.plan, self.graph.needs_of)
 
-    async def run(
-        self, run_all: Callable[[], Awaitable[None]] | None = None, *, commit: bool = True
-    ) -> Result:
-        """Run all by one of the ways below, in trio if none is given."""
+    async def run(self, *, alone: bool = False, commit: bool = True) -> Result:
         started = time.monotonic()
-        if run_all is None:
+        if not alone:
             import trio
 
-            run_all = self._run_side_by_side
             self.clock = self.seats.clock = trio.current_time
         self.began = self.clock()
         self.ledger.begins()
         if self.places.thermometer is not None:
             self.seats.warm(self.places.thermometer.read())
         try:
-            await self._run_all(run_all)
+            await self._run_all(alone)
         except BaseException:
             commit = True
             raise
@@ -179,7 +174,7 @@ class _Loop:
             self.peaks[label] = peak
         return seconds
 
-    async def _run_all(self, run_all: Callable[[], Awaitable[None]]) -> None:
+    async def _run_all(self, alone: bool) -> None:
         cached: dict[str, Cached] = {}
         for label, step in self.plan.others.items():
             if isinstance(step, Cached):
@@ -189,7 +184,11 @@ class _Loop:
             elif self.prefetch.is_useful:
                 self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
         self.untold = cached
-        await run_all()
+        if alone:
+            await self._run_in_turn()
+        else:
+            self._tell_cached()
+            await self._run_side_by_side()
         if self.error:
             raise self.error
 
@@ -205,53 +204,34 @@ class _Loop:
         for label, step in cached.items():
             self._end(label, step)
 
-    async def run_in_turn(self) -> None:
-        """Run without trio: nothing goes on besides the one execution. The first one that can run
-        does so before all the cached steps are told of."""
+    async def _run_in_turn(self) -> None:
+        """Run without trio: nothing goes on besides the one execution but commits. The first one
+        that can run does so before all the cached steps are told of."""
         from executors.waiting import Interrupted, meanwhile
 
         meanwhile(self._tell_cached)
         meanwhile(self.store.sweep)
         meanwhile(load)
         try:
-            await self._decide(self.commits.if_due)
+            try:
+                await self._decide(self.commits.if_due)
+            finally:
+                self.commits.finish()
         except BnError as error:
             self.error = error
         except Interrupted as interrupted:
-            self.interrupt(interrupted.number)
+            self._interrupt(interrupted.number)
         self._tell_cached()
-
-    async def run_together(self, together: Together) -> None:
-        """Run several at a time without trio, and commit beside them."""
-        from executors.together import Cancelled
-
-        def stop(error: Exception) -> None:
-            self.error = self.error or error
-            together.from_thread(together.cancel)
-
-        self._tell_cached()
-        self.crew = Abreast(together)
-        together.every(COMMIT_SECONDS, functools.partial(self.commits.in_thread, stop))
-        try:
-            await self._decide()
-        except BnError as error:
-            self.error = error
-        except Cancelled:
-            pass
-        finally:
-            await together.end_others()
-            self.commits.finish()
 
     async def _run_side_by_side(self) -> None:
         import trio
 
-        self._tell_cached()
         async with trio.open_nursery() as nursery:
             self.crew = crew = SideBySide(nursery)
             scope = nursery.cancel_scope
             nursery.start_soon(commit_often, self.commits, lambda error: self._stop(error, scope))
             nursery.start_soon(look_again, self.places, self.seats, crew.wake)
-            await nursery.start(watch_signals, lambda number: self.interrupt(number, scope))
+            await nursery.start(watch_signals, lambda number: self._interrupt(number, scope))
             try:
                 await self._decide()
             except BnError as error:
@@ -330,7 +310,7 @@ class _Loop:
         self.error = self.error or why
         scope.cancel()
 
-    def interrupt(self, number: int, scope: trio.CancelScope | Together | None = None) -> None:
+    def _interrupt(self, number: int, scope: trio.CancelScope | None = None) -> None:
         """End the build early, as a signal asks for it."""
         if not self.interrupted:
             self.ledger.interrupted(number)

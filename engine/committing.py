@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Final
 
 from store.action_cache import ActionCache
@@ -17,17 +16,12 @@ COMMIT_SECONDS: Final = 0.5
 
 @define(eq=False)
 class Commits:
-    """Commits what was recorded in an action cache, by one of three ways."""
+    """Commits what was recorded in an action cache, in trio or without it."""
 
     actions: ActionCache
     _last: float = field(factory=time.monotonic)
     _thread: threading.Thread | None = None
-
-    def if_due(self) -> None:
-        """Make results durable that would else wait for the next execution, however long."""
-        if time.monotonic() - self._last > COMMIT_SECONDS:
-            self.actions.commit()
-            self._last = time.monotonic()
+    _failure: Exception | None = None
 
     async def regularly(self) -> None:
         """Make results durable for ever, beside what runs. Raises BnError."""
@@ -40,23 +34,26 @@ class Commits:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(self.actions.write, writes)
 
-    def in_thread(self, failed: Callable[[Exception], object]) -> None:
-        """Begin to make results durable beside what runs, unless that goes on already; `failed` is
-        told in that thread why it cannot be."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        writes = self.actions.take()
-        if writes:
-            self._thread = threading.Thread(target=self._write, args=(writes, failed))
-            self._thread.start()
+    def if_due(self) -> None:
+        """Without trio: begin to make results durable that would else wait for the next execution,
+        however long. Raises BnError where that failed the time before."""
+        if time.monotonic() - self._last > COMMIT_SECONDS:
+            self.finish()
+            if writes := self.actions.take():
+                self._thread = threading.Thread(target=self._write, args=(writes,))
+                self._thread.start()
+            self._last = time.monotonic()
 
     def finish(self) -> None:
-        """Wait for what `in_thread` began."""
+        """Wait for what `if_due` began. Raises BnError where it failed."""
         if self._thread is not None:
             self._thread.join()
+        failure, self._thread, self._failure = self._failure, None, None
+        if failure is not None:
+            raise failure
 
-    def _write(self, writes: list[Write], failed: Callable[[Exception], object]) -> None:
+    def _write(self, writes: list[Write]) -> None:
         try:
             self.actions.write(writes)
         except Exception as error:
-            failed(error)
+            self._failure = error

@@ -1,4 +1,4 @@
-"""Crews: how executions are carried out, side by side, in trio or not, or one after another."""
+"""Crews: how executions are carried out, side by side in trio or one after another without it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from engine.plan import Blocked, Cached, Plan
+from engine.plan import Blocked, Cached, Plan, Step
 from executors.base import Outcome
 from store.digest import Digest
 
 if TYPE_CHECKING:
     import trio
-
-    from executors.together import Together
-
-LONGEST_CHAIN: Final = 16
-"""Steps up to which a chain is run without trio: what it commits, it waits for."""
 
 Ending: TypeAlias = tuple[Digest, Outcome | Exception | None]
 """The digest of an action that ended, and what came of it; None where remotes were only asked."""
@@ -52,30 +47,6 @@ class InTurn:
         return [await self._line.popleft()()]
 
 
-class Abreast:
-    """All at a time, in a loop that is not trio's."""
-
-    def __init__(self, loop: Together) -> None:
-        self._loop = loop
-        self._endings: list[Ending] = []
-
-    def start(self, execution: Execution) -> None:
-        """Begin an execution."""
-        self._loop.spawn(self._carry_out(execution))
-
-    async def ended(self) -> list[Ending]:
-        """Wait until some executions have ended."""
-        while not self._endings:
-            await self._loop.rung()
-        ended, self._endings = self._endings, []
-        return ended
-
-    async def _carry_out(self, execution: Execution) -> None:
-        ending = await execution()
-        self._endings.append(ending)  # it may be another list by now
-        self._loop.ring()
-
-
 class SideBySide:
     """All at a time, as tasks in a nursery."""
 
@@ -106,12 +77,19 @@ class SideBySide:
         self._send.send_nowait(await execution())
 
 
-def is_chain(plan: Plan) -> bool:
-    """Say whether of the few steps that may have to run each waits for the one before it."""
-    if len(plan.others) + len(plan.standing) - plan.cached > LONGEST_CHAIN:
-        return False
-    pending = {label: step for label, step in plan.others.items() if not isinstance(step, Cached)}
-    before = list(pending)
-    waits = [step.waits_for if isinstance(step, Blocked) else () for step in pending.values()]
-    in_turn = zip(before, waits[1:], strict=False)
-    return all(label in after for label, after in in_turn)
+def is_chain(plan: Plan, longest: float = math.inf) -> bool:
+    """Say whether of the steps that may have to run, at most so many, each waits for the one before
+    it."""
+    before, steps = "", 0
+    for label, step in plan.others.items():
+        if isinstance(step, Cached):
+            continue
+        steps += 1
+        if steps > longest or (before and not _waits_for(step, before)):
+            return False
+        before = label
+    return True
+
+
+def _waits_for(step: Step, label: str) -> bool:
+    return isinstance(step, Blocked) and label in step.waits_for

@@ -56,8 +56,6 @@ class Simulated:
     """
 
     isolation = SIMULATED
-    needs_trio = True
-    """It sleeps on trio's clock."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Waiting for descriptors and for time: in trio, or without it where only one thing goes on.
 
 Loading trio takes longer than a small build. What waits through the functions here runs in trio's
-loop, in that of `together.py`, and also by itself in `run_alone`, where each wait simply blocks.
+loop, and also by itself in `run_alone`, where each wait simply blocks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from executors.together import Together
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -35,8 +33,6 @@ async def readable(descriptor: int, seconds: float | None = None) -> bool:
     """Wait until there is something to read; False where `seconds` passed before."""
     if _Alone.now is not None:
         return _Alone.now.wait(descriptor, select.POLLIN, seconds)
-    if Together.now is not None:
-        return await Together.now.wait(descriptor, select.POLLIN, seconds)
     import trio
 
     if seconds is None:
@@ -53,9 +49,6 @@ async def writable(descriptor: int) -> None:
     if _Alone.now is not None:
         _Alone.now.wait(descriptor, select.POLLOUT, None)
         return
-    if Together.now is not None:
-        await Together.now.wait(descriptor, select.POLLOUT, None)
-        return
     import trio
 
     await trio.lowlevel.wait_writable(descriptor)
@@ -66,9 +59,6 @@ async def pause(seconds: float) -> None:
     if _Alone.now is not None:
         _Alone.now.wait(None, 0, seconds)
         return
-    if Together.now is not None:
-        await Together.now.wait(None, 0, seconds)
-        return
     import trio
 
     await trio.sleep(seconds)
@@ -76,7 +66,7 @@ async def pause(seconds: float) -> None:
 
 def closing(descriptor: int) -> None:
     """Tell whoever still waits for a descriptor that it is about to be closed."""
-    if _Alone.now is None and Together.now is None:
+    if _Alone.now is None:
         import trio
 
         trio.lowlevel.notify_closing(descriptor)
@@ -93,8 +83,6 @@ def shielded() -> AbstractContextManager[object]:
     """Return a context in which waits are not cut short by a cancellation or a signal."""
     if _Alone.now is not None:
         return _Alone.now.shielded()
-    if Together.now is not None:
-        return Together.now.shielded()
     import trio
 
     return trio.CancelScope(shield=True)

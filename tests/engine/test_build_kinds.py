@@ -1,10 +1,11 @@
-"""Builds of several steps without trio: side by side, committed meanwhile, ended by signals."""
+"""Builds in trio and, where each step waits for the one before, without it: committed meanwhile,
+ended by signals."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -23,12 +24,19 @@ from store.objects import File
 from store.trees import build_tree
 from tests.engine.conftest import Workshop
 
-STEPS = {
-    "actions": {
-        name: {"run": [name], "inputs": needs.split(), "outputs": ["o"]}
-        for name, needs in {"a": "", "b": "", "c": "a", "d": "b c"}.items()
+
+def _steps(needs: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "actions": {
+            name: {"run": [name], "inputs": inputs.split(), "outputs": ["o"]}
+            for name, inputs in needs.items()
+        }
     }
-}
+
+
+STEPS = _steps({"a": "", "b": "", "c": "a", "d": "b c"})
+CHAIN = _steps({"a": "", "b": "a", "c": "b", "d": "c"})
+both = pytest.mark.parametrize("document", [STEPS, CHAIN], ids=["abreast", "chain"])
 
 
 @define
@@ -65,7 +73,7 @@ class Sleeping:
         return Outcome(status=Status.SUCCEEDED, exit_code=0, log=log, outputs=outputs)
 
 
-def _run(workshop: Workshop, executor: Sleeping, document: Any = STEPS) -> Result:
+def _run(workshop: Workshop, executor: Sleeping, document: Any) -> Result:
     graph = workshop.graph(document)
     node = Node(name="node", cpus=2, memory=2**33, free_cpus=2, free_memory=2**33)
     job = Job(
@@ -83,20 +91,21 @@ def _run(workshop: Workshop, executor: Sleeping, document: Any = STEPS) -> Resul
 
 def test_steps_run_side_by_side(workshop: Workshop) -> None:
     executor = Sleeping(workshop)
-    result = _run(workshop, executor)
+    result = _run(workshop, executor, STEPS)
     assert result.status is BuildStatus.OK
     assert executor.most == 2
     assert sorted(executor.tidied) == ["a", "b", "c", "d"]
     again = Sleeping(workshop)
     workshop.store.actions.commit()
-    assert _run(workshop, again).status is BuildStatus.OK
+    assert _run(workshop, again, STEPS).status is BuildStatus.OK
     assert not again.tidied
 
 
+@both
 def test_results_are_committed_meanwhile(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, document: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.build.COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr("engine.committing.COMMIT_SECONDS", 0.01)
     written: list[int] = []
     write = workshop.store.actions.write
 
@@ -105,31 +114,33 @@ def test_results_are_committed_meanwhile(
         write(rows)
 
     monkeypatch.setattr(workshop.store.actions, "write", counted)
-    assert _run(workshop, Sleeping(workshop, seconds=0.05)).status is BuildStatus.OK
+    assert _run(workshop, Sleeping(workshop, seconds=0.05), document).status is BuildStatus.OK
     assert written
 
 
+@both
 def test_a_commit_that_fails_ends_the_build(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, document: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_rows: object) -> None:
         raise HostError("the disk is gone", "find it")
 
-    monkeypatch.setattr("engine.build.COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr("engine.committing.COMMIT_SECONDS", 0.01)
     monkeypatch.setattr(workshop.store.actions, "write", fail)
     executor = Sleeping(workshop, seconds=0.05)
     with pytest.raises(HostError, match="the disk is gone"):
-        _run(workshop, executor)
+        _run(workshop, executor, document)
     assert executor.running == 0
 
 
-def test_an_interrupt_ends_what_runs(workshop: Workshop) -> None:
+@both
+def test_an_interrupt_ends_what_runs(workshop: Workshop, document: Any) -> None:
     def interrupt(label: str) -> None:
         if label == "c":
             os.kill(os.getpid(), signal.SIGINT)
 
     executor = Sleeping(workshop, before=interrupt)
-    result = _run(workshop, executor)
+    result = _run(workshop, executor, document)
     assert result.status is BuildStatus.INTERRUPTED
     assert executor.running == 0
     assert "d" not in executor.tidied
