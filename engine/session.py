@@ -183,11 +183,11 @@ def build(
     """
     with store.lease("build"):
         report = _build_at_last(store, request, watchers)
-        with span("upkeep"):
-            look_after(store, report.result.build)
-        if report.end is not None:
-            with span("remember"):
-                report.end()
+    with span("upkeep"):
+        look_after(store, report.result.build)
+    if report.end is not None:
+        with span("remember"):
+            report.end()
     return report
 
 
