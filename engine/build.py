@@ -14,12 +14,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
-from engine.crew import Crew, Ending, InTurn, SideBySide, is_chain
+from engine.crew import Crew, InTurn, SideBySide, in_order, is_chain
 from engine.execution import blame, execute, finished, unless_inputs_changed
 from engine.finished import Finished, Running
 from engine.graph import Graph
@@ -255,7 +254,9 @@ class _Loop:
             if not self.running and not asking and not self.seats.is_waiting():
                 return
             before_wait()
-            for digest, outcome in await self._next_ended():
+            endings = await self.crew.ended()
+            self._tell_cached()
+            for digest, outcome in in_order(endings, self.running):
                 if sharing is not None and sharing.is_question(digest):
                     self._answered(sharing, digest, outcome)
                 else:
@@ -266,19 +267,16 @@ class _Loop:
     def _ended(self, running: Running, outcome: Outcome | Exception | None) -> None:
         """Take in what came of an execution; one whose node did not let it end runs again."""
         if isinstance(outcome, Outcome) and self.losses.may_run_again(running, outcome):
-            self._run_again(running, outcome)
+            label, turn = running.labels[0], running.turn
+            self.seats.lost(turn)
+            self.job.emit(finished(label, running.resolved.digest, outcome))
+            self.seats.add(label, self.waits.rank(label), turn.reason, turn.input_root)
             return
         self.seats.end(running.turn, blame(outcome))
         if isinstance(outcome, Exception):
             self.error = self.error or outcome
         elif outcome is not None:
             self._take_in(running, outcome)
-
-    def _run_again(self, running: Running, outcome: Outcome) -> None:
-        label, turn = running.labels[0], running.turn
-        self.seats.lost(turn)
-        self.job.emit(finished(label, running.resolved.digest, outcome))
-        self.seats.add(label, self.waits.rank(label), turn.reason, turn.input_root)
 
     def _answered(
         self, sharing: Sharing, question: Digest, outcome: Outcome | Exception | None
@@ -292,18 +290,6 @@ class _Loop:
             else:
                 self.ledger.realised(label, found.action, found.outputs)
                 self._cached(label, found)
-
-    async def _next_ended(self) -> list[Ending]:
-        """Wait for executions to end, or until it is time to look again. Those that end together
-        come by label: trio shuffles them."""
-
-        def first(one: Ending) -> str:
-            running = self.running.get(one[0])
-            return running.labels[0] if running else ""
-
-        endings = await self.crew.ended()
-        self._tell_cached()
-        return sorted(filter(itemgetter(0), endings), key=first)
 
     def _stop(self, why: BnError, scope: trio.CancelScope) -> None:
         """End the build early, as something failed."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from engine.finished import Running
 from engine.plan import Blocked, Cached, Plan, Step
 from executors.base import Outcome
 from store.digest import Digest
@@ -75,6 +77,16 @@ class SideBySide:
 
     async def _carry_out(self, execution: Execution) -> None:
         self._send.send_nowait(await execution())
+
+
+def in_order(endings: Iterable[Ending], running: Mapping[Digest, Running]) -> list[Ending]:
+    """Return those endings that are of something, by the labels of what ran: trio shuffles what
+    ends together."""
+
+    def first(one: Ending) -> str:
+        return running[one[0]].labels[0] if one[0] in running else ""
+
+    return sorted(filter(itemgetter(0), endings), key=first)
 
 
 def is_chain(plan: Plan, longest: float = math.inf) -> bool:

@@ -38,8 +38,9 @@ from store.entry_rows import (
     usage_of,
 )
 from store.entry_tables import ORPHANS, PORTION, REFS, ROWS, TABLES, USAGE, Tables
-from store.environment import Environment, check, error_number
+from store.environment import Environment, check
 from store.errors import HostError, NoSpace, host_error
+from store.lmdb_errors import error_number
 from store.object_table import LEAST_FREE
 from store.room import free_bytes
 from store.ticking import STEP, Clock

@@ -3,13 +3,12 @@
 LMDB does not check its pages, and a damaged one can end the process. So the file carries, like the
 blobs, a fixed modification time whenever it is at rest: with another one it was changed by somebody
 else (or a writer was killed), and a child process (`store.soundness`) reads all of it before it is
-used. Only that one and `store.upgrade` import lmdb besides.
+used. Only that one, `store.upgrade` and `store.lmdb_errors` import lmdb besides.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +21,7 @@ from store.checkpoints import LOCK as LOCK
 from store.checkpoints import Checkpoints, Mark, boot
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
+from store.lmdb_errors import as_lmdb, told
 from store.mapped import PATIENCE, is_much, places_of, release, reserve
 from store.pages import DATA as DATA
 from store.resting import at_rest as at_rest
@@ -238,7 +238,7 @@ class Environment:
 
     def mark(self) -> Mark | None:
         """Return what was committed so far, for `keep`; None where that is durable."""
-        return self._transact(lambda: _as_lmdb(lambda: self._checkpoints.mark(self._environment)))
+        return self._transact(lambda: as_lmdb(lambda: self._checkpoints.mark(self._environment)))
 
     def keep(self, mark: Mark | None) -> None:
         """Make what was committed before a mark durable."""
@@ -249,7 +249,7 @@ class Environment:
                 while mark and not self._checkpoints.advance(self._environment, mark):
                     mark = self.mark()  # the tables were opened anew with a larger map
 
-        self._guarded(lambda: _as_lmdb(advance), f"cannot write to the {self._what}")
+        self._guarded(lambda: as_lmdb(advance), f"cannot write to the {self._what}")
 
     def is_kept(self, number: int) -> bool:
         """Whether some process has made durable, as a checkpoint, what was committed up to a
@@ -265,7 +265,7 @@ class Environment:
 
         def act() -> None:
             with self._syncing:
-                _as_lmdb(lambda: self._checkpoints.follow(self._environment))
+                as_lmdb(lambda: self._checkpoints.follow(self._environment))
 
         self._retried(act, f"cannot read the {self._what}")
 
@@ -275,7 +275,7 @@ class Environment:
         write meanwhile."""
 
         def act() -> None:
-            _as_lmdb(lambda: self._checkpoints.settle(self._environment, files))
+            as_lmdb(lambda: self._checkpoints.settle(self._environment, files))
 
         self._transact(act)
 
@@ -316,9 +316,9 @@ class Environment:
         """See to it, within a write transaction, that the file can be written to as this one is
         meant to."""
         if self._relaxed:
-            _as_lmdb(lambda: self._checkpoints.enter(self._environment))
+            as_lmdb(lambda: self._checkpoints.enter(self._environment))
         else:
-            _as_lmdb(lambda: self._checkpoints.settle(self._environment))
+            as_lmdb(lambda: self._checkpoints.settle(self._environment))
 
     def _transact(self, action: Callable[[], Value]) -> Value:
         """Return what `action` gives while nobody else writes."""
@@ -364,22 +364,11 @@ class Environment:
         """Return what `action` gives; LMDB's errors become ours."""
         try:
             return action()
-        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PageNotFoundError) as error:
-            raise self._corrupt(error) from error
-        except (lmdb.VersionMismatchError, lmdb.IncompatibleError, lmdb.PanicError) as error:
-            raise self._corrupt(error) from error
-        except lmdb.MapFullError as error:
-            raise HostError(
-                f"{self._path}: {what}: it does not fit into {self._size} bytes of address space",
-                "raise the limit on address space (ulimit -v)",
-            ) from error
         except lmdb.Error as error:
-            raise HostError(
-                f"{self._path}: {what}: {error}", "check its owner and the space on its disk"
-            ) from error
+            raise told(error, f"{self._path}: {what}", self._size, self._corrupt) from error
 
-    def _corrupt(self, error: Exception) -> IntegrityError:
-        return corrupt(self._path, self._what, str(error), self._hint)
+    def _corrupt(self, error: str) -> IntegrityError:
+        return corrupt(self._path, self._what, error, self._hint)
 
     def _grow(self) -> None:
         before = self._size
@@ -418,7 +407,7 @@ class Environment:
     def _environment_of(self, size: int) -> Any:
         options: dict[str, Any] = {"map_size": size, "max_dbs": 16, "max_readers": READERS}
         if not self._readonly:
-            _as_lmdb(lambda: reserve(self._path / LOCK))
+            as_lmdb(lambda: reserve(self._path / LOCK))
             options |= {"sync": self._sync, "metasync": self._metasync}
             return lmdb.open(str(self._path), **options)
         try:
@@ -433,23 +422,3 @@ class Environment:
         if not self._readonly:
             with contextlib.suppress(OSError):
                 os.utime(self._path / DATA, ns=EPOCH_NS)
-
-
-def _as_lmdb(action: Callable[[], Value]) -> Value:
-    """Return what `action` gives; the system's errors become LMDB's."""
-    try:
-        return action()
-    except OSError as error:
-        raise lmdb.Error(os.strerror(error.errno or errno.EIO)) from error
-
-
-def error_number(error: BaseException | None) -> int:
-    """Return the number of the system's error behind one of LMDB's, EIO where it is unknown: LMDB
-    only tells its text."""
-    if isinstance(error, lmdb.MapFullError):
-        return errno.ENOSPC
-    text = str(error)
-    if "already open" in text:
-        return errno.EBUSY
-    known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)
-    return next((number for number in known if os.strerror(number) in text), errno.EIO)

@@ -352,7 +352,7 @@ def _slot(key: bytes) -> int:
 
 def _system_error(path: Path, error: HostError) -> OSError:
     """Return what the system said; LMDB calls a write that was cut short an I/O error."""
-    from store.environment import error_number
+    from store.lmdb_errors import error_number
 
     number = error_number(error.__cause__)
     with contextlib.suppress(OSError):
