@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -20,7 +21,7 @@ from cattrs.errors import (
 )
 
 from engine.spec.faults import Fault, KeyPath, PlacedFault, SpecError, nearest, shown, spec_error
-from engine.spec.model import Scalar, SpecFile
+from engine.spec.model import ActionSpec, Scalar, SpecFile
 from engine.spec.portions import parse
 from store.errors import InputError
 
@@ -51,7 +52,7 @@ def load_spec(path: Path) -> Spec:
 def read(path: Path, form: type[Form]) -> Form:
     """Read the TOML file at `path` into `form`."""
     try:
-        document = parse(path.read_text(encoding="utf-8"))
+        document = parse(path.read_text(encoding="utf-8"), _actions)
     except FileNotFoundError:
         hint = "bn init writes a first spec" if form is SpecFile else "check the path in the spec"
         raise InputError(f"{shown(path)}: no such file", hint) from None
@@ -64,6 +65,15 @@ def read(path: Path, form: type[Form]) -> Form:
         return converter().structure(document, form)
     except BaseValidationError as error:
         raise spec_error(_faults(path, error, ())) from None
+
+
+def _actions(some: dict[str, Any]) -> Mapping[str, ActionSpec] | None:
+    """Return some actions of a large spec structured; None where one has not the right form, for
+    which the spec as a whole has the place."""
+    try:
+        return converter().structure(some, dict[str, ActionSpec])
+    except BaseValidationError:
+        return None
 
 
 def _syntax_error(path: Path, error: tomllib.TOMLDecodeError) -> SpecError:
@@ -91,6 +101,10 @@ def converter() -> cattrs.Converter:
         lambda given: given == Scalar | tuple[Scalar, ...], _scalar_or_list
     )
     made.register_structure_hook_factory(_is_tuple, lambda given: _list_hook(made, given))
+    action = made.get_structure_hook(ActionSpec)
+    made.register_structure_hook(
+        ActionSpec, lambda value, form: value if type(value) is ActionSpec else action(value, form)
+    )
     return made
 
 
@@ -132,6 +146,8 @@ def _list_hook(made: cattrs.Converter, given: Any) -> Any:
 
     def structure(value: Any, _: Any) -> Any:
         items = [value] if type(value) is str and inner is str else value
+        if inner is str and type(items) is list:  # many actions name the same
+            items = [sys.intern(item) if type(item) is str else item for item in items]
         if type(items) is not list:
             raise TypeError(f"expected a list, got {_described(value)}")
         return tuple(made.structure(items, list[inner]))  # type: ignore[valid-type]

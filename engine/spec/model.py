@@ -63,6 +63,11 @@ class ResourcesSpec:
     timeout: str | None = documented("longest run, as 90s or 10m", default=None)
 
 
+NOTHING: Final[Mapping[str, Any]] = {}
+NO_RESOURCES: Final = ResourcesSpec()
+"""What actions that say nothing of it share: a spec may have many."""
+
+
 @frozen(kw_only=True)
 class ActionSpec:
     """`[actions.NAME]`: a command with its inputs and outputs, or one for each item."""
@@ -72,17 +77,17 @@ class ActionSpec:
     inputs: tuple[str, ...] = documented("selectors of what is staged", default=())
     outputs: tuple[str, ...] = documented("files and directories written under $out", default=())
     tools: tuple[str, ...] = documented("toolchains that make up the root file system", default=())
-    env: Mapping[str, str] = documented("environment variables", factory=dict)
+    env: Mapping[str, str] = documented("environment variables", default=NOTHING)
     foreach: tuple[str, ...] = documented("selectors: one action for each file", default=())
     matrix: Mapping[str, tuple[Scalar, ...]] = documented(
-        "one action for each combination of these values", factory=dict
+        "one action for each combination of these values", default=NOTHING
     )
     when: Mapping[str, Scalar | tuple[Scalar, ...]] = documented(
-        "keep only combinations (and parameters) with these values", factory=dict
+        "keep only combinations (and parameters) with these values", default=NOTHING
     )
     depfile: bool = documented("the action writes what it read to {depfile}", default=False)
     kind: str = documented('"build", or "test" for what `bn test` runs', default="build")
-    resources: ResourcesSpec = documented("limits and hints", factory=ResourcesSpec)
+    resources: ResourcesSpec = documented("limits and hints", default=NO_RESOURCES)
 
 
 @frozen(kw_only=True)

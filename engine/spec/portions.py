@@ -1,11 +1,11 @@
 """Large specs parsed in portions: the parser notes more of each table, for as long as it runs, than
-the table takes."""
+the table takes, and the table more than what it is structured into."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 LARGE: Final = 1 << 18
@@ -21,14 +21,19 @@ _WHOLE: Final = re.compile(r"^[ \t]*\[[ \t]*[\"']?actions[\"']?[ \t]*\]|\"\"\"|'
 in which a line may look like a table's."""
 
 
-def parse(text: str) -> dict[str, Any]:
-    """Return what `tomllib.loads` returns. Raises TOMLDecodeError as it does."""
+Form = Callable[[dict[str, Any]], Any]
+"""Gives some actions another form, by the same names; None where they have none."""
+
+
+def parse(text: str, form: Form = lambda actions: actions) -> dict[str, Any]:
+    """Return what `tomllib.loads` returns, with the actions of a spec that is parsed in portions
+    in the form that `form` gives. Raises TOMLDecodeError as it does."""
     if len(text) < LARGE or _WHOLE.search(text):
         return tomllib.loads(text)
-    return _joined(text) or tomllib.loads(text)
+    return _joined(text, form) or tomllib.loads(text)
 
 
-def _joined(text: str) -> dict[str, Any] | None:
+def _joined(text: str, form: Form) -> dict[str, Any] | None:
     """Return a spec of its portions; None where these are not each by itself some of its actions,
     or where there is a mistake in one."""
     portions = _portions(text)
@@ -42,7 +47,10 @@ def _joined(text: str) -> dict[str, Any] | None:
             more = some.pop(_ACTIONS, None)
             if some or not isinstance(more, dict) or not actions.keys().isdisjoint(more):
                 return None
-            actions |= more
+            formed = form(more)
+            if formed is None:
+                return None
+            actions |= formed
     except tomllib.TOMLDecodeError:
         return None  # the place of a mistake is counted from the beginning
     return {**document, _ACTIONS: actions} if actions else document
