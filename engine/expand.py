@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from engine.artifacts import Artifacts, Group, Materials, SpecFaultError
 from engine.graph import About, Graph
@@ -23,9 +23,10 @@ def build_graph(
 ) -> Graph:
     """Return the graph of all actions of `project`. Pure; raises SpecError with all faults.
 
-    `load` gives the project once more: where it is there, the graph does not hold it.
+    `load` gives the project once more: where it is there, the graph does not hold it, and what an
+    action says is dropped from `project` as soon as it is in the graph.
     """
-    expander = _Expander(project, materials)
+    expander = _Expander(project, materials, spends=load is not None)
     give_back_large()
     for unit, name, above in _in_order(project):
         expander.expand(unit, name, above)
@@ -39,7 +40,7 @@ def build_graph(
     }
     packer = expander.artifacts.packer
     packed = {
-        "about": pack_about(_about(project, artifacts)),
+        "about": pack_about(_about(project, artifacts, expander.tests)),
         "artifacts": artifacts,
         "isolation": materials.isolation,
         "platform": materials.platform,
@@ -49,23 +50,25 @@ def build_graph(
     return graph_of(packed, packer.snapshots, load or (lambda: project))
 
 
-def _about(project: Unit, artifacts: Mapping[str, tuple[int, int]]) -> About:
+def _about(project: Unit, artifacts: Mapping[str, tuple[int, int]], tests: Container[str]) -> About:
     file = project.spec.file
     named = [name for name in file.actions if artifacts.get(name, (0, 0))[1]]
     return About(
         spec=project.spec.path,
         package=file.package.name,
-        defaults=file.package.default
-        or tuple(name for name in named if file.actions[name].kind != "test"),
-        tests=tuple(name for name in named if file.actions[name].kind == "test"),
+        defaults=file.package.default or tuple(name for name in named if name not in tests),
+        tests=tuple(name for name in named if name in tests),
     )
 
 
 class _Expander:
     """Expands artifacts on demand, so that the order in which a spec names them does not matter."""
 
-    def __init__(self, project: Unit, materials: Materials) -> None:
+    def __init__(self, project: Unit, materials: Materials, *, spends: bool) -> None:
         self.project = project
+        self.tests: set[str] = set()
+        """The project's own actions that `bn test` runs."""
+        self._spends = spends
         self.artifacts = Artifacts(materials, self.group)
         self.groups: dict[Vertex, Group] = {}
         self.faults: list[Fault] = []
@@ -102,6 +105,10 @@ class _Expander:
         action = ActionExpander(self.artifacts, unit, name)
         made = action.recipes()
         self._open.pop()
+        if unit is self.project and action.spec.kind == "test":
+            self.tests.add(name)
+        if self._spends:
+            unit.spend(name)
         self.faults += [fault for fault in action.faults if fault not in self.faults]
         self.groups[key] = made
         return made
@@ -113,30 +120,26 @@ def _in_order(project: Unit) -> Iterator[tuple[Unit, str, list[Vertex]]]:
 
     One that closes a cycle comes with the others of the cycle.
     """
-    done: set[Vertex] = set()
-    opened: set[Vertex] = set()
-    closing: set[Vertex] = set()
     for unit in project.units():
+        done: set[str] = set()
+        opened: set[str] = set()
+        closing: set[str] = set()
         stack = [(name, False) for name in reversed(list(unit.spec.file.actions))]
         while stack:
             name, expanded = stack.pop()
-            key = (unit.prefix, name)
-            if key in done:
+            if name in done:
                 continue
             if expanded:
-                done.add(key)
-                chain = stack if key in closing else []
+                done.add(name)
+                chain = stack if name in closing else []
                 yield unit, name, [(unit.prefix, one) for one, through in chain if through]
                 continue
             stack.append((name, True))
-            opened.add(key)
+            opened.add(name)
             needed = list(_needed(unit, name))
-            keys = [(unit.prefix, one) for one in needed]
-            if any(one in opened and one not in done for one in keys):
-                closing.add(key)
-            stack.extend(
-                (one, False) for one in reversed(needed) if (unit.prefix, one) not in opened
-            )
+            if any(one in opened and one not in done for one in needed):
+                closing.add(name)
+            stack.extend((one, False) for one in reversed(needed) if one not in opened)
 
 
 def _needed(unit: Unit, name: str) -> Iterator[str]:

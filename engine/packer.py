@@ -107,6 +107,8 @@ class Batch:
 class Made:
     """The recipes that make up an artifact, by label."""
 
+    __slots__ = ("_packer", "first", "labels")
+
     def __init__(self, packer: Packer, first: int, labels: tuple[str, ...]) -> None:
         self.first = first
         self.labels = labels

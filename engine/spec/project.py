@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from attrs import field, frozen
 
 from engine.spec.faults import Fault, KeyPath, nearest, shown, spec_error
 from engine.spec.load import Spec, load_spec
-from engine.spec.model import Scalar
+from engine.spec.model import ActionSpec, Scalar
 from store.errors import BnError, InputError
+
+SPENT: Final = ActionSpec()
+"""What an action says that was dropped."""
 
 TYPE_NAMES = {bool: "true or false", int: "a whole number", str: "a string"}
 
@@ -29,6 +33,12 @@ class Unit:
     def fault(self, path: KeyPath, message: str, hint: str = "", at_key: bool = False) -> Fault:
         """Return a fault in this unit's spec file."""
         return Fault(self.spec.path, path, message, hint, at_key)
+
+    def spend(self, name: str) -> None:
+        """Drop what an action says: nobody needs it any more."""
+        actions = self.spec.file.actions
+        assert isinstance(actions, dict)
+        actions[name] = SPENT
 
     def units(self) -> Iterator[Unit]:
         """Yield this unit and all that it imports, each once, imports first."""
