@@ -79,10 +79,13 @@ class Pool:
         for cell in reversed(self._idle):
             if cell.kind == kind:
                 self._idle.remove(cell)
-                if await cell.is_ready():
-                    return cell
-                await cell.discard()
-                return await self.take(kind, store, limiter)
+                ready = False
+                try:
+                    ready = await cell.is_ready()
+                finally:  # nobody else knows of it, should the wait be cut short
+                    if not ready:
+                        await cell.discard()
+                return cell if ready else await self.take(kind, store, limiter)
         for cell in self._coming:
             if cell.kind == kind:
                 self._coming.remove(cell)

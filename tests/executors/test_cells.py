@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from executors.base import Limits, Status
+from executors.cells import Cell
 from executors.kernel import replaces_in_place
 from executors.sandbox import PlainSandbox, Sandbox
+from executors.waiting import Interrupted
 from store.digest import Digest
 from store.objects import Entry, Link
 from store.store import Store
@@ -210,3 +212,18 @@ async def test_modules_of_the_sandbox_are_never_loaded(cells: Runner) -> None:
     toolchains = (planted.action.input_root, cells.tools)
     for _ in range(2):
         await cells.says("true", toolchains=toolchains)
+
+
+async def test_a_wait_for_a_cell_that_is_cut_short(
+    cells: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cells.says("echo one")
+    assert len(workspaces(cells)) == 1
+
+    async def interrupted(_self: Cell) -> bool:
+        raise Interrupted
+
+    monkeypatch.setattr(Cell, "is_ready", interrupted)
+    with pytest.raises(Interrupted):
+        await cells.says("echo two")
+    assert workspaces(cells) == []
