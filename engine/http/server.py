@@ -131,6 +131,7 @@ class Server:
                 await self._empty.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            self._empty.set()
             for connection in list(self._connections.values()):
                 connection.close("the server ends", abort=True)
             self._epoll.close()
@@ -156,8 +157,11 @@ class Server:
         self._settle()
 
     def take(self, sock: socket.socket) -> None:
-        """Serve a connection that another process accepted."""
-        self._welcome(sock)
+        """Serve a connection that another process accepted; close it where the server has ended."""
+        if self._empty.is_set():
+            sock.close()
+        else:
+            self._welcome(sock)
 
     # a connection's side
 

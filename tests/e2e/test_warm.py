@@ -193,7 +193,7 @@ def test_quit(warm: Warm) -> None:
     with warm.building() as (client, worker, _):
         client.send_signal(signal.SIGQUIT)
         assert client.wait(SECONDS) == -signal.SIGQUIT
-        assert ended(worker)
+        until(lambda: ended(worker))
 
 
 def test_stopped_and_continued(warm: Warm) -> None:
@@ -283,7 +283,7 @@ def test_two_at_once(warm: Warm) -> None:
         assert second.poll() is None
         second.send_signal(signal.SIGINT)
         assert second.wait(SECONDS) == 130
-        assert ended(worker)
+        until(lambda: ended(worker))
 
 
 def test_without(bn: Bn) -> None:

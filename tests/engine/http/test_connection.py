@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
+import trio.testing
 
 from tests.engine.http.wire import BLOB, GET, Serve
 
@@ -188,3 +191,13 @@ async def test_the_end_does_not_wait_for_ever(serve: Serve) -> None:
         running.server.end()
         with pytest.raises((trio.BrokenResourceError, AssertionError)):
             await peer.answer()
+
+
+async def test_a_connection_handed_over_too_late_is_closed(serve: Serve) -> None:
+    async with serve() as running:
+        running.server.end()
+        await trio.testing.wait_all_tasks_blocked()
+        client, accepted = socket.socketpair()
+        with client:
+            running.server.take(accepted)
+            assert client.recv(1) == b""
