@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
 from collections.abc import Mapping
@@ -19,21 +18,16 @@ from typing import Any, Final
 from executors.base import ExecutionRequest, Limits
 from executors.channel import Channel, ask_for_cell, made
 from executors.descendants import host_pid
-from executors.kernel import replaces_in_place
+from executors.inputs import Inputs
 from executors.limits import Fence, Limiter
 from executors.process import Ended, watch
-from executors.restage import Grown, Stage
 from executors.stage import new_workspace, usual_umask
 from executors.syscalls import keyring_filter
 from executors.traces import clear, mark
 from executors.waiting import shielded
 from executors.wall import Wall
-from store.cas import EPOCH_NS
-from store.digest import Digest, digest_bytes
 from store.errors import HostError, host_error
-from store.objects import Action, Directory, Entry, Link
 from store.records import frozen
-from store.shelf import Shelf
 from store.spans import span
 from store.store import Store, remove_tree
 
@@ -153,8 +147,6 @@ class Cell:
         self._channel: Channel | None = None
         self._rests = True
         self._cpu_seconds = 0.0
-        self._shown: tuple[tuple[str, Digest | None], ...] = ()
-        self._trees: dict[str, Digest] = {}
         path = str(self.workspace.path)
         with usual_umask():
             for name in ("in", "build", "io", "io/out", "aside"):
@@ -167,11 +159,7 @@ class Cell:
         ]
         self._marks = list(map(mark, self._watched))
         self._out = os.fstat(self._watched[2]).st_ino
-        aside = f"{path}/aside"
-        self._stage = Stage(store.cas, aside, os.stat(aside).st_size, replaces_in_place(aside))
-        self._shelf = Shelf(store.cas, aside)
-        self._keys: dict[str, str] = {}
-        """Where the large ones among the inputs lie on the shelf later."""
+        self._inputs = Inputs(path, store.cas)
 
     @classmethod
     def begin(cls, wall: Wall, kind: Kind, store: Store, fence: Fence) -> Cell:
@@ -227,7 +215,7 @@ class Cell:
         started = time.monotonic()
         self._rests = False
         with span("stage", self.name, step=request.label):
-            mounts = self._put_inputs(request.action)
+            mounts = self._inputs.put(request.action)
         message = {
             "command": request.action.command,
             "env": {**env, "PWD": "/build"},
@@ -258,7 +246,7 @@ class Cell:
                 return False
             clear(f"{self._path}/io/out")
             clear(f"{self._path}/io", {"out"})
-            clear(f"{self._path}/build", {name for name, _ in self._shown})
+            clear(f"{self._path}/build", self._inputs.names())
             if os.fstat(self._watched[-1]).st_size:
                 os.truncate(f"{self._path}/log", 0)
             return list(map(mark, self._watched)) == self._marks
@@ -276,8 +264,7 @@ class Cell:
 
     def lay_aside(self) -> None:
         """Lay large inputs aside for the next build; only for a cell at rest that is to go."""
-        for name, key in self._keys.items():
-            self._shelf.put(key, f"{self._path}/in/{name}", self._trees[name])
+        self._inputs.lay_aside()
 
     def abandon(self) -> None:
         """Remove the workspace of a cell that is gone."""
@@ -316,120 +303,8 @@ class Cell:
         self._cpu_seconds += ended["cpu_seconds"]
         return ended, exceeded or self._fence.overrun()
 
-    def _put_inputs(self, action: Action) -> list[str]:
-        """Put the inputs of an action in their places; return the names to be mounted anew."""
-        entries = list(self._stage.cas.get_tree(action.input_root).sorted())
-        shown = tuple(
-            (name, None if isinstance(entry, Directory) else entry.digest)
-            for name, entry in entries
-            if not isinstance(entry, Link)
-        )
-        path, mounts = self._path, []
-        try:
-            with usual_umask():
-                try:
-                    if len(shown) < len(entries) or not self._shows(shown):
-                        raise Grown
-                    for name, entry in entries:
-                        if isinstance(entry, Directory):
-                            self._put_tree(action, name, entry.digest)
-                except Grown:
-                    self._put_anew(action, entries)
-                    self._shown = shown
-                    mounts = [name for name, _ in shown]
-                _make_parents(f"{path}/io/out", action.outputs)
-                for name in ("build", "io/out", "io"):
-                    os.utime(f"{path}/{name}", ns=EPOCH_NS)
-        except OSError as error:
-            raise host_error(error, "cannot stage an action") from error
-        return mounts
-
-    def _shows(self, wanted: tuple[tuple[str, Digest | None], ...]) -> bool:
-        """Say whether inputs of these names are mounted; a single directory is just renamed.
-
-        What is mounted in the cell goes along with the two directories.
-        """
-        match self._shown, wanted:
-            case ((before, None),), ((name, None),) if before != name:
-                for place in ("in", "build"):
-                    os.rename(f"{self._path}/{place}/{before}", f"{self._path}/{place}/{name}")
-                self._trees[name] = self._trees.pop(before)
-                self._keys.pop(before, None)
-                self._shown = wanted
-        return self._shown == wanted
-
-    def _put_anew(self, action: Action, entries: list[tuple[str, Entry]]) -> None:
-        """Put inputs in their places after removing all that were there."""
-        self._take_inputs_away()
-        for name, entry in entries:
-            point = f"{self._path}/build/{name}"
-            if isinstance(entry, Link):
-                os.symlink(entry.target, point)
-                os.utime(point, ns=EPOCH_NS, follow_symlinks=False)
-            elif isinstance(entry, Directory):
-                self._put_tree(action, name, entry.digest)
-                os.mkdir(point)
-            else:
-                self._stage.cas.link_out(entry, f"{self._path}/in/{name}")
-                os.close(os.open(point, os.O_WRONLY | os.O_CREAT, 0o644))
-
-    def _put_tree(self, action: Action, name: str, digest: Digest) -> None:
-        """Make an input directory hold a tree. Raises Grown where it cannot remain the same
-        directory, or need not because one that is nearly right lies aside."""
-        place, held = f"{self._path}/in/{name}", self._trees.get(name)
-        aside = None
-        if held != digest:
-            self._keys.pop(name, None)
-        if held != digest and self._shelf.is_large(digest):
-            key = self._keys[name] = _key(action, name)
-            if held is None:
-                aside = self._shelf.take(key, digest, place)
-            elif self._shelf.has(key) and not self._stage.alike(held, digest):
-                raise Grown
-        try:
-            self._stage.restage(place, held or aside, digest)
-        except Grown:
-            if aside is None:
-                raise
-            remove_tree(place)
-            self._stage.restage(place, None, digest)
-        self._trees[name] = digest
-
-    def _take_inputs_away(self) -> None:
-        """Remove all inputs and their mount points; that unmounts them in the cell, too."""
-        for name, digest in self._shown:
-            point = f"{self._path}/build/{name}"
-            if digest is None:
-                os.rmdir(point)
-            else:
-                os.unlink(point)
-            remove_tree(f"{self._path}/in/{name}")
-        self._trees.clear()
-        self._keys.clear()
-        self._shown = ()
-
-
-def _key(action: Action, name: str) -> str:
-    """Return where inputs of this name lie aside for the next action that is the same but for the
-    contents of its inputs."""
-    return digest_bytes(repr((name, action.command, action.outputs)).encode())
-
 
 def _for_life(limit: tuple[str, int, int]) -> bool:
     """Say whether the cell's own process can have a resource limit that its actions have."""
     name, soft, _ = limit
     return name != "RLIMIT_CPU" and (name != "RLIMIT_DATA" or soft >= ROOM)
-
-
-def _make_parents(out: str, outputs: tuple[str, ...]) -> None:
-    """Make the directories above the declared outputs, sorted, at EPOCH."""
-    parents = {
-        parent
-        for output in outputs
-        if "/" in output
-        for parent in itertools.accumulate(output.split("/")[:-1], lambda a, b: f"{a}/{b}")
-    }
-    for parent in sorted(parents):
-        os.mkdir(f"{out}/{parent}")
-    for parent in sorted(parents, reverse=True):
-        os.utime(f"{out}/{parent}", ns=EPOCH_NS)
