@@ -397,12 +397,20 @@ class Environment:
         self._places = None
         if not self._readonly:
             self._environment.reader_check()
-        self._tables = {}
-        for table in self._names:
-            with contextlib.suppress(lmdb.NotFoundError, lmdb.ReadonlyError):
-                self._tables[table] = self._environment.open_db(
-                    table.encode(), create=not self._readonly
-                )
+        self._tables = self._handles(create=False)
+        if not self._readonly and len(self._tables) < len(self._names):
+            self._tables |= self._handles(create=True)
+
+    def _handles(self, *, create: bool) -> dict[str, Any]:
+        """Return the tables' handles, of those that are there or are made, all at once."""
+        handles = {}
+        with self._environment.begin(write=create) as transaction:
+            for table in self._names:
+                with contextlib.suppress(lmdb.NotFoundError):
+                    handles[table] = self._environment.open_db(
+                        table.encode(), transaction, create=create
+                    )
+        return handles
 
     def _environment_of(self, size: int) -> Any:
         options: dict[str, Any] = {"map_size": size, "max_dbs": 16, "max_readers": READERS}

@@ -146,8 +146,7 @@ def _tree(store: Store, entries: Mapping[str, Entry]) -> Digest:
     if is_digest(known) and store.cas.complete(Directory(known)):
         return known
     tree = build_tree(store.cas, entries)
-    store.cas.sync()
-    store.index.write([(Table.DERIVED, key, tree.encode())])
+    store.index.later([(Table.DERIVED, key, tree.encode())])  # is looked for in full before use
     return tree
 
 
