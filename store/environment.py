@@ -397,20 +397,22 @@ class Environment:
         self._places = None
         if not self._readonly:
             self._environment.reader_check()
-        self._tables = self._handles(create=False)
-        if not self._readonly and len(self._tables) < len(self._names):
-            self._tables |= self._handles(create=True)
+        self._tables = self._there() if self._readonly else self._made()
 
-    def _handles(self, *, create: bool) -> dict[str, Any]:
-        """Return the tables' handles, of those that are there or are made, all at once."""
+    def _there(self) -> dict[str, Any]:
+        """Return the handles of those tables that are there."""
         handles = {}
-        with self._environment.begin(write=create) as transaction:
-            for table in self._names:
-                with contextlib.suppress(lmdb.NotFoundError):
-                    handles[table] = self._environment.open_db(
-                        table.encode(), transaction, create=create
-                    )
+        for table in self._names:
+            with contextlib.suppress(lmdb.NotFoundError, lmdb.ReadonlyError):
+                handles[table] = self._environment.open_db(table.encode(), create=False)
         return handles
+
+    def _made(self) -> dict[str, Any]:
+        """Return the handles of the tables, made where they are not there, all at once."""
+        with self._environment.begin(write=True) as writing:
+            return {
+                table: self._environment.open_db(table.encode(), writing) for table in self._names
+            }
 
     def _environment_of(self, size: int) -> Any:
         options: dict[str, Any] = {"map_size": size, "max_dbs": 16, "max_readers": READERS}
