@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from engine.graph import Graph
+from engine.memo import memo_path, read_memo, write_memo
 from engine.picking import make_executor, make_wall
 from engine.plan import Cached, Plan
-from executors.base import Executor
+from executors.base import Executor, Limits
+from store.digest import Digest
 from store.errors import BnError
 from store.spans import span
 from store.store import Store
@@ -19,26 +22,41 @@ if TYPE_CHECKING:
     from executors.wall import Wall
 
 
+KIND: Final = "cell"
+FORMAT: Final = "1"
+
+
 class Ahead:
     """The executor of a build, by name, made early where something is likely to run: its wall as
-    soon as a source has changed, a first cell as soon as a target turns out to be new.
+    soon as a source has changed, with a first cell of the kind that the spec's last build began
+    with, and another one as soon as a target turns out to be new and to need another kind.
 
-    Where it is known that no source has changed since the last build (`will_run` is False), no wall
-    is started before a target turns out to be new.
+    Where it is known whether a source has changed since the last build (`will_run`), the wall is
+    started at once, or not before a target turns out to be new.
     """
 
-    def __init__(self, store: Store, name: str, will_run: bool | None = None) -> None:
+    def __init__(
+        self, store: Store, name: str, spec: Path = Path(), will_run: bool | None = None
+    ) -> None:
         self._store = store
         self._name = name
         self._waits = will_run is False
         self._tried = False
+        self._memo = memo_path(store.root, KIND, FORMAT, str(spec.absolute()))
+        self._cell: Any = None
+        """Toolchains and memory of the actions for which a cell is made."""
         self._wall: Wall | None = None
         self._sandbox: Sandbox | None = None
+        if will_run:
+            self.start()
 
     def start(self) -> None:
         """Start the wall, once, where something is likely to run."""
-        if not self._waits:
+        if not self._waits and not self._tried:
             self._start()
+            cell = read_memo(self._memo) if self._wall is not None else None
+            if cell is not None:
+                self._make_cell(*cell)
 
     def _start(self) -> None:
         if self._name == "sandbox" and not self._tried:
@@ -55,17 +73,22 @@ class Ahead:
         if label is None:
             return
         self._start()
-        if self._wall is None:
-            return
-        with span("load the executor"):
-            from engine.execution import limits_of
-            from executors.sandbox import Sandbox
+        recipe = graph.recipes[label]
+        cell = [*recipe.toolchains], recipe.resources.memory
+        if self._cell != cell and not (self._wall is None and self._sandbox is None):
+            self._make_cell(*cell)
+            write_memo(self._memo, cell)
 
-            self._sandbox = Sandbox(self._store, self._wall)
-            self._wall = None
+    def _make_cell(self, toolchains: Sequence[str], memory: int | None) -> None:
+        if self._sandbox is None:
+            with span("load the executor"):
+                from executors.sandbox import Sandbox
+
+                self._sandbox = Sandbox(self._store, self._wall)
+                self._wall = None
+        self._cell = toolchains, memory
         with span("prepare"), contextlib.suppress(BnError):  # the action will say what is wrong
-            recipe = graph.recipes[label]
-            self._sandbox.prepare(recipe.toolchains, limits_of(recipe))
+            self._sandbox.prepare(tuple(map(Digest, toolchains)), Limits(memory=memory))
 
     def executor(self, plan: Plan) -> Executor | None:
         """Return the executor that runs what the plan says, None where nothing has to run. It is

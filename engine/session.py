@@ -217,7 +217,7 @@ def _build(
     """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
     where one turns out to be missing, MissingBlob is raised."""
     again, doubt = doubt, doubt or store.cas.upstream is not None
-    ahead = Ahead(store, request.executor, request.will_run)
+    ahead = Ahead(store, request.executor, request.spec, request.will_run)
     with _collector_at_rest():
         try:
             with span("evaluate"):

@@ -50,7 +50,7 @@ def test_none_is_started_for_a_store_that_had_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("will_run", [None, True, False])
 def test_a_wall_is_started_where_something_may_run(store: Store, will_run: bool | None) -> None:
-    ahead = Ahead(store, "sandbox", will_run)
+    ahead = Ahead(store, "sandbox", will_run=will_run)
     ahead.start()
     try:
         assert (ahead._wall is None) == (will_run is False)
