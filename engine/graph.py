@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -38,14 +38,9 @@ class Selection:
         if self.snapshot is None:
             return None
         if self.stage in self.entries:
-            paths: Iterator[str] = iter(self.snapshot.files)
-        else:
-            start = len(self.stage) + 1
-            paths = (path[start:] for path in self.entries)
-        for path in paths:
-            if self.snapshot.changed(path):
-                return f"{self.snapshot.root}/{path}"
-        return None
+            return self.snapshot.first_changed(self.snapshot.files)
+        start = len(self.stage) + 1
+        return self.snapshot.first_changed(path[start:] for path in self.entries)
 
 
 def make_selection(

@@ -34,6 +34,7 @@ from store.objects import Directory, Entry
 from store.presence import blobs_under, present
 from store.records import evolve, frozen
 from store.store import Store
+from store.trees import build_tree
 
 if TYPE_CHECKING:
     from engine.spec.project import Unit
@@ -66,6 +67,7 @@ class Watched(Mapping[str, Signature]):
     def __init__(self, files: Mapping[str, Signature], snapshots: Iterable[Snapshot]) -> None:
         self._files = files
         self._snapshots = tuple(snapshots)
+        self._found: dict[str, Signature] = {}
 
     def __getitem__(self, path: str) -> Signature:
         return self._all()[path]
@@ -85,11 +87,12 @@ class Watched(Mapping[str, Signature]):
         return self._all().values()
 
     def _all(self) -> dict[str, Signature]:
-        found = dict(self._files)
-        for snapshot in self._snapshots:
-            for relative, mark in snapshot.stats.items():
-                found[f"{snapshot.root}/{relative}" if relative else snapshot.root] = mark
-        return found
+        if not self._found:
+            self._found = dict(self._files)
+            for one in self._snapshots:
+                paths = [f"{one.root}/{name}" if name else one.root for name in one.stats]
+                self._found.update(zip(paths, one.stats.values(), strict=True))
+        return self._found
 
 
 @frozen(eq=False)
@@ -224,10 +227,10 @@ class KeptGraph:
         found = follow(cas, root, excluded, look, plain, told) if look else None
         if found is not None:
             news = {path for path, entry in found.look.news.items() if entry != plain[path]}
-            if not news:
-                return evolve(found.snapshot, whole=tree), news, found
-            if not whole:
-                return found.snapshot, news, found
+            if news and whole:
+                now = {path: found.snapshot.files[path] for path in news}
+                tree = build_tree(cas, {**cas.get_tree(tree).entries, **now})
+            return evolve(found.snapshot, whole=tree if whole or not news else None), news, found
         snapshot = ingest_directory(cas, self._store.index, root, excluded)
         changed = set[str]() if snapshot.tree == tree else _news(plain, snapshot.files)
         return None if changed is None else (snapshot, changed, None)

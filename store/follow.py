@@ -12,11 +12,11 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, count
-from operator import attrgetter, ne
+from operator import ne
 from typing import Any, Final, TypeAlias, overload
 
 from store.cas import Cas
-from store.ingest import MOST_REREAD, MOST_UNWRITTEN, RACY_NS, Signature, Snapshot
+from store.ingest import MOST_REREAD, MOST_UNWRITTEN, RACY_NS, Signature, Snapshot, signature
 from store.objects import Directory, Entry, File, Link
 from store.records import frozen
 
@@ -28,10 +28,6 @@ UNKNOWN: Final[Signature] = (0, 0, 0, 0)
 
 NOTHING: Final[Mapping[str, Signature]] = {}
 """What somebody was told who was told nothing."""
-
-_SIGNATURE: Final[Callable[[os.stat_result], Signature]] = attrgetter(
-    "st_mtime_ns", "st_ctime_ns", "st_size", "st_ino"
-)
 
 
 class PlainFiles(Mapping[str, Entry]):
@@ -132,18 +128,18 @@ def follow(
     names = look.names
     paths = [f"{root}/{name}" for name in names]
     paths[0] = root
-    found = [_SIGNATURE(os.stat(root)), *signatures(paths[1:], told)]
+    found = [signature(os.stat(root)), *signatures(paths[1:], told)]
     news = dict(look.news)
     reread = files = 0
     for number in compress(count(), map(ne, found, look.marks)):
         name, path = names[number], paths[number]
         status = os.lstat(path) if number else os.stat(path)
-        found[number] = mark = _SIGNATURE(status)
+        found[number] = mark = signature(status)
         if name in plain:
             if not stat.S_ISREG(status.st_mode) or isinstance(plain[name], str):
                 return None
             file = cas.copy_in(path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
-            if _SIGNATURE(os.lstat(path)) != mark:
+            if signature(os.lstat(path)) != mark:
                 return None
             news[name] = (file.digest, file.size, file.executable)
             reread, files = reread + file.size, files + 1
@@ -163,8 +159,8 @@ def signatures(paths: Sequence[str], told: Mapping[str, Signature]) -> Iterable[
     Raises OSError.
     """
     if not told:
-        return map(_SIGNATURE, map(os.lstat, paths))
-    return [told.get(path) or _SIGNATURE(os.lstat(path)) for path in paths]
+        return map(signature, map(os.lstat, paths))
+    return [told.get(path) or signature(os.lstat(path)) for path in paths]
 
 
 def _settled(mark: Signature, now: int) -> Signature:

@@ -6,7 +6,8 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from store import stock
@@ -37,9 +38,10 @@ MOST_REREAD: Final = 1 << 20
 time: to write down what hundreds of others look like takes longer."""
 
 
-def signature(status: os.stat_result) -> Signature:
-    """Return the signature of a file from its stat result."""
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+signature: Final[Callable[[os.stat_result], Signature]] = attrgetter(
+    "st_mtime_ns", "st_ctime_ns", "st_size", "st_ino"
+)
+"""What gives the signature of a file from its stat result."""
 
 
 @frozen
@@ -63,12 +65,18 @@ class Snapshot:
         assert self.whole is not None
         return self.whole
 
-    def changed(self, path: str) -> bool:
-        """Say whether the entry at the relative `path` is not what was ingested."""
-        try:
-            return signature(os.lstat(f"{self.root}/{path}")) != self.stats[path]
-        except OSError:
-            return True
+    def first_changed(self, paths: Iterable[str]) -> str | None:
+        """Return the absolute path of the first entry, of those at the relative `paths`, that is
+        not what was ingested, None if all are."""
+        root, marks = self.root, self.stats
+        for path in paths:
+            try:
+                if signature(os.lstat(f"{root}/{path}")) == marks[path]:
+                    continue
+            except OSError:
+                pass
+            return f"{root}/{path}"
+        return None
 
 
 def ingest_directory(

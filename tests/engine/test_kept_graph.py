@@ -98,6 +98,7 @@ def project(request: pytest.FixtureRequest, files: Files, monkeypatch: pytest.Mo
         files.put(f"src/{path}", path)
     (files.directory / "src" / "link").symlink_to("notes")
     files.put("docs/x", "x")
+    files.put("docs/deep/below/y", "y")
     files.put("other/text/t.txt", "t")
     files.put("other/text/u.txt", "u")
     return files
@@ -168,6 +169,7 @@ CONTENTS = {
     "a leaf": write("src/a.c"),
     "a header": write("src/inc/deep/b.h"),
     "what only a whole source takes": write("docs/x"),
+    "deep in a whole source": write("docs/deep/below/y"),
     "a source of the import": write("other/text/t.txt"),
     "what nothing reads": write("src/notes"),
     "the executable bit": lambda: Path("src/b.c").chmod(0o755),

@@ -241,11 +241,12 @@ def test_a_file_that_goes_while_it_is_read_is_refused(
 
 def test_a_snapshot_knows_what_changed_since(store: Store, source: Path) -> None:
     snapshot = ingest(store, source)
-    everything = set(snapshot.files)
-    assert not any(map(snapshot.changed, everything))
+    everything = list(snapshot.files)
+    assert snapshot.first_changed(everything) is None
     _rewritten(source / "file")
     (source / "link").unlink()
-    assert {path for path in everything if snapshot.changed(path)} == {"file", "link"}
+    assert {path for path in everything if snapshot.first_changed([path])} == {"file", "link"}
+    assert snapshot.first_changed(everything) == str(source / "file")
 
 
 def test_an_empty_directory_is_the_empty_tree(store: Store, tmp_path: Path) -> None:

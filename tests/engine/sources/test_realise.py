@@ -68,9 +68,9 @@ async def test_a_directory_without_what_is_excluded(store: Store, tmp_path: Path
     found = await realise(store, tmp_path, path="src", exclude=("**/*.o", "b"))
     assert names(store, found) == [".bn", "a.c", "sub"]
     assert found.snapshot is not None
-    assert not found.snapshot.changed("a.c")
+    assert found.snapshot.first_changed(["a.c"]) is None
     (tmp_path / "src/a.c").write_text("other, and longer")
-    assert found.snapshot.changed("a.c")
+    assert found.snapshot.first_changed(["a.c"]) == str(tmp_path / "src/a.c")
 
 
 async def test_a_store_within_the_source_does_not_eat_itself(tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ async def test_a_single_file(store: Store, tmp_path: Path) -> None:
     assert isinstance(entry, File)
     assert entry.executable
     assert found.snapshot is not None
-    assert not found.snapshot.changed("run.sh")
+    assert found.snapshot.first_changed(["run.sh"]) is None
     (tmp_path / "run.sh").write_text("#!!")
-    assert found.snapshot.changed("run.sh")
+    assert found.snapshot.first_changed(["run.sh"]) == str(tmp_path / "run.sh")
 
 
 @pytest.mark.parametrize("path", ["missing", "file/below", "link"])
