@@ -123,10 +123,10 @@ class About:
 class Graph:
     """All recipes of a project by label, and which of them make up each artifact.
 
-    `load` gives the project that they came from, `digests` the recipe digest of a label and `needs`
-    what it needs where that is quicker than by way of the recipe; `packed` is the graph as plain
-    values, and the directories that it takes from; `kept` is the path of its memo, where it came
-    from one, and what tells it from other graphs kept there.
+    `load` gives the project that they came from, `digests` the recipe digest of a label, `needs`
+    what it needs and `resources` what it holds where that is quicker than by way of the recipe;
+    `packed` is the graph as plain values, and the directories that it takes from; `kept` is the
+    path of its memo, where it came from one, and what tells it from other graphs kept there.
     """
 
     recipes: Mapping[str, Recipe]
@@ -136,6 +136,7 @@ class Graph:
     load: Callable[[], Unit] = field(repr=False)
     digests: Callable[[str], Digest] | None = field(default=None, repr=False)
     needs: Callable[[str], tuple[str, ...]] | None = field(default=None, repr=False)
+    resources: Callable[[str], Resources] | None = field(default=None, repr=False)
     packed: tuple[Any, Sequence[Snapshot]] | None = field(default=None, repr=False)
     kept: tuple[str, str] | None = field(default=None, repr=False)
 
@@ -148,6 +149,12 @@ class Graph:
         if self.needs is not None:
             return self.needs(label)
         return tuple(dict.fromkeys(need.recipe for need in self.recipes[label].needs))
+
+    def resources_of(self, label: str) -> Resources:
+        """Return what a step may hold while it runs."""
+        if self.resources is not None:
+            return self.resources(label)
+        return self.recipes[label].resources
 
     @property
     def root(self) -> Unit:

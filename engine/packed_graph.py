@@ -182,17 +182,13 @@ class PackedRecipes(Mapping[str, Recipe]):
 
     def _recipe(self, number: int) -> Recipe:
         form, command, outputs, selections, needs = self._rows[number]
-        artifact, env, depfile, toolchains, test, (cpus, memory, timeout), path = self._packed[
-            "forms"
-        ][form]
-        if form not in self._forms:
-            resources = Resources(cpus=cpus, memory=memory, timeout=timeout)
-            self._forms[form] = (dict(env), resources)
+        artifact, _, depfile, toolchains, test, _, path = self._packed["forms"][form]
+        env, resources = self._form(form)
         return Recipe(
             label=self._labels[number],
             artifact=artifact,
             command=command,
-            env=self._forms[form][0],
+            env=env,
             outputs=outputs,
             depfile=depfile,
             toolchains=toolchains,
@@ -202,9 +198,21 @@ class PackedRecipes(Mapping[str, Recipe]):
             isolation=self._packed["isolation"],
             digest=self._digest_at(number),
             test=test,
-            resources=self._forms[form][1],
+            resources=resources,
             path=path,
         )
+
+    def resources_of(self, label: str) -> Resources:
+        """Return what a recipe may hold without making it."""
+        return self._form(self._rows[self._numbers[label]][0])[1]
+
+    def _form(self, number: int) -> tuple[dict[str, str], Resources]:
+        found = self._forms.get(number)
+        if found is None:
+            _, env, _, _, _, (cpus, memory, timeout), _ = self._packed["forms"][number]
+            found = dict(env), Resources(cpus=cpus, memory=memory, timeout=timeout)
+            self._forms[number] = found
+        return found
 
     def needs_of(self, label: str) -> tuple[str, ...]:
         """Return what a recipe needs without making it."""
@@ -293,6 +301,7 @@ def graph_of(
         load=load,
         digests=recipes.digest_of,
         needs=recipes.needs_of,
+        resources=recipes.resources_of,
         packed=(packed, snapshots),
         kept=kept,
     )

@@ -30,8 +30,8 @@ def seats_for(
     """Return the seats for a job. `peaks` are bytes of memory that steps took last, as they become
     known; `pending` is what may have to run, needed ones first, with what each needs, and `waits`
     has their ranks. Raises InputError where a step is for no node."""
-    recipes, places = job.graph.recipes, job.places
-    needs = Needs(lambda label: recipes[label].resources, lambda label: peaks.get(label, 0))
+    places = job.places
+    needs = Needs(job.graph.resources_of, lambda label: peaks.get(label, 0))
     if len(places.nodes) == 1 and not places.asked:
         one = OneNode(places.nodes[0], needs, Pins.of(places), _line(places.nodes[0], waits))
         return Recording(one, needs, job.emit, (_policy(places),))

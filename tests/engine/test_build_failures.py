@@ -219,7 +219,7 @@ def test_an_input_that_changes_during_the_build_fails_the_action(
     recipe = graph.recipes["a"]
     taken = [Selection(s.stage, s.entries, s.digest, snapshot) for s in recipe.selections]
     recipes = {**graph.recipes, "a": evolve(recipe, selections=tuple(taken))}
-    graph = evolve(graph, recipes=recipes, digests=None, needs=None)
+    graph = evolve(graph, recipes=recipes, digests=None, needs=None, resources=None)
     assert workshop.build(graph, "a").status is BuildStatus.OK
 
     def behave(request: ExecutionRequest) -> Simulation:

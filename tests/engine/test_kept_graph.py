@@ -197,6 +197,8 @@ def test_other_contents_are_taken_in(
         whole = anew(store)
         assert plain(found.graph) == plain(whole.graph)
         assert found.watched == whole.watched
+        for label, recipe in whole.graph.recipes.items():
+            assert found.graph.resources_of(label) == recipe.resources
         by_told = kept(store).recall(load, told=lambda: unchanged(before))
         assert by_told is not None
         assert plain(by_told.graph) == plain(whole.graph)
