@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
-from engine.picking import make_executor, make_wall
+from engine.picking import make_executor, make_wall, wall_stands
 from engine.plan import Cached, Plan
 from executors.base import Executor, Limits
 from store.digest import Digest
@@ -32,7 +32,8 @@ class Ahead:
     with, and another one as soon as a target turns out to be new and to need another kind.
 
     Where it is known whether a source has changed since the last build (`will_run`), the wall is
-    started at once, or not before a target turns out to be new.
+    started at once, or not before a target turns out to be new. Where it is not known, a wall that
+    stands already is put to use at once.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Ahead:
         """Toolchains and memory of the actions for which a cell is made."""
         self._wall: Wall | None = None
         self._sandbox: Sandbox | None = None
-        if will_run:
+        if will_run or (will_run is None and wall_stands()):
             self.start()
 
     def start(self) -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from executors.wall import Wall
 
 
+def wall_stands() -> bool:
+    """Say whether a wall was started before there was a build."""
+    standing = sys.modules.get("executors.standing")
+    return standing is not None and bool(standing.descriptors())
+
+
 def make_wall(store: Store) -> Wall | None:
     """Start a wall for `store`; None where that fails, which is said where an action needs it."""
     with contextlib.suppress(HostError):
