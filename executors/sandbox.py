@@ -182,8 +182,8 @@ class Sandbox(PlainSandbox):
     def drop(self) -> None:
         """End the fork server, which was started for nothing."""
         for pool in self._pools.values():
-            pool.wall.drop()
-        self.close()
+            pool.wall.kill()
+        self.leave()
 
     def close(self) -> None:
         """End the fork server."""

@@ -97,7 +97,7 @@ class Wall:
         if not self._started:
             from executors.bubblewrap import sandbox_failed
 
-            self._kill()
+            self.kill()
             said = b""
             while data := os.read(self._said, 65536):
                 said += data
@@ -130,7 +130,7 @@ class Wall:
         deadline = time.monotonic() + ENDING_SECONDS
         while self.alive:
             if time.monotonic() > deadline:
-                self._kill()
+                self.kill()
             time.sleep(0.0005)
         # bubblewrap's init outlives it for a moment, and is ours then: see kernel.adopt_orphans
         with contextlib.suppress(ChildProcessError, AttributeError):
@@ -142,14 +142,15 @@ class Wall:
 
     def drop(self) -> None:
         """End the server at once, where it was started for nothing; else do nothing."""
-        if self.alive:
-            self._kill()
+        self.kill()
         self.close()
 
-    def _kill(self) -> None:
-        """Kill bubblewrap with its child: one that was just forked waits for it for ever."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, _signal.SIGKILL)
+    def kill(self) -> None:
+        """Kill bubblewrap, if it is there, with its child: one that was just forked waits for it
+        for ever. `close` waits for their end."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, _signal.SIGKILL)
 
 
 _begun: list[Wall] = []
