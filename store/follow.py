@@ -131,10 +131,12 @@ def follow(
     found = [signature(os.stat(root)), *signatures(paths[1:], told)]
     news = dict(look.news)
     reread = files = 0
+    marks = [*found]  # what is as it was may be believed as it was
     for number in compress(count(), map(ne, found, look.marks)):
         name, path = names[number], paths[number]
         status = os.lstat(path) if number else os.stat(path)
         found[number] = mark = signature(status)
+        marks[number] = _settled(mark, now)
         if name in plain:
             if not stat.S_ISREG(status.st_mode) or isinstance(plain[name], str):
                 return None
@@ -145,7 +147,6 @@ def follow(
             reread, files = reread + file.size, files + 1
         elif not stat.S_ISDIR(status.st_mode) or not _same_names(cas, path, name, names, exclude):
             return None
-    marks = [_settled(mark, now) for mark in found]
     snapshot = Snapshot(
         root, None, PlainFiles(plain, news), dict(zip(names, found, strict=True)), now
     )
