@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from store.alike import differing
 from store.cas import Cas
@@ -13,6 +17,9 @@ from store.records import frozen
 
 Where = Callable[[Cas, Entry, Entry], str]
 """Tells where two versions of an entry differ."""
+
+SHOWN: Final = 3
+"""Differences that are told in one line."""
 
 LINES_COMPARED_TO = 1_000_000
 """Bytes up to which two versions of a text file are compared line by line."""
@@ -35,12 +42,17 @@ class Change:
         return " ".join(part for part in (self.kind, self.name, self.detail) if part)
 
 
-def differences(cas: Cas, old: Action, new: Action, *, lines: bool = True) -> list[Change]:
+def differences(cas: Cas, old: Action, new: Action, *, detailed: float = math.inf) -> list[Change]:
     """Return what makes `new` another action than `old`; empty where they are equal.
 
-    With `lines`, the first changed line of a text file is told, for which both versions are read.
+    Of so many files it is told where they differ, as the first changed line of a text file, for
+    which both versions are read.
     """
-    where = _where if lines else _nowhere
+    count = itertools.count(1)
+
+    def where(cas: Cas, old: Entry, new: Entry) -> str:
+        return _where(cas, old, new) if next(count) <= detailed else ""
+
     roots = Directory(old.input_root), Directory(new.input_root)
     changes = list(_file_changes(cas, "", *roots, "file", where))
     changes += _command_changes(old.command, new.command)
@@ -59,10 +71,18 @@ def differences(cas: Cas, old: Action, new: Action, *, lines: bool = True) -> li
 
 
 def closest(cas: Cas, olds: Iterable[Action], new: Action) -> list[Change] | None:
-    """Return the shortest list of differences between `new` and one of `olds`, the first of equals;
-    None where there is nothing to compare with."""
-    old = nearest(cas, olds, new)
-    return None if old is None else differences(cas, old, new)
+    """Return the shortest list of differences between `new` and one of `olds`, the first of equals,
+    the first few in detail; None where there is nothing to compare with."""
+    rest = iter(olds)
+    first = next(rest, None)
+    if first is None:
+        return None
+    found = differences(cas, first, new, detailed=SHOWN)
+    if len(found) > 1:
+        old = nearest(cas, itertools.chain([first], rest), new)
+        if old is not None and old is not first:
+            return differences(cas, old, new, detailed=SHOWN)
+    return found
 
 
 def nearest(cas: Cas, olds: Iterable[Action], new: Action) -> Action | None:
@@ -70,7 +90,7 @@ def nearest(cas: Cas, olds: Iterable[Action], new: Action) -> Action | None:
     found: Action | None = None
     fewest = 0
     for old in olds:
-        count = len(differences(cas, old, new, lines=False))
+        count = len(differences(cas, old, new, detailed=0))
         if found is None or count < fewest:
             found, fewest = old, count
         if count == 1:
@@ -78,7 +98,7 @@ def nearest(cas: Cas, olds: Iterable[Action], new: Action) -> Action | None:
     return found
 
 
-def in_words(changes: list[Change], most: int = 3) -> str:
+def in_words(changes: list[Change], most: int = SHOWN) -> str:
     """Return the first `most` changes as one line."""
     shown = "; ".join(str(change) for change in changes[:most])
     rest = len(changes) - most
@@ -107,10 +127,6 @@ def _file_changes(
         yield Change(kind, path, f"changed{where(cas, old, new)}")
 
 
-def _nowhere(cas: Cas, old: Entry, new: Entry) -> str:
-    return ""
-
-
 def _where(cas: Cas, old: Entry, new: Entry) -> str:
     match old, new:
         case File(digest=a, size=size_a), File(digest=b, size=size_b):
@@ -123,8 +139,10 @@ def _where(cas: Cas, old: Entry, new: Entry) -> str:
     return ""
 
 
+@functools.lru_cache(maxsize=16)
 def _line(cas: Cas, old: Digest, new: Digest) -> str:
-    """Return which line of a text file is the first that differs."""
+    """Return which line of a text file is the first that differs: of one that many actions read it
+    is asked as often."""
     try:
         before, after = cas.get_bytes(old).decode(), cas.get_bytes(new).decode()
     except (BnError, UnicodeDecodeError):

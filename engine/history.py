@@ -99,11 +99,9 @@ class History:
             return []
         return [Past(**row) for row in self._rows(self._key(label))]
 
-    def actions(self, label: str, but: Digest | None = None) -> Iterator[Action]:
-        """Yield the remembered actions of a step that are still in the store, but one."""
-        for past in self.of(label):
-            if past.action == but:
-                continue
+    def actions(self, pasts: Iterable[Past]) -> Iterator[Action]:
+        """Yield those remembered actions that are still in the store."""
+        for past in pasts:
             try:
                 yield Action.decode(self._store.cas.get_bytes(past.action))
             except BnError:

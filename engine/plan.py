@@ -265,10 +265,11 @@ def why_run(label: str, resolved: Resolved, store: Store, history: History) -> s
     """Return the reason why a step that is not cached has to run."""
     from engine.explain import closest, in_words
 
-    for past in history.of(label):
+    pasts = history.of(label)
+    for past in pasts:
         if past.action == resolved.digest:
             return "failed last time" if past.failed else "its result is no longer in the store"
-    changes = closest(store.cas, history.actions(label), resolved.action)
+    changes = closest(store.cas, history.actions(pasts), resolved.action)
     if changes is None:
         return "never built before"
     return in_words(changes) or "its result is no longer in the store"

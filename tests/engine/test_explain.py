@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.explain import Change, closest, differences, in_words
+from engine.explain import SHOWN, Change, closest, differences, in_words
 from store.cas import Cas
 from store.digest import Digest
 from store.objects import Action, Entry, File, Link
@@ -184,3 +184,16 @@ def test_many_changes_are_cut_short() -> None:
     assert in_words(many) == "file a added; file b added; file c added; and 2 more"
     assert in_words(many[:1]) == "file a added"
     assert in_words([]) == ""
+
+
+def test_of_many_changed_files_the_first_few_are_told_in_detail(store: Store) -> None:
+    old, new = (
+        action(store.cas, input_root=root(store.cas, **dict.fromkeys("abcde", text)))
+        for text in ("same\nold\n", "same\nnew\n")
+    )
+    assert said(store, old, new) == [f"file {name} changed (line 2)" for name in "abcde"]
+    found = closest(store.cas, [old], new)
+    assert found is not None
+    assert [change.detail for change in found] == [*["changed (line 2)"] * SHOWN, *["changed"] * 2]
+    shown = "; ".join(f"file {name} changed (line 2)" for name in "abc")
+    assert in_words(found) == f"{shown}; and 2 more"
