@@ -10,15 +10,14 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
-from engine.crew import Crew, InTurn, SideBySide, in_order, is_chain
+from engine.crew import Crew, InTurn, SideBySide, in_order
 from engine.execution import blame, execute, finished, unless_inputs_changed
 from engine.finished import Finished, Running
 from engine.graph import Graph
@@ -47,37 +46,9 @@ if TYPE_CHECKING:
 
     from engine.remote.sharing import Sharing
 
-SHORT_CHAIN: Final = 16
-"""Steps up to which a chain is run without trio though the nodes are to be looked at again and
-again."""
-
-
-def run(job: Job) -> Result:
-    """Do as `run_build` does, in trio only where that is of use, and leave to the caller what is to
-    be committed at the end."""
-    loop = _Loop(job)
-    options = job.options
-    longest = math.inf if loop.seats.every is None else SHORT_CHAIN
-    if options.sharing is None and options.around is None and is_chain(job.plan, longest):
-        from executors.waiting import run_alone
-
-        return run_alone(loop.run(alone=True, commit=False))
-    import trio
-
-    return trio.run(functools.partial(loop.run, commit=False))
-
-
-async def run_build(job: Job) -> Result:
-    """Run what the plan says has to run and return how every step ended.
-
-    A failed action is part of the result. Raises HostError and MissingBlob; whatever had succeeded
-    until then is committed. SIGINT and SIGTERM end it with a result, too: INTERRUPTED.
-    """
-    return await _Loop(job).run()
-
 
 @define(eq=False)
-class _Loop:
+class Loop:
     """The mutable state of one build."""
 
     job: Job
@@ -94,7 +65,9 @@ class _Loop:
     peaks: dict[str, int] = field(factory=dict)
     """Bytes of memory that steps took last."""
     clock: Callable[[], float] = field(default=time.monotonic)
+    started: float = 0.0
     began: float = 0.0
+    """When it began: by `time.monotonic`, and by the clock of the seats."""
     running: dict[Digest, Running] = field(factory=dict)
     settled: deque[str] = field(factory=deque)
     finished: Finished = field(init=False)
@@ -129,8 +102,30 @@ class _Loop:
         """Return what may have to run, needed ones first, with what each needs."""
         return Pending(self.plan, self.graph.needs_of)
 
-    async def run(self, *, alone: bool = False, commit: bool = True) -> Result:
-        started = time.monotonic()
+    async def run(self, *, alone: bool = False, commit: bool = True) -> Result | None:
+        """Run all that has to run and return what came of it.
+
+        It is None where that was to be done `alone`, without trio, and takes so long that others
+        could run meanwhile: then this is to be called again, in trio.
+        """
+        if not self.started:
+            self._begin(alone)
+        try:
+            await self._run_all(alone)
+        except BaseException:
+            self._close(commit=True)
+            raise
+        if self._is_behind():
+            return None
+        self._close(commit)
+        seconds = time.monotonic() - self.started
+        makespan = self.took.makespan(self._pending(), self.waits.numbers)
+        result = Result(self.job.build, self._status(), self.ended, seconds, makespan)
+        self.ledger.ends(result)
+        return result
+
+    def _begin(self, alone: bool) -> None:
+        self.started = time.monotonic()
         if not alone:
             import trio
 
@@ -139,23 +134,26 @@ class _Loop:
         self.ledger.begins()
         if self.places.thermometer is not None:
             self.seats.warm(self.places.thermometer.read())
-        try:
-            await self._run_all(alone)
-        except BaseException:
-            commit = True
-            raise
-        finally:
-            self.prefetch.close()
-            self.ledger.look(self.prefetch)
-            self.seats.close()
-            self._end_rest()
-            if commit:
-                self.store.actions.commit()
-        seconds = time.monotonic() - started
-        makespan = self.took.makespan(self._pending(), self.waits.numbers)
-        result = Result(self.job.build, self._status(), self.ended, seconds, makespan)
-        self.ledger.ends(result)
-        return result
+        cached: dict[str, Cached] = {}
+        for label, step in self.plan.others.items():
+            if isinstance(step, Cached):
+                cached[label] = step
+            elif not self.waits.is_waiting(label):
+                self.settled.append(label)
+            elif self.prefetch.is_useful:
+                self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
+        self.untold = cached
+
+    def _close(self, commit: bool) -> None:
+        self.prefetch.close()
+        self.ledger.look(self.prefetch)
+        self.seats.close()
+        self._end_rest()
+        if commit:
+            self.store.actions.commit()
+
+    def _is_behind(self) -> bool:
+        return self.crew.is_behind and not self.interrupted and self.error is None
 
     def _status(self) -> BuildStatus:
         if self.ended.count(Cancelled):
@@ -174,15 +172,6 @@ class _Loop:
         return seconds
 
     async def _run_all(self, alone: bool) -> None:
-        cached: dict[str, Cached] = {}
-        for label, step in self.plan.others.items():
-            if isinstance(step, Cached):
-                cached[label] = step
-            elif not self.waits.is_waiting(label):
-                self.settled.append(label)
-            elif self.prefetch.is_useful:
-                self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
-        self.untold = cached
         if alone:
             await self._run_in_turn()
         else:
@@ -226,11 +215,14 @@ class _Loop:
         import trio
 
         async with trio.open_nursery() as nursery:
+            rest = self.crew.take_rest()
             self.crew = crew = SideBySide(nursery)
             scope = nursery.cancel_scope
             nursery.start_soon(commit_often, self.commits, lambda error: self._stop(error, scope))
             nursery.start_soon(look_again, self.places, self.seats, crew.wake)
             await nursery.start(watch_signals, lambda number: self._interrupt(number, scope))
+            for execution in rest:
+                crew.start(execution)
             try:
                 await self._decide()
             except BnError as error:
@@ -252,6 +244,8 @@ class _Loop:
                 continue
             asking = sharing is not None and sharing.is_asking
             if not self.running and not asking and not self.seats.is_waiting():
+                return
+            if self._is_behind():
                 return
             before_wait()
             endings = await self.crew.ended()

@@ -333,8 +333,8 @@ def _run(
     sharing: Sharing | None,
 ) -> Result:
     """Run what the plan says has to run."""
-    from engine.build import run
     from engine.job import Job, Options
+    from engine.modes import run
     from engine.places import places
 
     options = Options(

@@ -34,7 +34,7 @@ from store import stock
 
 MODULES: Final = (
     *("engine.cli.main", "engine.cli.plain", "engine.cli.commands", "engine.cli.build"),
-    *("engine.cli.test", "engine.build", "engine.evaluate", "engine.explain"),
+    *("engine.cli.test", "engine.modes", "engine.evaluate", "engine.explain"),
     *("engine.spec.project", "executors.sandbox", "executors.wall", "rich.console", "rich.live"),
     "engine.watch.told",
 )

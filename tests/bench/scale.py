@@ -23,10 +23,10 @@ import trio
 from attrs import asdict, frozen
 from trio.testing import MockClock
 
-from engine.build import run_build
 from engine.graph import Graph
 from engine.history import History
 from engine.job import Job, Options
+from engine.modes import run_build
 from engine.picking import local_node
 from engine.plan import Plan, make_plan
 from engine.remembered import Remembered

@@ -14,11 +14,11 @@ from attrs import define, field
 from trio.testing import MockClock
 
 from engine.artifacts import Materials, SourceFiles
-from engine.build import run_build
 from engine.expand import build_graph
 from engine.graph import Graph
 from engine.history import History
 from engine.job import Job, Options
+from engine.modes import run_build
 from engine.placement import Node
 from engine.places import Places
 from engine.plan import Plan, make_plan

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from engine.build import run
 from engine.job import Job, Options
+from engine.modes import run
 from engine.placement import Node
-from engine.result import BuildStatus, Result
+from engine.result import BuildStatus, Built, Result
 from executors.base import ExecutionRequest, Outcome, Status
 from executors.simulated import SIMULATED
 from executors.waiting import pause, shielded
@@ -25,10 +25,10 @@ from store.trees import build_tree
 from tests.engine.conftest import Workshop
 
 
-def _steps(needs: Mapping[str, str]) -> dict[str, Any]:
+def _steps(needs: Mapping[str, str], word: str = "") -> dict[str, Any]:
     return {
         "actions": {
-            name: {"run": [name], "inputs": inputs.split(), "outputs": ["o"]}
+            name: {"run": [name, word], "inputs": inputs.split(), "outputs": ["o"]}
             for name, inputs in needs.items()
         }
     }
@@ -70,7 +70,13 @@ class Sleeping:
         entries = {p: File(cas.put_bytes(p.encode()), len(p)) for p in request.action.outputs}
         outputs = build_tree(cas, dict(entries))
         log = cas.put_object(b"")
-        return Outcome(status=Status.SUCCEEDED, exit_code=0, log=log, outputs=outputs)
+        return Outcome(
+            status=Status.SUCCEEDED,
+            exit_code=0,
+            log=log,
+            outputs=outputs,
+            wall_seconds=self.seconds,
+        )
 
 
 def _run(workshop: Workshop, executor: Sleeping, document: Any) -> Result:
@@ -99,6 +105,58 @@ def test_steps_run_side_by_side(workshop: Workshop) -> None:
     workshop.store.actions.commit()
     assert _run(workshop, again, STEPS).status is BuildStatus.OK
     assert not again.tidied
+
+
+WIDE = {"a": "", "b": "", "c": "", "d": "a b c"}
+
+
+def _wide(workshop: Workshop, executor: Sleeping, word: str = "") -> Result:
+    result = _run(workshop, executor, _steps(WIDE, word))
+    workshop.store.actions.commit()
+    return result
+
+
+def test_few_steps_that_were_quick_run_one_after_another(workshop: Workshop) -> None:
+    executor = Sleeping(workshop)
+    assert _wide(workshop, executor).status is BuildStatus.OK
+    assert executor.most == 2, "nobody knew how long they take"
+    executor = Sleeping(workshop)
+    result = _wide(workshop, executor, "changed")
+    assert (result.status, executor.most) == (BuildStatus.OK, 1)
+    assert executor.tidied == ["a", "b", "c", "d"]
+
+
+def test_steps_that_turn_out_to_take_long_go_on_side_by_side(workshop: Workshop) -> None:
+    assert _wide(workshop, Sleeping(workshop)).status is BuildStatus.OK
+    executor = Sleeping(workshop, seconds=0.1)
+    result = _wide(workshop, executor, "changed")
+    assert (result.status, executor.most) == (BuildStatus.OK, 2)
+    assert executor.tidied[0] == "a"
+    assert sorted(executor.tidied) == ["a", "b", "c", "d"]
+    assert result.count(Built) == 4
+    executor = Sleeping(workshop)
+    _wide(workshop, executor, "changed again")
+    assert executor.most == 2, "they took long"
+
+
+def test_the_end_of_one_that_took_long(workshop: Workshop) -> None:
+    """An interruption, and an error, between the first step and those that wait for trio."""
+    assert _wide(workshop, Sleeping(workshop)).status is BuildStatus.OK
+
+    def interrupted(label: str) -> None:
+        if label == "b":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    executor = Sleeping(workshop, seconds=0.1, before=interrupted)
+    result = _wide(workshop, executor, "changed")
+    assert result.status is BuildStatus.INTERRUPTED
+    assert "d" not in executor.tidied
+
+    def failed(label: str) -> None:
+        raise HostError("no more")
+
+    with pytest.raises(HostError, match="no more"):
+        _wide(workshop, Sleeping(workshop, before=failed), "other")
 
 
 @both

@@ -11,9 +11,9 @@ import trio
 from attrs import define, field
 from trio.testing import MockClock
 
-from engine.build import run_build
 from engine.graph import Graph
 from engine.job import Job, Options
+from engine.modes import run_build
 from engine.placement import Node
 from engine.placement.modes import policy_of
 from engine.placement.work import Work, make_work
