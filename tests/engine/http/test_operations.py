@@ -59,12 +59,9 @@ def test_health(live: Live) -> None:
 
 
 def test_metrics_of_all_workers(live: Live) -> None:
-    live.settles(
-        "the workers' numbers are not added up",
-        lambda: live.metric('bn_hits_total{adapter="bazel",name_space="team"}') == 20,
-    )
-    assert live.metric('bn_misses_total{adapter="bazel",name_space="team"}') == 20
-    assert live.metric('bn_stored_total{adapter="bazel",name_space="team"}') == 20
+    for what in ("hits", "misses", "stored"):
+        sample = f'bn_{what}_total{{adapter="bazel",name_space="team"}}'
+        live.settles(f"{what} are not added up", lambda name=sample: live.metric(name) == 20)
     assert live.metric('bn_entries_bytes{name_space="team"}') == 30_000
     assert live.metric('bn_quota_bytes{name_space="team"}') == 50_000_000
     assert live.metric("bn_workers") == 2
