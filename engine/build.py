@@ -13,7 +13,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
@@ -22,7 +22,7 @@ from engine.execution import blame, execute, finished, unless_inputs_changed
 from engine.finished import Finished, Running
 from engine.graph import Graph
 from engine.job import Job, Options
-from engine.ledger import Ledger
+from engine.ledger import Later, Ledger
 from engine.losses import Losses
 from engine.makespan import Clock, Took
 from engine.outcomes import Outcomes
@@ -197,18 +197,25 @@ class Loop:
         that can run does so before all the cached steps are told of."""
         from executors.waiting import Interrupted, meanwhile
 
+        ledger = self.ledger
+        later = Later(ledger, meanwhile)
+        self.ledger = cast("Ledger", later)
         meanwhile(self._tell_cached)
         meanwhile(self.store.sweep)
         meanwhile(load)
         try:
             try:
-                await self._decide(self.commits.if_due)
+                await self._decide(lambda: later.then(self.commits.if_due))
+            except Interrupted as interrupted:
+                self._interrupt(interrupted.number)
             finally:
-                self.commits.finish()
+                self.ledger = ledger
+                try:
+                    later.write()
+                finally:
+                    self.commits.finish()
         except BnError as error:
             self.error = error
-        except Interrupted as interrupted:
-            self._interrupt(interrupted.number)
         self._tell_cached()
 
     async def _run_side_by_side(self) -> None:

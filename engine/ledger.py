@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from engine.begun import begun
@@ -33,6 +35,9 @@ from executors.base import Outcome
 from store.digest import Digest
 from store.objects import ActionResult, Realisation
 from store.records import define
+
+MOST_LATER: Final = 32
+"""Entries that may wait to be written."""
 
 _COLUMNS: Final = ("labels", "actions", "outputs", "recipes")
 
@@ -192,3 +197,34 @@ class Ledger:
 
     def _note(self, label: str, past: Past) -> None:
         self.job.store.actions.also(self.job.history.note(label, past))
+
+
+class Later:
+    """A ledger whose entries are written, in order, when there is nothing to do but to wait: where
+    steps run one after another, the next one need not wait for what is said of the last."""
+
+    def __init__(self, ledger: Ledger, meanwhile: Callable[[Callable[[], None]], object]) -> None:
+        """`meanwhile` has something done while nothing else can be."""
+        self._ledger = ledger
+        self._meanwhile = meanwhile
+        self._entries: deque[Callable[[], None]] = deque()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        write = getattr(self._ledger, name)
+        return lambda *said: self.then(functools.partial(write, *said))
+
+    def then(self, entry: Callable[[], None]) -> None:
+        """Have something done after what was said until now is written."""
+        self._entries.append(entry)
+        self._meanwhile(self._write_next)
+        if len(self._entries) > MOST_LATER:
+            self._write_next()
+
+    def write(self) -> None:
+        """Write all that waits."""
+        while self._entries:
+            self._entries.popleft()()
+
+    def _write_next(self) -> None:
+        if self._entries:
+            self._entries.popleft()()

@@ -136,8 +136,8 @@ class _Alone:
         poll = select.poll()
         if descriptor is not None:
             poll.register(descriptor, events)
-            while self.chores and not poll.poll(0):
-                self.chores.pop(0)()
+        while self.chores and not self._shields and not poll.poll(0):
+            self.chores.pop(0)()
         end = math.inf if seconds is None else time.monotonic() + seconds
         try:
             self._waits = not self._shields
