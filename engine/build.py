@@ -13,7 +13,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
@@ -197,9 +197,8 @@ class Loop:
         that can run does so before all the cached steps are told of."""
         from executors.waiting import Interrupted, meanwhile
 
-        ledger = self.ledger
-        later = Later(ledger, meanwhile)
-        self.ledger = cast("Ledger", later)
+        later = Later(meanwhile)
+        now, self.ledger.then = self.ledger.then, later.then
         meanwhile(self._tell_cached)
         meanwhile(self.store.sweep)
         meanwhile(load)
@@ -209,9 +208,9 @@ class Loop:
             except Interrupted as interrupted:
                 self._interrupt(interrupted.number)
             finally:
-                self.ledger = ledger
+                self.ledger.then = now
                 try:
-                    later.write()
+                    later.finish()
                 finally:
                     self.commits.finish()
         except BnError as error:

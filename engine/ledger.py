@@ -34,19 +34,23 @@ from engine.timeline.events import (
 from executors.base import Outcome
 from store.digest import Digest
 from store.objects import ActionResult, Realisation
-from store.records import define
+from store.records import define, field
 
 MOST_LATER: Final = 32
-"""Entries that may wait to be written."""
+"""What may wait to be written."""
 
 _COLUMNS: Final = ("labels", "actions", "outputs", "recipes")
 
 
 @define(eq=False)
 class Ledger:
-    """Writes down what the loop of a build says. Results are durable with the next commit."""
+    """Writes down what the loop of a build says. Results are durable with the next commit.
+
+    Events are told at once; `then` has written what is kept for later builds.
+    """
 
     job: Job
+    then: Callable[[Callable[[], None]], object] = field(default=lambda entry: entry())
 
     def begins(self) -> None:
         """Tell that the build begins."""
@@ -115,10 +119,7 @@ class Ledger:
 
     def realised(self, label: str, action: Digest, outputs: Digest) -> None:
         """Keep what the recipe of a step came to."""
-        recipe = self.job.graph.digest_of(label)
-        self.job.store.actions.record_realisation(
-            Realisation(recipe=recipe, action=action, outputs=outputs)
-        )
+        self.then(functools.partial(self._realise, label, action, outputs))
 
     def starts(self, turn: Turn, resolved: Resolved) -> None:
         """Tell that a step runs now."""
@@ -162,7 +163,8 @@ class Ledger:
         result = ActionResult(
             action=resolved.digest, outputs=outputs, log=outcome.log, observed=outcome.observed
         )
-        self.job.store.actions.record(resolved.action, result, resolved.inputs)
+        actions = self.job.store.actions
+        self.then(functools.partial(actions.record, resolved.action, result, resolved.inputs))
         sharing = self.job.options.sharing
         if sharing is not None:
             recipes = map(self.job.graph.digest_of, labels)
@@ -196,35 +198,39 @@ class Ledger:
             emit(TierDropped(tier=incident.tier, state=incident.state, reason=incident.reason))
 
     def _note(self, label: str, past: Past) -> None:
+        self.then(functools.partial(self._keep, label, past))
+
+    def _keep(self, label: str, past: Past) -> None:
         self.job.store.actions.also(self.job.history.note(label, past))
+
+    def _realise(self, label: str, action: Digest, outputs: Digest) -> None:
+        recipe = self.job.graph.digest_of(label)
+        self.job.store.actions.record_realisation(
+            Realisation(recipe=recipe, action=action, outputs=outputs)
+        )
 
 
 class Later:
-    """A ledger whose entries are written, in order, when there is nothing to do but to wait: where
-    steps run one after another, the next one need not wait for what is said of the last."""
+    """What is kept for later builds, written in order when there is nothing to do but to wait:
+    where steps run one after another, the next one need not wait for what is kept of the last."""
 
-    def __init__(self, ledger: Ledger, meanwhile: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, meanwhile: Callable[[Callable[[], None]], object]) -> None:
         """`meanwhile` has something done while nothing else can be."""
-        self._ledger = ledger
         self._meanwhile = meanwhile
         self._entries: deque[Callable[[], None]] = deque()
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        write = getattr(self._ledger, name)
-        return lambda *said: self.then(functools.partial(write, *said))
-
     def then(self, entry: Callable[[], None]) -> None:
-        """Have something done after what was said until now is written."""
+        """Have something done after all that was to be done before."""
         self._entries.append(entry)
-        self._meanwhile(self._write_next)
+        self._meanwhile(self._do_next)
         if len(self._entries) > MOST_LATER:
-            self._write_next()
+            self._do_next()
 
-    def write(self) -> None:
-        """Write all that waits."""
+    def finish(self) -> None:
+        """Do all that waits."""
         while self._entries:
             self._entries.popleft()()
 
-    def _write_next(self) -> None:
+    def _do_next(self) -> None:
         if self._entries:
             self._entries.popleft()()
