@@ -41,19 +41,22 @@ class Ahead:
     ) -> None:
         self._store = store
         self._name = name
-        self._waits = will_run is False
+        self._will_run = will_run
         self._tried = False
         self._memo = memo_path(store.root, KIND, FORMAT, str(spec.absolute()))
         self._cell: Any = None
         """Toolchains and memory of the actions for which a cell is made."""
         self._wall: Wall | None = None
         self._sandbox: Sandbox | None = None
-        if will_run or (will_run is None and wall_stands()):
+
+    def begin(self) -> None:
+        """Start the wall before anything else, where that is right."""
+        if self._will_run or (self._will_run is None and wall_stands()):
             self.start()
 
     def start(self) -> None:
         """Start the wall, once, where something is likely to run."""
-        if not self._waits and not self._tried:
+        if self._will_run is not False and not self._tried:
             self._start()
             cell = read_memo(self._memo) if self._wall is not None else None
             if cell is not None:

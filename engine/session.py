@@ -220,6 +220,7 @@ def _build(
     ahead = Ahead(store, request.executor, request.spec, request.will_run)
     with _collector_at_rest():
         try:
+            ahead.begin()
             with span("evaluate"):
                 evaluation = evaluated(store, request, doubt, ahead.start)
             graph = evaluation.graph
