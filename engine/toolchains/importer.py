@@ -146,7 +146,8 @@ def _tree(store: Store, entries: Mapping[str, Entry]) -> Digest:
     if is_digest(known) and store.cas.complete(Directory(known)):
         return known
     tree = build_tree(store.cas, entries)
-    store.index.later([(Table.DERIVED, key, tree.encode())])  # is looked for in full before use
+    store.cas.sync()  # what shows it as a root file system is not looked at again
+    store.index.write([(Table.DERIVED, key, tree.encode())])
     return tree
 
 
