@@ -42,7 +42,8 @@ class SeveralNodes:
 
     The nodes share the machine's memory. The placement sees all of it in each of them, so what it
     gives away is counted here once more: a step that would take more than is left is put aside,
-    and with it all that need memory and come after it, until there is room.
+    and with it all that need memory and come after it. Once there is room they are brought back,
+    those first that were put aside first; that room is kept for them until they start.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class SeveralNodes:
         self._pins = Pins.of(places)
         self._memory = self._free = places.memory
         self._aside: list[Ready] = []
+        self._back: dict[str, int] = {}
+        """Steps that were brought back and have not started, and the bytes kept for each."""
         self._waiting: dict[str, tuple[Ready, str, bytes, float, bool]] = {}
         self._short_of: dict[str, str] = {}
         self._ended = ""
@@ -113,7 +116,7 @@ class SeveralNodes:
         turns = []
         for placement in self._placer.decide(now):
             step, reason, input_root, since, learned = self._waiting[placement.label]
-            if placement.memory and (self._aside or placement.memory > self._free):
+            if not self._is_room(placement):
                 self._placer.withdraw(placement.label, again=True)
                 self._aside.append(step)
                 self._short_of[placement.label] = MEMORY
@@ -129,6 +132,12 @@ class SeveralNodes:
                 why |= {"waited": round(now - since, 3), "for": short, "until": self._ended}
             turns.append(Turn(placement, reason, input_root, pinned, why))
         return turns
+
+    def _is_room(self, placement: Placement) -> bool:
+        """Say whether there is memory for a step, of that which is not kept for others."""
+        if self._back.pop(placement.label, None) is None and placement.memory and self._aside:
+            return False
+        return not placement.memory or placement.memory <= self._free - sum(self._back.values())
 
     def end(self, turn: Turn, blame: float = 0.0) -> None:
         """Note that a step ended; `blame` is how much of a failure of its node that was."""
@@ -218,6 +227,7 @@ class SeveralNodes:
         label = placement.label
         step, reason, input_root, _, learned = self._waiting.pop(label)
         self._aside = [one for one in self._aside if one.label != label]
+        self._back.pop(label, None)
         self._short_of.pop(label, None)
         placement = self._placer.force(placement, step, self.clock())
         self._free -= placement.memory
@@ -289,9 +299,10 @@ class SeveralNodes:
 
     def _bring_back(self, now: float) -> None:
         """Let those wait again that were put aside, in order, as far as there is room for them."""
-        left = self._free
+        left = self._free - sum(self._back.values())
         while self._aside and min(self._aside[0].memory, self._memory) <= left:
             step = self._aside.pop(0)
-            left -= min(step.memory, self._memory)
+            kept = self._back[step.label] = min(step.memory, self._memory)
+            left -= kept
             since = self._waiting[step.label][3]
             self._placer.add(evolve(step, waited=now - since), now)

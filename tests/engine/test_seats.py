@@ -165,6 +165,45 @@ def test_several_nodes_share_the_memory_of_their_machine() -> None:
     assert order == ["a", "b", "c"]
 
 
+def test_more_than_fits_at_once_starts_one_after_another_and_none_twice() -> None:
+    wanted = needs(dict.fromkeys("abcdefgh", int(1.4 * GB)))
+    seats, time = several(wanted, *"abcdefghijkl")
+    add(seats, *"abcdefgh")
+    order: list[str] = []
+    running: list[Turn] = []
+    for late in ["i", "j", "k", "l", *[""] * 8]:
+        if late:
+            add(seats, late)
+        running += (turns := seats.take())
+        order += names(turns)
+        assert sum(turn.placement.memory for turn in running) <= 4 * GB
+        if running:
+            seats.end(running.pop(0))
+        time.now += 1
+    assert sorted(order) == list("abcdefghijkl")
+    assert not running
+    large = [label for label in order if label in "abcdefgh"]
+    assert large == list("abcdefgh")
+
+
+def test_room_is_kept_for_what_was_put_aside_first() -> None:
+    seats, _ = several(needs({"a": 3 * GB, "b": 4 * GB, **dict.fromkeys("cde", GB)}), *"abcdef")
+    add(seats, "a", "f")
+    first, small = seats.take()
+    add(seats, "b")
+    assert seats.take() == []
+    for label in "cde":
+        add(seats, label)
+        assert seats.take() == []  # it would fit, but b has waited for longer
+    seats.end(small)
+    assert seats.take() == []
+    seats.end(first)
+    (large,) = seats.take()
+    assert large.placement.label == "b"
+    seats.end(large)
+    assert names(seats.take()) == ["c", "d", "e"]
+
+
 def test_several_nodes_go_on_where_steps_need_not_run() -> None:
     seats, time = several(needs({}), *"abcdef")
     add(seats, *"abcde")

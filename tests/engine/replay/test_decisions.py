@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from engine.graph import Resources
 from engine.pins import Pins
-from engine.placement import Node, Placement, strategies
+from engine.placement import Node, strategies
 from engine.placement.modes import policy_of
-from engine.placement.placer import Placer
 from engine.placement.work import ranks
 from engine.places import Places, Thread
 from engine.policies import MODES, STRATEGIES
@@ -339,15 +338,18 @@ class Course:
         numbers = {label: number for number, label in enumerate(work.labels)}
         missing = [len(needs) for needs in work.needs]
         running: list[tuple[float, str, Turn]] = []
+        waiting: set[str] = set()
         ready = [number for number, count in enumerate(missing) if not count]
         for _ in range(6 * len(work)):
             self.happen()
             for number in ready:
                 self.seats.add(work.labels[number], rank[number], "new", b"")
+                waiting.add(work.labels[number])
             ready = []
             done: list[str] = []
             for turn in self.seats.take():
                 label = turn.placement.label
+                waiting.remove(label)
                 if self.draw(st.integers(0, 9)) == 0:
                     self.seats.drop(turn)
                     done.append(label)
@@ -365,6 +367,7 @@ class Course:
                     self.seats.end(turn, self.draw(st.sampled_from([0.0, 0.0, 0.5])))
                     done.append(label)
             elif not done:
+                assert self.away or not waiting
                 self.now += 1.0
             for label in done:
                 for other in work.after[numbers[label]]:
@@ -414,22 +417,25 @@ def test_one_decision_that_differs_is_the_only_one_that_is_told(data: st.DataObj
     """Where one decision starts nothing, what was decided then happens; all others are alike."""
     events = Course(data).run()
     decisions, chosen = 0, data.draw(st.integers(0, 20))
-    decide = Placer.decide
+    take = SeveralNodes.take
 
-    def idle_once(self: Placer, now: float) -> list[Placement]:
+    def idle_once(self: SeveralNodes) -> list[Turn]:
         nonlocal decisions
-        steps, since = dict(self._queue.ready), dict(self._since)
-        placed = decide(self, now)
-        decisions += bool(placed)
-        if not placed or decisions != chosen + 1:
-            return placed
-        for one in placed:
-            self.withdraw(one.label, again=True)
-            self.add(evolve(steps[one.label], waited=0.0), since[one.label])
+        waited, clock = dict(self._waiting), self.clock
+        turns = take(self)
+        decisions += bool(turns)
+        if not turns or decisions != chosen + 1:
+            return turns
+        for turn in turns:
+            self.undo(turn)
+            step, reason, input_root, since, _ = waited[turn.placement.label]
+            self.clock = lambda since=since: since
+            self.add(step.label, step.rank, reason, input_root)
+            self.clock = clock
         return []
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Placer, "decide", idle_once)
+        patch.setattr(SeveralNodes, "take", idle_once)
         judged = again(events)
     assert len(judged.differences) <= 1
     for one in judged.differences:
