@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -429,7 +430,7 @@ def test_one_decision_that_differs_is_the_only_one_that_is_told(data: st.DataObj
         for turn in turns:
             self.undo(turn)
             step, reason, input_root, since, _ = waited[turn.placement.label]
-            self.clock = lambda since=since: since
+            self.clock = partial(float, since)
             self.add(step.label, step.rank, reason, input_root)
             self.clock = clock
         return []
