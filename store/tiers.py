@@ -40,8 +40,9 @@ CUT_SECONDS: Final = 60.0
 """How much older than the last sync a file may be and is looked at after a power cut."""
 
 _PLACES: Final = 64
-"""Directories for temporaries. Their names begin with `t` (a number would look like a process) and
-end at random: ext4 places a directory by its name, and those of the last store are worn out."""
+"""Directories for temporaries, made one after another as they are used. Their names begin with `t`
+(a number would look like a process) and end at random: ext4 places a directory by its name, and
+those of the last store are worn out."""
 
 _names = itertools.count()
 
@@ -101,14 +102,13 @@ class Tier:
         if self.level == RAM and not _ours(status):
             raise PermissionError(errno.EACCES, "belongs to somebody else", str(self.root))
         make_spread(str(self.tmp))
-        self._places = [name for name in os.listdir(self.tmp) if name.startswith("t")]
-        while len(self._places) < _PLACES and os.access(self.tmp, os.W_OK):
-            self._places.append(f"t{os.urandom(4).hex()}")
-            os.mkdir(f"{self.tmp}/{self._places[-1]}")
+        self._places = self._known_places()
+        if not self._places and os.access(self.tmp, os.W_OK):
+            self._add_place()
         if not os.path.isdir(f"{self._blobs}/ff"):
             make_spread(self._blobs)
-            for number in range(256):
-                os.makedirs(f"{self._blobs}/{number:02x}", exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{self._blobs}/ff")  # the others are made when something belongs there
         self.device = status.st_dev
         self.state = State.OK
 
@@ -139,18 +139,31 @@ class Tier:
     def temporary(self) -> str:
         """Return a path in this tier that nobody else uses."""
         number = next(_names)
+        if 0 < len(self._places) < _PLACES:
+            with contextlib.suppress(OSError):
+                self._add_place()
         place = self._places[number % len(self._places)] if self._places else "."
         return f"{self.tmp}/{place}/{mark()}-{number}"
 
     def temporaries(self) -> list[str]:
         """Return the directories in which temporaries are."""
-        return [f"{self.tmp}/{name}" for name in self._places]
+        return [f"{self.tmp}/{name}" for name in self._known_places()]
+
+    def _known_places(self) -> list[str]:
+        return [name for name in os.listdir(self.tmp) if name.startswith("t")]
+
+    def _add_place(self) -> None:
+        name = f"t{os.urandom(4).hex()}"
+        os.mkdir(f"{self.tmp}/{name}")
+        self._places.append(name)
 
     def unfinished(self) -> list[str]:
         """Return the paths of all temporaries that are here now, of this process or another."""
-        places = [str(self.tmp), *self.temporaries()]
-        found = [f"{place}/{name}" for place in places for name in os.listdir(place)]
-        return sorted({*found}.difference(self.temporaries()))
+        places = self.temporaries()
+        found = [
+            f"{place}/{name}" for place in (str(self.tmp), *places) for name in os.listdir(place)
+        ]
+        return sorted({*found}.difference(places))
 
     def path(self, digest: Digest, form: Form = Form.PLAIN) -> str:
         """Return where a form of the blob lies here, whether it is there or not. For an object
@@ -293,7 +306,7 @@ class Tier:
                 os.utime(handle, ns=EPOCH_NS)
             finally:
                 os.close(handle)
-            os.rename(temporary, self.path(digest, form))
+            self._move(temporary, self.path(digest, form))
         except BaseException:
             discard(temporary)
             raise
@@ -303,8 +316,17 @@ class Tier:
         """Move the file at `path`, on this tier's file system and in that form, to its place."""
         os.chmod(path, EXECUTABLE_MODE if form is Form.EXECUTABLE else FILE_MODE)
         os.utime(path, ns=EPOCH_NS)
-        os.rename(path, self.path(digest, form))
+        self._move(path, self.path(digest, form))
         self._took(size)
+
+    def _move(self, path: str, place: str) -> None:
+        """Move a file to its place among the blobs."""
+        try:
+            os.rename(path, place)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(os.path.dirname(place))
+            os.rename(path, place)
 
     def copy_in(self, digest: Digest, source: Reading, executable: bool) -> None:
         """Put what `source` gives here, checked against `digest`.

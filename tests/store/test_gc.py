@@ -273,6 +273,7 @@ def test_copies_go_from_a_tier_that_is_over_its_limit(tmp_path: Path) -> None:
         store.actions.commit()
         for path in list((tmp_path / "fast").glob("blobs/??/*")):
             copy = tmp_path / "slow/blobs" / path.parent.name / path.name
+            copy.parent.mkdir(exist_ok=True)
             os.link(path, copy)
         report = collected(store, claim([made]))
         assert report.used["slow"] == 0

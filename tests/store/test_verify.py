@@ -104,9 +104,9 @@ def test_mode_and_time_are_mended_where_the_bytes_are_right(
 
 
 def test_stray_file_is_moved_away(store: Store, made: Made) -> None:
-    (store.root / "blobs/ab/README").write_text("?")
+    (store.root / "blobs/ff/README").write_text("?")
     assert kinds(repaired(store)) == ["stray file"]
-    assert not (store.root / "blobs/ab/README").exists()
+    assert not (store.root / "blobs/ff/README").exists()
 
 
 def test_changed_shown_tree_is_removed(store: Store, made: Made) -> None:
