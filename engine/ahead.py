@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from executors.sandbox import Sandbox
     from executors.wall import Wall
 
+
+LOADED: Final = ("engine.modes", "engine.places", "executors.sandbox", "executors.waiting")
+"""Modules that run steps, whichever they are."""
 
 KIND: Final = "cell"
 FORMAT: Final = "1"
@@ -61,6 +65,14 @@ class Ahead:
             cell = read_memo(self._memo) if self._wall is not None else None
             if cell is not None:
                 self._make_cell(*cell)
+
+    def load(self, wide: bool) -> None:
+        """Start the wall, and load what runs steps, while all is evaluated anew and that waits for
+        this machine: many of them side by side where it is `wide`."""
+        self.start()
+        with span("load ahead"):
+            for name in (*LOADED, *(("trio",) if wide else ())):
+                importlib.import_module(name)
 
     def _start(self) -> None:
         if self._name == "sandbox" and not self._tried:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engine.artifacts import Materials, SourceFiles
+from engine.aside import Aside
 from engine.expand import build_graph
 from engine.kept_graph import Evaluation, Ground, KeptGraph, Local, Watched
 from engine.sources.realise import SourceTree, known_source, realise_source
@@ -31,9 +33,13 @@ def evaluate(
     profile: str | None,
     isolation: str,
     kept: KeptGraph | None = None,
+    meanwhile: Callable[[bool], None] = lambda wide: None,
 ) -> Evaluation:
     """Load the spec at `path`, fetch and ingest its sources, import its toolchains, and return the
     graph, which is put into `kept`.
+
+    The toolchains take longest and wait most, for dpkg and the disk, so a thread does them; after
+    the sources `meanwhile` is called, with whether there are steps that can run side by side.
 
     Raises InputError, HostError and IntegrityError, placed where they stand in a spec; what can be
     found wrong in one go is reported in one go.
@@ -45,8 +51,11 @@ def evaluate(
     if faults:
         raise spec_error(faults)
     errors: list[BnError] = []
-    sources = _sources(store, units, errors)
-    toolchains, watched = _toolchains(store, units, errors)
+    with Aside(functools.partial(_toolchains, store, units)) as aside:
+        sources = _sources(store, units, errors)
+        meanwhile(any(_is_wide(unit) for unit in units))
+        toolchains, watched, more = aside.result()
+    errors += more
     materials = Materials(
         sources=sources,
         toolchains={key: (tools.tree, tools.env) for key, tools in toolchains.items()},
@@ -65,6 +74,10 @@ def evaluate(
         kept.keep(graph, ground)
     snapshots = {id(one.snapshot): one.snapshot for one in sources.values() if one.snapshot}
     return Evaluation(graph, Watched(watched, snapshots.values()), taken)
+
+
+def _is_wide(unit: Unit) -> bool:
+    return any(action.foreach for action in unit.spec.file.actions.values())
 
 
 def _ground(
@@ -93,9 +106,11 @@ def _ground(
 
 
 def _toolchains(
-    store: Store, units: list[Unit], errors: list[BnError]
-) -> tuple[dict[tuple[str, str], Toolchain], dict[str, Signature]]:
-    """Return the toolchains of all units, each file imported once, and what they depend on."""
+    store: Store, units: list[Unit]
+) -> tuple[dict[tuple[str, str], Toolchain], dict[str, Signature], list[BnError]]:
+    """Return the toolchains of all units, each file imported once, what they depend on, and what
+    is wrong with them."""
+    errors: list[BnError] = []
     made: dict[tuple[str, str], Toolchain] = {}
     loaded: dict[Path, Toolchain] = {}
     watched: dict[str, Signature] = {}
@@ -116,7 +131,7 @@ def _toolchains(
     for toolchain in loaded.values():
         for path in toolchain.watched:
             _watch(watched, path)
-    return made, watched
+    return made, watched, errors
 
 
 def _watch(watched: dict[str, Signature], path: str) -> None:

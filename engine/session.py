@@ -115,10 +115,11 @@ def evaluated(
     request: Request,
     doubt: bool = True,
     changed: Callable[[], None] = lambda: None,
+    anew: Callable[[bool], None] = lambda wide: None,
 ) -> Evaluation:
     """Evaluate the request's spec; without `doubt` files that did not change are taken to be in
     the store. As soon as it turns out that a source's files changed and nothing else, `changed` is
-    called."""
+    called; for `anew` see `engine.evaluate`."""
     isolation = ISOLATION[request.executor]
     wanted = (request.spec, request.sets, request.profile)
 
@@ -133,7 +134,7 @@ def evaluated(
         return known
     from engine.evaluate import evaluate
 
-    return evaluate(store, *wanted, isolation, kept)
+    return evaluate(store, *wanted, isolation, kept, anew)
 
 
 def _told(store: Store) -> Mapping[str, Signature]:
@@ -222,7 +223,7 @@ def _build(
         try:
             ahead.begin()
             with span("evaluate"):
-                evaluation = evaluated(store, request, doubt, ahead.start)
+                evaluation = evaluated(store, request, doubt, ahead.start, ahead.load)
             graph = evaluation.graph
             targets = targets_of(graph, request)
             labels = labels_of(graph, targets)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -72,6 +73,7 @@ class Index:
         """Open the tables in the directory `path`. Raises IntegrityError where they are corrupt."""
         self._environment = Environment(path, list(Table), WHAT, REBUILD, readonly=readonly)
         self.before_write: Callable[[], object] = int
+        self._leaving = threading.Lock()
         self._later: list[Write] = []
         self._added: dict[str, int] = {}
 
@@ -146,8 +148,9 @@ class Index:
 
     def put(self, rows: Iterable[Write], added: Mapping[str, int] | None = None) -> None:
         """Do as `write` does for who made sure that all that is named is durable."""
-        rows, self._later = [*self._later, *rows], []
-        numbers, self._added = self._added, {}
+        with self._leaving:
+            rows, self._later = [*self._later, *rows], []
+            numbers, self._added = self._added, {}
         for name, number in (added or {}).items():
             numbers[name] = numbers.get(name, 0) + number
         handle = self._environment.handle
@@ -171,9 +174,10 @@ class Index:
     def later(self, writes: Iterable[Write], added: Mapping[str, int] | None = None) -> None:
         """Put `writes` with the next transaction, or on closing: they name nothing that is not
         durable yet, and it is no harm if they are lost. Who reads such a table here finds them."""
-        self._later += writes
-        for name, number in (added or {}).items():
-            self._added[name] = self._added.get(name, 0) + number
+        with self._leaving:
+            self._later += writes
+            for name, number in (added or {}).items():
+                self._added[name] = self._added.get(name, 0) + number
 
     def number(self, key: str) -> int | None:
         """Return a number from the table of small facts; None where it was never counted."""

@@ -180,7 +180,7 @@ class Reaper:
                     self._unlink(tier, tier.path(digest, held.form), held)
         if objects and tier.table is not None:
             freed = sum(tier.table.remove(objects).values())
-            tier.added -= freed
+            tier.count(-freed)
             self.freed += freed
         return kept
 
@@ -193,7 +193,7 @@ class Reaper:
                 self._aside.append(aside)
             else:
                 os.unlink(path)
-            tier.added -= held.size
+            tier.count(-held.size)
             self.freed += held.size if held.links == 1 else 0
 
     def _discard(self) -> None:

@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -66,6 +67,7 @@ class Tier:
         self.unsynced = False
         self.added = 0
         """Bytes that this process put here, less what it removed."""
+        self._counting = threading.Lock()
         self._blobs = f"{spec.path}/blobs"
         self.table: ObjectTable | None = None
         """The table of objects; on a RAM disk and over a network there are only files."""
@@ -282,7 +284,7 @@ class Tier:
     def write_objects(self, objects: Mapping[Digest, bytes]) -> None:
         """Put objects into the table; without one they become files."""
         if self.table is not None:
-            self.added += self.table.put(objects)
+            self.count(self.table.put(objects))
             return
         for digest, data in objects.items():
             self.write(digest, data, executable=False)
@@ -351,7 +353,7 @@ class Tier:
                 size = os.stat(path).st_size
                 os.unlink(path)
                 freed += size
-        self.added -= freed
+        self.count(-freed)
         return freed
 
     def quarantine(self, digest: Digest, form: Form) -> None:
@@ -396,8 +398,13 @@ class Tier:
             return self.unsynced
         return self.table.unsynced or self.table.is_ahead
 
+    def count(self, size: int) -> None:
+        """Note that so many bytes came, or went if it is negative."""
+        with self._counting:
+            self.added += size
+
     def _took(self, size: int) -> None:
-        self.added += size
+        self.count(size)
         self.unsynced = True
 
 

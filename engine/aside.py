@@ -1,0 +1,52 @@
+"""Work in a thread while this one does something else; what comes of it is asked for later."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+Value = TypeVar("Value")
+
+
+class Aside(Generic[Value]):
+    """Work that runs in a thread from now on. As a context: it has ended at the end of it, come
+    what may, so that it uses nothing that is closed after that."""
+
+    def __init__(self, work: Callable[[], Value]) -> None:
+        """Begin."""
+        self._work = work
+        self._value: list[Value] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="aside")
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        """Wait for the end."""
+        while self._thread.is_alive():
+            with contextlib.suppress(KeyboardInterrupt):  # the work is told by the same signal
+                self._thread.join()
+
+    def result(self) -> Value:
+        """Wait for the end and return what the work returned; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
+
+    def _run(self) -> None:
+        try:
+            self._value.append(self._work())
+        except BaseException as error:
+            self._error = error
