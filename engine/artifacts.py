@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -20,6 +21,37 @@ from store.objects import Directory, Entry
 is_glob = re.compile(r"[*?\[]").search
 """Finds what makes a pattern more than a path."""
 
+_LITERAL: Final = re.compile(r"(?:[^*?\[\\/]+/)*")
+"""The directories that a pattern begins with, named in full."""
+
+
+class Paths:
+    """The paths of a source, in its order; those below a directory are found without a look at each
+    of the others."""
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._files = files
+        self._paths: list[str] = []
+        self._sorted: list[str] = []
+        self._numbers: list[int] = []
+        """The place of each path of `_sorted` in the source's order."""
+
+    def below(self, directory: str) -> list[str]:
+        """Return the paths that begin with a directory's, which ends in a slash, all with none."""
+        if not self._paths:
+            self._paths = list(self._files)
+        if not directory:
+            return self._paths
+        if not self._sorted:
+            self._numbers = sorted(range(len(self._paths)), key=self._paths.__getitem__)
+            self._sorted = list(map(self._paths.__getitem__, self._numbers))
+        begin = bisect_left(self._sorted, directory)
+        end = bisect_left(self._sorted, f"{directory[:-1]}{_AFTER_SLASH}", begin)
+        return list(map(self._paths.__getitem__, sorted(self._numbers[begin:end])))
+
+
+_AFTER_SLASH: Final = chr(ord("/") + 1)
+
 
 @frozen(eq=False)
 class SourceFiles:
@@ -30,6 +62,11 @@ class SourceFiles:
     snapshot: Snapshot | None = None
     missing: bool = False
     """It could not be made real; what selects from it says nothing more about that."""
+    paths: Paths = field(init=False, repr=False)
+
+    @paths.default
+    def _paths(self) -> Paths:
+        return Paths(self.files)
 
 
 @frozen(eq=False)
@@ -107,8 +144,8 @@ class Artifacts:
             elif selector.pattern in group.files and not is_glob(selector.pattern):
                 entries = {f"{stage}/{selector.pattern}": group.files[selector.pattern]}
             else:
-                found = matching(group.files, selector.pattern)
-                entries = {f"{stage}/{path}": entry for path, entry in found.items()}
+                found = matching(group, selector.pattern)
+                entries = {f"{stage}/{path}": group.files[path] for path in found}
             if not entries and not group.missing:
                 hint = f"{selector.artifact} holds: {sample(group.files)}"
                 raise SpecFaultError(at, f"{str(selector)!r} matches nothing", hint)
@@ -118,15 +155,13 @@ class Artifacts:
         return selection
 
 
-def matching(files: Mapping[str, Entry], pattern: str) -> dict[str, Entry]:
-    """Return the entries that `pattern` matches; one that names a directory takes all below it."""
+def matching(source: SourceFiles, pattern: str) -> list[str]:
+    """Return the paths that `pattern` matches; one that names a directory takes all below it."""
     if not is_glob(pattern):
         plain = pattern.rstrip("/")
-        if plain in files:
-            return {plain: files[plain]}
-        return {path: entry for path, entry in files.items() if path.startswith(f"{plain}/")}
-    test = matcher(pattern)
-    return {path: entry for path, entry in files.items() if test(path)}
+        return [plain] if plain in source.files else source.paths.below(f"{plain}/")
+    literal = _LITERAL.match(pattern)
+    return list(filter(matcher(pattern), source.paths.below(literal[0] if literal else "")))
 
 
 def sample(files: Mapping[str, Entry]) -> str:

@@ -193,7 +193,7 @@ class ActionExpander:
         """Return the paths in an artifact that a `foreach` runs over."""
         group = self.artifacts.group(owner, selector.artifact)
         if isinstance(group, SourceFiles):
-            paths = list(matching(group.files, selector.pattern or "**"))
+            paths = matching(group, selector.pattern or "**")
             unknown = group.missing
         else:
             outputs = [path for _, paths in group.outputs() for path in paths]

@@ -126,7 +126,7 @@ class Bazel(Peer):
     def forget(self) -> None:
         self._say("clean")
         if (self.beside / "cache").exists():
-            remove_tree(self.beside / "cache")
+            self.put_away(self.beside / "cache")
 
     def clean(self) -> None:
         self._say("clean")

@@ -71,25 +71,30 @@ class Bn(Peer):
 
     def forget(self) -> None:
         self.remove("result")
-        self.stop()
+        self._forget_ram_disk()
+        if self.store.exists():
+            self.put_away(self.store)
 
     def clean(self) -> None:
         link = self.directory / "result"
         shown = link.resolve()
         self.remove("result")
         if shown.is_relative_to(self.store.resolve()) and shown.is_dir():
-            remove_tree(shown)
+            remove_tree(shown)  # links alone: their files are the store's
 
     def result(self, end: str) -> Path:
         return self.directory / "result" / end.partition("/")[2]
 
     def stop(self) -> None:
         """Remove the store and what it has on the RAM disk, so that no later store has to."""
+        self._forget_ram_disk()
+        if self.store.exists():
+            remove_tree(self.store)
+
+    def _forget_ram_disk(self) -> None:
         for owner in RAM_DISK.glob(f"bn-{os.getuid()}-*/{OWNER}"):
             if owner.read_text() == str(self.store):
                 remove_tree(owner.parent)
-        if self.store.exists():
-            remove_tree(self.store)
 
 
 class BnBubblewrap(Bn):
@@ -167,8 +172,15 @@ class BnWatch(Bn):
         found = (status.get("process"), (status.get("warm") or {}).get("process"))
         return [pid for pid in found if isinstance(pid, int)]
 
+    def forget(self) -> None:
+        self._end()
+        super().forget()
+
     def stop(self) -> None:
         """End the watcher and remove the store."""
+        self._end()
+        super().stop()
+
+    def _end(self) -> None:
         if self.store.exists():
             self._watch("--stop")
-        super().stop()

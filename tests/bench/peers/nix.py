@@ -105,7 +105,7 @@ class Nix(Peer):
         self.remove("result")
         for name in ("store", "state", "log", "var"):
             if (self.beside / name).exists():
-                remove_tree(self.beside / name)
+                self.put_away(self.beside / name)
 
     def clean(self) -> None:
         self.remove("result")
