@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from attrs import frozen
 
@@ -12,6 +14,9 @@ from engine.packer import Made
 from engine.spec.faults import KeyPath
 from engine.spec.project import Unit
 from engine.spec.selector import Selector, matcher, may_match_below
+
+_is_path: Final = re.compile(r"[^*?\[\\/]+(/[^*?\[\\/]+)*/?").fullmatch
+"""Finds that a pattern matches but one path."""
 
 
 @frozen(eq=False)
@@ -108,15 +113,23 @@ class Taking:
         if pattern is None:
             yield from (Need(label, stage) for label in group.labels)
             return
-        found = False
-        for label, paths in group.outputs():
-            if any(_may_match(pattern, path) for path in paths):
-                found = True
-                yield Need(label, stage, pattern)
+        found = _matching(group, pattern)
+        yield from (Need(label, stage, pattern) for label in found)
         if group.labels and not found:
             outputs = sorted(path for _, paths in group.outputs() for path in paths)
             hint = f"its outputs: {', '.join(outputs[:5])}{', …' if len(outputs) > 5 else ''}"
             raise SpecFaultError(at, f"{str(selector)!r} matches nothing", hint)
+
+
+def _matching(made: Made, pattern: str) -> list[str]:
+    """Return the labels of the recipes of whose outputs `pattern` may match one."""
+    if _is_path(pattern):
+        return made.near(pattern.rstrip("/"))
+    return [
+        label
+        for label, outputs in made.outputs()
+        if any(_may_match(pattern, output) for output in outputs)
+    ]
 
 
 def _may_match(pattern: str, output: str) -> bool:

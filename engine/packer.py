@@ -6,6 +6,7 @@ The objects that a recipe consists of take ten times the room of its row.
 from __future__ import annotations
 
 import marshal
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
@@ -107,17 +108,38 @@ class Batch:
 class Made:
     """The recipes that make up an artifact, by label."""
 
-    __slots__ = ("_packer", "first", "labels")
+    __slots__ = ("_at", "_below", "_packer", "first", "labels")
 
     def __init__(self, packer: Packer, first: int, labels: tuple[str, ...]) -> None:
         self.first = first
         self.labels = labels
         self._packer = packer
+        self._at: dict[str, list[int]] = {}
+        self._below: dict[str, list[int]] = {}
+        """Places of the recipes with an output at a path, and of those with one below it."""
 
     def outputs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Yield each label with the outputs of the recipe."""
         for number, label in enumerate(self.labels, self.first):
             yield label, self._packer.rows[number][2]
+
+    def near(self, path: str) -> list[str]:
+        """Return the labels of the recipes that have an output at a path, below it, or above it."""
+        if not self._at:
+            for place, (_, outputs) in enumerate(self.outputs()):
+                for output in outputs:
+                    self._at.setdefault(output, []).append(place)
+                    for above in _above(output):
+                        self._below.setdefault(above, []).append(place)
+        places = {*self._at.get(path, ()), *self._below.get(path, ())}
+        for above in _above(path):
+            places.update(self._at.get(above, ()))
+        return [self.labels[place] for place in sorted(places)]
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the directories above a path, the uppermost first."""
+    return (path[: slash.start()] for slash in re.finditer("/", path))
 
 
 class Packer:

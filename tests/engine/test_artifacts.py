@@ -1,11 +1,15 @@
-"""What selectors take from a source: the same as a look at each of its paths would tell."""
+"""What selectors take from sources and actions: the same as a look at each path would tell."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.artifacts import SourceFiles, is_glob, matching
+from engine.inputs import _matching, _may_match
+from engine.packer import Made, Packer
 from engine.spec.selector import matcher
 from store.digest import Digest
 from store.objects import Entry, File
@@ -46,3 +50,31 @@ def test_names_next_to_a_directory_are_not_below_it() -> None:
     assert matching(source(names[:1] + names[2:]), "d") == ["d/b", "d/a"]
     assert matching(source(names), "d/*") == ["d/b", "d/a"]
     assert matching(source(names), "d0/**") == ["d0/a"]
+
+
+class Outputs(Made):
+    """Recipes that are nothing but their labels and outputs."""
+
+    def __init__(self, outputs: list[tuple[str, ...]]) -> None:
+        super().__init__(Packer(), 0, tuple(f"r{number}" for number in range(len(outputs))))
+        self._outputs = outputs
+
+    def outputs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        return zip(self.labels, self._outputs, strict=True)
+
+
+@given(
+    st.lists(st.lists(paths, unique=True, max_size=3).map(tuple), max_size=8),
+    st.lists(st.one_of(patterns, paths, paths.map("{}/".format)), max_size=6),
+)
+def test_outputs_by_path_as_a_look_at_each_tells(
+    outputs: list[tuple[str, ...]], wanted: list[str]
+) -> None:
+    made = Outputs(outputs)
+    for pattern in filter(None, wanted):
+        expected = [
+            label
+            for label, names in made.outputs()
+            if any(_may_match(pattern, name) for name in names)
+        ]
+        assert _matching(made, pattern) == expected, pattern
