@@ -20,8 +20,10 @@ class Aside(Generic[Value]):
         self._work = work
         self._value: list[Value] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="aside")
-        self._thread.start()
+        self._ended = threading.Event()
+        """Not the thread's end: a `join` that a signal interrupts takes a thread to have ended
+        (CPython 3.11)."""
+        threading.Thread(target=self._run, name="aside").start()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -34,13 +36,13 @@ class Aside(Generic[Value]):
         where: TracebackType | None,
     ) -> None:
         """Wait for the end."""
-        while self._thread.is_alive():
-            with contextlib.suppress(KeyboardInterrupt):  # the work is told by the same signal
-                self._thread.join()
+        while not self._ended.is_set():
+            with contextlib.suppress(KeyboardInterrupt):
+                self._ended.wait()
 
     def result(self) -> Value:
         """Wait for the end and return what the work returned; raises what it raised."""
-        self._thread.join()
+        self._ended.wait()
         if self._error is not None:
             raise self._error
         return self._value[0]
@@ -50,3 +52,5 @@ class Aside(Generic[Value]):
             self._value.append(self._work())
         except BaseException as error:
             self._error = error
+        finally:
+            self._ended.set()
