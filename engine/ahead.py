@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from executors.wall import Wall
 
 
-LOADED: Final = ("engine.modes", "engine.places", "executors.sandbox", "executors.waiting")
+LOADED: Final = ("engine.modes", "engine.places", "executors.waiting")
 """Modules that run steps, whichever they are."""
 
 KIND: Final = "cell"
@@ -71,7 +71,8 @@ class Ahead:
         this machine: many of them side by side where it is `wide`."""
         self.start()
         with span("load ahead"):
-            for name in (*LOADED, *(("trio",) if wide else ())):
+            executor = "native" if self._name == "native" else "sandbox"
+            for name in (*LOADED, f"executors.{executor}", *(("trio",) if wide else ())):
                 importlib.import_module(name)
 
     def _start(self) -> None:

@@ -24,6 +24,8 @@ is_glob = re.compile(r"[*?\[]").search
 _LITERAL: Final = re.compile(r"(?:[^*?\[\\/]+/)*")
 """The directories that a pattern begins with, named in full."""
 
+_AFTER_SLASH: Final = chr(ord("/") + 1)
+
 
 class Paths:
     """The paths of a source, in its order; those below a directory are found without a look at each
@@ -48,9 +50,6 @@ class Paths:
         begin = bisect_left(self._sorted, directory)
         end = bisect_left(self._sorted, f"{directory[:-1]}{_AFTER_SLASH}", begin)
         return list(map(self._paths.__getitem__, sorted(self._numbers[begin:end])))
-
-
-_AFTER_SLASH: Final = chr(ord("/") + 1)
 
 
 @frozen(eq=False)

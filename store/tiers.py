@@ -42,7 +42,7 @@ CUT_SECONDS: Final = 60.0
 
 _PLACES: Final = 64
 """Directories for temporaries, made one after another as they are used. Their names begin with `t`
-(a number would look like a process) and end at random: ext4 places a directory by its name, and
+(a number would look like a process) and go on at random: ext4 places a directory by its name, and
 those of the last store are worn out."""
 
 _names = itertools.count()
@@ -155,8 +155,10 @@ class Tier:
         return [name for name in os.listdir(self.tmp) if name.startswith("t")]
 
     def _add_place(self) -> None:
-        name = f"t{os.urandom(4).hex()}"
-        os.mkdir(f"{self.tmp}/{name}")
+        first = min(self._places, default="")
+        name = f"{first}.{len(self._places)}" if first else f"t{os.urandom(4).hex()}"
+        with contextlib.suppress(FileExistsError):  # another process needed one more
+            os.mkdir(f"{self.tmp}/{name}")
         self._places.append(name)
 
     def unfinished(self) -> list[str]:

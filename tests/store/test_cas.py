@@ -16,6 +16,7 @@ from store.cas import EPOCH, Cas, MissingBlob
 from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file
 from store.errors import IntegrityError
 from store.objects import Directory, Entry, File, Link, Tree
+from store.tiers import Form
 from store.trees import build_tree
 
 if TYPE_CHECKING:
@@ -57,6 +58,35 @@ def change(path: str | Path, data: bytes, *, forged: bool = False) -> None:
 def quarantined(cas: Cas) -> list[bytes]:
     """Return what the files in quarantine hold."""
     return [path.read_bytes() for path in sorted((cas.root / "quarantine").glob("*"))]
+
+
+def test_directories_are_made_when_something_belongs_there(tmp_path: Path) -> None:
+    cas = Cas(tmp_path)
+    cas.create()
+    assert os.listdir(tmp_path / "blobs") == ["ff"]
+    other = Cas(tmp_path)
+    other.create()
+    first = cas.put_bytes(b"first")
+    second = other.put_bytes(b"second")
+    assert sorted(os.listdir(tmp_path / "blobs")) == sorted({"ff", first[:2], second[:2]})
+    assert {cas.get_bytes(second), other.get_bytes(first)} == {b"first", b"second"}
+    assert cas.primary.unfinished() == []
+    left = [Path(other.primary.temporary()) for _ in range(100)][-1]
+    left.touch()
+    assert cas.primary.unfinished() == [str(left)]
+    assert len(os.listdir(tmp_path / "tmp")) == 64
+
+
+def test_nothing_is_made_where_a_tier_was_unmounted(tmp_path: Path) -> None:
+    cas = Cas(tmp_path / "tier")
+    cas.create()
+    temporary = Path(cas.primary.temporary())
+    temporary.write_bytes(DATA)
+    os.rename(tmp_path / "tier", tmp_path / "elsewhere")
+    (tmp_path / "tier").mkdir()
+    with pytest.raises(FileNotFoundError):
+        cas.primary.adopt(digest_bytes(DATA), str(temporary), len(DATA), Form.PLAIN)
+    assert os.listdir(tmp_path / "tier") == []
 
 
 @given(st.binary(max_size=100), st.booleans())
