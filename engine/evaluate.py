@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from engine.artifacts import Materials, SourceFiles
-from engine.aside import Aside
+from engine.background import Background
 from engine.expand import build_graph
 from engine.kept_graph import Evaluation, Ground, KeptGraph, Local, Watched
 from engine.sources.realise import SourceTree, known_source, realise_source
@@ -51,10 +51,10 @@ def evaluate(
     if faults:
         raise spec_error(faults)
     errors: list[BnError] = []
-    with Aside(functools.partial(_toolchains, store, units)) as aside:
+    with Background(functools.partial(_toolchains, store, units)) as importing:
         sources = _sources(store, units, errors)
         meanwhile(any(_is_wide(unit) for unit in units))
-        toolchains, watched, more = aside.result()
+        toolchains, watched, more = importing.result()
     errors += more
     materials = Materials(
         sources=sources,

@@ -65,7 +65,7 @@ class BlobFiles:
 
     def unfinished(self) -> list[str]:
         """Return the paths of the temporaries in the primary tier."""
-        return self.primary.unfinished()
+        return self.primary.temporaries.unfinished()
 
     def incidents(self) -> list[Incident]:
         """Return which tiers dropped out since the last call."""

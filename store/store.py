@@ -174,7 +174,7 @@ class Store:
         places = [
             place
             for tier in tiers
-            for place in (f"{tier.tmp}", *tier.temporaries(), f"{tier.root}/work")
+            for place in (*tier.temporaries.directories(), f"{tier.root}/work")
         ]
         for place in places:
             with contextlib.suppress(OSError):  # whoever needs a tier that is gone will say it

@@ -17,10 +17,10 @@ from store.durability import sync_file_system
 from store.epoch import EPOCH as EPOCH
 from store.epoch import EPOCH_NS as EPOCH_NS
 from store.object_table import ObjectTable
-from store.owners import mark
 from store.packing import Reading, opened, pack, unpack, write_file
 from store.room import total_bytes
 from store.spread import make_spread
+from store.temporaries import Temporaries
 from store.tier_records import FILES as FILES
 from store.tier_records import HDD as HDD
 from store.tier_records import LEVEL_NAMES as LEVEL_NAMES
@@ -40,11 +40,6 @@ EXECUTABLE_MODE: Final = 0o555
 CUT_SECONDS: Final = 60.0
 """How much older than the last sync a file may be and is looked at after a power cut."""
 
-_PLACES: Final = 64
-"""Directories for temporaries, made one after another as they are used. Their names begin with `t`
-(a number would look like a process) and go on at random: ext4 places a directory by its name, and
-those of the last store are worn out."""
-
 _names = itertools.count()
 
 
@@ -60,8 +55,7 @@ class Tier:
         self.name = spec.name
         self.level = spec.level
         self.root = spec.path
-        self.tmp = spec.path / "tmp"
-        self._places: list[str] = []
+        self.temporaries = Temporaries(spec.path / "tmp")
         self.compress = compress
         self.state = State.OK
         self.unsynced = False
@@ -103,10 +97,7 @@ class Tier:
         status = os.stat(self.root)
         if self.level == RAM and not _ours(status):
             raise PermissionError(errno.EACCES, "belongs to somebody else", str(self.root))
-        make_spread(str(self.tmp))
-        self._places = self._known_places()
-        if not self._places and os.access(self.tmp, os.W_OK):
-            self._add_place()
+        self.temporaries.create()
         if not os.path.isdir(f"{self._blobs}/ff"):
             make_spread(self._blobs)
             with contextlib.suppress(FileExistsError):
@@ -140,34 +131,7 @@ class Tier:
 
     def temporary(self) -> str:
         """Return a path in this tier that nobody else uses."""
-        number = next(_names)
-        if 0 < len(self._places) < _PLACES:
-            with contextlib.suppress(OSError):
-                self._add_place()
-        place = self._places[number % len(self._places)] if self._places else "."
-        return f"{self.tmp}/{place}/{mark()}-{number}"
-
-    def temporaries(self) -> list[str]:
-        """Return the directories in which temporaries are."""
-        return [f"{self.tmp}/{name}" for name in self._known_places()]
-
-    def _known_places(self) -> list[str]:
-        return [name for name in os.listdir(self.tmp) if name.startswith("t")]
-
-    def _add_place(self) -> None:
-        first = min(self._places, default="")
-        name = f"{first}.{len(self._places)}" if first else f"t{os.urandom(4).hex()}"
-        with contextlib.suppress(FileExistsError):  # another process needed one more
-            os.mkdir(f"{self.tmp}/{name}")
-        self._places.append(name)
-
-    def unfinished(self) -> list[str]:
-        """Return the paths of all temporaries that are here now, of this process or another."""
-        places = self.temporaries()
-        found = [
-            f"{place}/{name}" for place in (str(self.tmp), *places) for name in os.listdir(place)
-        ]
-        return sorted({*found}.difference(places))
+        return self.temporaries.new()
 
     def path(self, digest: Digest, form: Form = Form.PLAIN) -> str:
         """Return where a form of the blob lies here, whether it is there or not. For an object

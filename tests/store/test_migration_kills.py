@@ -55,7 +55,7 @@ def test_killed_migrations_lose_nothing(tmp_path: Path) -> None:
             fast, slow = store.cas.tiers
             copied = sum(slow.find(digest) is not None for digest in blobs)
             moved.add((copied, sum(fast.find(digest) is None for digest in blobs)))
-            assert not fast.unfinished() + slow.unfinished()
+            assert not fast.temporaries.unfinished() + slow.temporaries.unfinished()
             for digest in blobs:
                 check(store, digest)
                 if chance.random() < 0.7:

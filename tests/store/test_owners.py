@@ -48,7 +48,7 @@ def test_a_forked_process_has_a_mark_of_its_own() -> None:
 def test_opening_a_store_removes_what_a_process_of_our_number_left(tmp_path: Path) -> None:
     pid, start = mark().split("-")
     with Store(tmp_path / "store") as store:
-        place = Path(store.cas.primary.temporaries()[0])
+        place = Path(store.cas.primary.temporaries.directories()[1])
         mine = Path(store.cas.temporary())
     mine.write_bytes(b"mine")
     left = place / f"{pid}-{int(start) - 1}-0"

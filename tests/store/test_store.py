@@ -87,9 +87,9 @@ def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
 def test_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     dead, alive = dead_process(), os.getpid()
     with Store(tmp_path) as store:
-        work, tmp = store.work(), store.cas.primary.tmp
+        work, temporaries = store.work(), store.cas.primary.temporaries
         for owner in (dead, alive):
-            for place in (tmp, store.cas.primary.temporaries()[0]):
+            for place in temporaries.directories()[:2]:
                 Path(place, f"{owner}-0").write_text("half a blob")
             (work / f"{owner}-1/build/locked").mkdir(parents=True)
             (work / f"{owner}-1/build/locked/file").touch()

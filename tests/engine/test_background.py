@@ -1,4 +1,4 @@
-"""Work aside: its value, its error, and that nobody leaves before it has ended."""
+"""Work in the background: its value, its error, and that nobody leaves before it has ended."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import time
 
 import pytest
 
-from engine.aside import Aside
+from engine.background import Background
 
 
 def test_what_it_returns() -> None:
-    with Aside(lambda: threading.current_thread().name) as aside:
-        assert aside.result() == "aside"
+    with Background(lambda: threading.current_thread().name) as work:
+        assert work.result() == "background"
 
 
 def test_what_it_raises_is_raised_where_it_is_asked_for() -> None:
     def work() -> None:
         raise ValueError("in the thread")
 
-    with Aside(work) as aside, pytest.raises(ValueError, match="in the thread"):
-        aside.result()
+    with Background(work) as running, pytest.raises(ValueError, match="in the thread"):
+        running.result()
 
 
 @pytest.mark.parametrize("signals", [0, 2])
@@ -42,7 +42,7 @@ def test_it_has_ended_when_something_else_fails(signals: int) -> None:
         go.set()
 
     def fail() -> None:
-        with Aside(work):
+        with Background(work):
             begun.wait()
             threading.Thread(target=interrupt).start()
             raise KeyError

@@ -1,4 +1,4 @@
-"""Work in a thread while this one does something else; what comes of it is asked for later."""
+"""Work in a background thread; what comes of it is asked for later."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from typing import Generic, Self, TypeVar
 Value = TypeVar("Value")
 
 
-class Aside(Generic[Value]):
+class Background(Generic[Value]):
     """Work that runs in a thread from now on. As a context: it has ended at the end of it, come
-    what may, so that it uses nothing that is closed after that."""
+    what may, so that it uses nothing that is closed after that.
+
+    Unlike an executor of concurrent.futures it waits also where signals interrupt that, and it
+    takes nothing to load.
+    """
 
     def __init__(self, work: Callable[[], Value]) -> None:
         """Begin."""
@@ -23,7 +27,7 @@ class Aside(Generic[Value]):
         self._ended = threading.Event()
         """Not the thread's end: a `join` that a signal interrupts takes a thread to have ended
         (CPython 3.11)."""
-        threading.Thread(target=self._run, name="aside").start()
+        threading.Thread(target=self._run, name="background").start()
 
     def __enter__(self) -> Self:
         """Return itself."""
