@@ -172,25 +172,27 @@ def cut(image: Path, place: Path, copy: Path, rng: random.Random, seconds: float
         works.append(partial(build, root, rng.getrandbits(32)))
         Store(root).close()
         children = [child(work) for work in works]
-        write_out(root, rng, seconds)
-        for pid, _ in children:
-            os.kill(pid, signal.SIGSTOP)
-        for _ in range(100):
-            before = written(place)
-            time.sleep(0.05)
-            if before != written(place):
-                continue
-            shutil.copyfile(image, copy)
-            if before == written(place):
-                break
-        else:
-            sys.exit("the file system does not come to rest")
         said = []
-        for pid, reading in children:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            with os.fdopen(reading, "rb") as told:
-                said.append(told.read().decode())
+        try:
+            write_out(root, rng, seconds)
+            for pid, _ in children:
+                os.kill(pid, signal.SIGSTOP)
+            for _ in range(100):
+                before = written(place)
+                time.sleep(0.05)
+                if before != written(place):
+                    continue
+                shutil.copyfile(image, copy)
+                if before == written(place):
+                    break
+            else:
+                sys.exit("the file system does not come to rest")
+        finally:
+            for pid, reading in children:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                with os.fdopen(reading, "rb") as told:
+                    said.append(told.read().decode())
         return said
 
 
