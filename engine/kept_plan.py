@@ -32,6 +32,9 @@ MOST_NEWS: Final = 64
 FEWEST: Final = 256
 """Recipes of a graph from which on it is worth while."""
 
+MOST_EXCHANGED: Final = 512
+"""Outputs that are exchanged in a union of before: each takes a look at all of its bytes."""
+
 _LENGTH: Final = 32
 _ROW: Final = 2 * _LENGTH
 _NOTHING: Final = bytes(_ROW)
@@ -98,13 +101,13 @@ class KeptPlan:
         """Read what is kept at `path` with the graph that is told by `of` from earlier ones."""
         self._recipes = recipes
         self._of = of
-        self._path = memo_path(store.root, KIND, "kept plan 2", path)
+        self._path = memo_path(store.root, KIND, "kept plan 3", path)
         self._stamp, self._rows = "", b""
         self._gaps: bytes = b""
-        self._digests: dict[int, bytes] = {}
+        self._then = b""
         self._news: dict[int, tuple[bytes, bytes]] = {}
         self._merged: dict[str, Merged] = {}
-        self._made: dict[str, Merged] = {}
+        self._made: dict[str, tuple[Digest, Mapping[int, bytes] | None]] = {}
         self._standing = Standing()
         self._index = store.index
         self._since = store.index.version()
@@ -121,17 +124,15 @@ class KeptPlan:
 
     def _read(self) -> set[int]:
         """Read both files; return the recipes whose rows of the large one say nothing of now."""
-        of, stamp, rows, gaps, digests = read_memo(self._path) or ("", "", b"", b"", {})
+        of, stamp, rows, gaps, then = read_memo(self._path) or ("", "", b"", b"", b"")
         if of != self._of or len(rows) != _ROW * len(self._recipes):
             return set()
-        self._stamp, self._rows, self._gaps, self._digests = stamp, rows, gaps, digests
+        self._stamp, self._rows, self._gaps, self._then = stamp, rows, gaps, then
         stamp, *rest = read_memo(self._news_path) or ("",)
         if stamp == self._stamp:
             self._news, self._merged, *told = rest
             self._told = (told[0], told[1])
-        recipes = self._recipes
-        changed = [n for n in {*recipes.renewed, *digests} if not self._is_of_now(n)]
-        return {*array("i", gaps), *self._news, *changed}
+        return {*array("i", gaps), *self._news, *self._recipes.unlike(then)}
 
     @property
     def _news_path(self) -> str:
@@ -139,8 +140,8 @@ class KeptPlan:
 
     def _is_of_now(self, number: int) -> bool:
         """Say whether a recipe is what it was when the large file was written."""
-        then = self._digests.get(number) or self._recipes.packed_digest(number)
-        return then == bytes.fromhex(self._recipes.digest_at(number))
+        then = self._then[_LENGTH * number : _LENGTH * (number + 1)]
+        return then.hex() == self._recipes.digest_at(number)
 
     def find(self, label: str) -> Cached | None:
         """Return what the recipe of a step came to."""
@@ -179,18 +180,21 @@ class KeptPlan:
             return merge(cas, map(outputs, needs))
         numbers = {label: self._recipes.number_of(label) for label in needs}
         there = self._standing.numbers
-        odd = {number: outputs(one) for one, number in numbers.items() if number not in there}
-        now = {number: bytes.fromhex(one) for number, one in odd.items() if number is not None}
-        found = None
-        if into in self._merged and len(now) == len(odd):
-            found = self._merge_again(cas, *self._merged[into], now)
-        if found is None:
-            trees = list(map(outputs, dict.fromkeys(needs)))
-            found = merge(cas, trees)
-            apart = sum(len(cas.get_tree(one).entries) for one in trees)
-            if len(cas.get_tree(found).entries) != apart or len(now) != len(odd):
+        odd = {label: number for label, number in numbers.items() if number not in there}
+        is_known = None not in odd.values()
+        if is_known and len(odd) <= MOST_EXCHANGED:
+            now = {n: bytes.fromhex(outputs(one)) for one, n in odd.items() if n is not None}
+            found = None
+            if into in self._merged:
+                found = self._merge_again(cas, *self._merged[into], now)
+            if found is not None:
+                self._made[into] = (found, now)
                 return found
-        self._made[into] = (found, now)
+        else:
+            now = None
+        found, is_apart = _merged(cas, map(outputs, numbers))
+        if is_apart and is_known:
+            self._made[into] = (found, now)
         return found
 
     def _merge_again(
@@ -236,7 +240,8 @@ class KeptPlan:
         if not self._rows or len(news) > MOST_NEWS:
             self._keep_all(all_of_it())
         elif fresh or self._made or told != self._told:
-            merged = {**self._merged, **self._made}
+            few = {into: one for into, one in self._made.items() if one[1] is not None}
+            merged = {**self._merged, **few}
             write_memo(self._news_path, (self._stamp, news, merged, *told))
 
     def _keep_all(self, steps: Iterable[tuple[str, Cached]]) -> None:
@@ -250,11 +255,24 @@ class KeptPlan:
             if (at := recipes.number_of(label)) is not None:
                 rows[_ROW * at : _ROW * (at + 1)] = _row(step)
         gaps = array("i", (n for n in range(len(recipes)) if rows.startswith(_NOTHING, _ROW * n)))
-        digests = {n: bytes.fromhex(recipes.digest_at(n)) for n in recipes.renewed}
         stamp = f"{time.time_ns()} {os.getpid()}"
-        write_memo(self._path, (self._of, stamp, bytes(rows), gaps.tobytes(), digests))
+        write_memo(self._path, (self._of, stamp, rows, gaps.tobytes(), recipes.all_digests))
         made: dict[str, Merged] = {into: (tree, {}) for into, (tree, _) in self._made.items()}
         write_memo(self._news_path, (stamp, {}, made, None, b""))
+
+
+def _merged(cas: Cas, trees: Iterable[Digest]) -> tuple[Digest, bool]:
+    """Store the union of trees; return its digest, and whether no two have the same name."""
+    entries = 0
+
+    def counted() -> Iterator[Digest]:
+        nonlocal entries
+        for one in trees:
+            entries += len(cas.get_tree(one).entries)
+            yield one
+
+    found = merge(cas, counted())
+    return found, len(cas.get_tree(found).entries) == entries
 
 
 def _row(step: Cached) -> bytes:

@@ -65,7 +65,9 @@ class PackedRecipes(Mapping[str, Recipe]):
         self._shared: dict[int, Selection] = {}
         self._needs: dict[int, tuple[Need, ...]] = {}
         """Those that recipes had last."""
-        self._digests: dict[int, Digest] = {}
+        self._now: bytes | bytearray = self._kept
+        """The digests of all recipes as they are now, in a row of 32 bytes each."""
+        self._renewed: set[int] = set()
         self._asked = (-1, False)
         self._recent: dict[str, Recipe] = {}
         self._fresh: set[int] = set()
@@ -96,13 +98,21 @@ class PackedRecipes(Mapping[str, Recipe]):
         return self._digest_at(self._numbers[label])
 
     def _digest_at(self, number: int) -> Digest:
-        fresh = self._digests.get(number)
-        return fresh or Digest(self._kept[32 * number : 32 * number + 32].hex())
+        return Digest(self._now[32 * number : 32 * number + 32].hex())
 
     @property
-    def renewed(self) -> Collection[int]:
-        """The numbers of the recipes whose digests may not be those that were packed."""
-        return self._digests.keys()
+    def all_digests(self) -> bytes | bytearray:
+        """The digests of all recipes in a row, 32 bytes each."""
+        return self._now
+
+    def unlike(self, then: bytes) -> Collection[int]:
+        """Return the numbers of the recipes whose digests are not those in the row `then`."""
+        now = self._now
+        if then == now:
+            return ()
+        numbers = self._renewed if then == self._kept else range(len(self))
+        places = ((n, 32 * n) for n in numbers)
+        return [n for n, at in places if then[at : at + 32] != now[at : at + 32]]
 
     @property
     def numbers(self) -> Mapping[str, int]:
@@ -123,12 +133,8 @@ class PackedRecipes(Mapping[str, Recipe]):
 
     def digests_at(self, numbers: Sequence[int]) -> list[str]:
         """Return the digests of recipes."""
-        text, fresh = self._kept.hex(), self._digests
-        return [fresh.get(n) or text[64 * n : 64 * n + 64] for n in numbers]
-
-    def packed_digest(self, number: int) -> bytes:
-        """Return the digest of a recipe as it was when the graph was packed."""
-        return self._kept[32 * number : 32 * number + 32]
+        text = self._now.hex()
+        return [text[64 * n : 64 * n + 64] for n in numbers]
 
     def needs_by_number(self, label: str) -> list[int]:
         """Return the numbers of what a recipe needs, each once."""
@@ -140,7 +146,7 @@ class PackedRecipes(Mapping[str, Recipe]):
         if reverse is not None:
             self._fresh = reverse.selections(self._selections, changed)
             for number in reverse.recipes(self._fresh):
-                self._digests[number] = self._digest(*self._rows[number])
+                self._renew_one(number)
             return
         for number, (source, _, paths, _) in enumerate(self._selections):
             if source < 0 or not changed[source]:
@@ -151,13 +157,21 @@ class PackedRecipes(Mapping[str, Recipe]):
             return
         for number, row in enumerate(self._rows):
             if not self._fresh.isdisjoint(row[3]) or self._is_affected(row[4]):
-                self._digests[number] = self._digest(*row)
+                self._renew_one(number)
+
+    def _renew_one(self, number: int) -> None:
+        """Work out the digest of a recipe from what it reads as that is now."""
+        digest = bytes.fromhex(self._digest(*self._rows[number]))
+        if not isinstance(self._now, bytearray):
+            self._now = bytearray(self._now)
+        self._now[32 * number : 32 * number + 32] = digest
+        self._renewed.add(number)
 
     def _is_affected(self, needs: int) -> bool:
         """Say whether a recipe has a new digest of those that these needs name."""
         if needs != self._asked[0]:
             others = (row[0] for row in self._needing[needs])
-            self._asked = (needs, any(other in self._digests for other in others))
+            self._asked = (needs, any(other in self._renewed for other in others))
         return self._asked[1]
 
     def _digest(

@@ -6,10 +6,12 @@ import itertools
 import os
 from collections.abc import Mapping
 
+from store.alike import differing, same_names
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.materialise import materialise
-from store.objects import Directory, Entry, File, Link
+from store.objects import Directory, Entry, File, Link, Tree
+from store.packed_entries import PackedEntries
 from store.records import define, field
 from store.store import remove_tree
 
@@ -46,9 +48,13 @@ class Stage:
         if old is None:
             materialise(self.cas, new, path)
             return
-        before, after = self.cas.get_tree(old).entries, self.cas.get_tree(new).entries
+        whole = self.cas.get_tree(old), self.cas.get_tree(new)
+        before, after = whole[0].entries, whole[1].entries
+        if isinstance(before, PackedEntries) and isinstance(after, PackedEntries):
+            before, after = differing(self.cas, old, new)
         if not self._same_order(before, after):
-            self._fill(path, after, self._empty(path, before, after))
+            kept = self._empty(path, whole[0].entries, whole[1].entries)
+            self._fill(path, whole[1], kept)
             return
         replaced = False
         for name, entry in after.items():
@@ -67,7 +73,7 @@ class Stage:
 
     def alike(self, old: Digest, new: Digest) -> bool:
         """Say whether two trees have the same names, so that little is to be done."""
-        return self.cas.get_tree(old).entries.keys() == self.cas.get_tree(new).entries.keys()
+        return same_names(self.cas, old, new)
 
     def _restage_below(self, path: str, old: Digest, new: Digest) -> None:
         try:
@@ -100,10 +106,10 @@ class Stage:
     def _fill(
         self,
         path: str,
-        after: Mapping[str, Entry],
+        after: Tree,
         kept: Mapping[str, tuple[str, Digest]],
     ) -> None:
-        for name, entry in sorted(after.items()):
+        for name, entry in after.sorted():
             place = f"{path}/{name}"
             match entry:
                 case File():

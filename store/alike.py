@@ -10,8 +10,10 @@ from store.cas import Cas
 from store.digest import Digest
 from store.errors import IntegrityError
 from store.objects import Entry, Tree
+from store.packed_entries import PackedEntries
 
-_START: Final = b'{"_":"tree.1","entries":{"'
+_HEAD: Final = b'{"_":"tree.1","entries":{'
+_START: Final = _HEAD + b'"'
 _BETWEEN: Final = b'},"'
 """Stands between two entries. Elsewhere it can only be the end of a name."""
 _END: Final = b"}}}"
@@ -41,47 +43,68 @@ def differing(
 def exchanged(cas: Cas, tree: Digest, pairs: Iterable[tuple[Digest, Digest]]) -> Digest | None:
     """Store the union `tree` of trees that have no name in common with, for each of `pairs`, the
     second one in the first one's place, and return its digest. None where they would have one in
-    common, or something is not as it was said to be.
+    common, or something is not as it was said to be. Each of few pairs takes a look at all bytes.
 
     Raises MissingBlob and IntegrityError.
     """
-    data, entries = cas.get_bytes(tree), dict(cas.get_tree(tree).entries)
     pairs = list(pairs)
-    changes: list[tuple[str, Entry | None, Entry | None]] = []
-    for old, new in pairs:
-        before, after = cas.get_tree(old).entries, cas.get_tree(new).entries
+    data = _exchanged_in(cas.get_bytes(tree), cas, pairs)
+    if data is not None:
+        digest = cas.put_object(data)
+        know_alike(cas, digest, tree)
+        return digest
+    entries = dict(cas.get_tree(tree).entries)
+    for old, _ in pairs:
+        before = cas.get_tree(old).entries
         if any(entries.pop(name, None) != entry for name, entry in before.items()):
             return None
-        changes += [(name, before.get(name), after.get(name)) for name in {**before, **after}]
     for _, new in pairs:
         after = cas.get_tree(new).entries
         if not entries.keys().isdisjoint(after):
             return None
         entries.update(after)
-    for name, was, now in changes:
-        if was is None or now is None:
-            return cas.put_tree(Tree(entries))
-        found = _one(name, was)
-        if data.count(found) != 1:
-            return cas.put_tree(Tree(entries))
-        data = data.replace(found, _one(name, now))
-    digest = cas.put_object(data)
-    cas.know_tree(digest, Tree(entries))
-    return digest
+    return cas.put_tree(Tree(entries))
+
+
+def _exchanged_in(data: bytes, cas: Cas, pairs: Iterable[tuple[Digest, Digest]]) -> bytes | None:
+    """Return the bytes of a tree with entries exchanged; None where names come or go, or one is not
+    there."""
+    for old, new in pairs:
+        before, after = cas.get_tree(old).entries, cas.get_tree(new).entries
+        if before.keys() != after.keys():
+            return None
+        for name, was in before.items():
+            found = _one(name, was)
+            place = (
+                len(_HEAD) if data.startswith(found, len(_HEAD)) else data.find(b"," + found) + 1
+            )
+            if not place:
+                return None
+            data = b"%b%b%b" % (data[:place], _one(name, after[name]), data[place + len(found) :])
+    return data
+
+
+def same_names(cas: Cas, one: Digest, other: Digest) -> bool:
+    """Say whether two trees have the same names. Raises MissingBlob and IntegrityError."""
+    left, right = cas.get_tree(one).entries, cas.get_tree(other).entries
+    if isinstance(left, PackedEntries) and isinstance(right, PackedEntries):
+        left, right = differing(cas, one, other)
+    return left.keys() == right.keys()
 
 
 def _one(name: str, entry: Entry) -> bytes:
     """Return the text of an entry in its tree."""
-    return Tree({name: entry}).encode()[len(_START) - 1 : -2]
+    return Tree({name: entry}).encode()[len(_HEAD) : -2]
 
 
 def know_alike(cas: Cas, digest: Digest, like: Digest) -> None:
-    """Have the tree `digest` at hand, quickly where most of it is as in another one that is.
+    """Have the tree `digest` at hand, quickly where most of it is as in another one that is; not
+    one so large that it is better packed when somebody wants it.
 
     Raises MissingBlob and IntegrityError.
     """
     near = cas.get_tree(like).entries
-    if len(near) <= FEW or cas.knows_tree(digest):
+    if len(near) <= FEW or isinstance(near, PackedEntries) or cas.knows_tree(digest):
         return
     gone, came = differing(cas, digest, like)
     entries = {name: entry for name, entry in near.items() if name not in came or name in gone}

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import compress, count
+from itertools import chain
 from operator import ne
 from typing import Any, Final, TypeAlias, overload
 
@@ -128,11 +128,13 @@ def follow(
     names = look.names
     paths = [f"{root}/{name}" for name in names]
     paths[0] = root
-    found = [signature(os.stat(root)), *signatures(paths[1:], told)]
+    seen = chain((signature(os.stat(root)),), signatures(paths[1:], told))
+    changed = [number for number, is_new in enumerate(map(ne, seen, look.marks)) if is_new]
     news = dict(look.news)
     reread = files = 0
+    found = [*look.marks]
     marks = [*found]  # what is as it was may be believed as it was
-    for number in compress(count(), map(ne, found, look.marks)):
+    for number in changed:
         name, path = names[number], paths[number]
         status = os.lstat(path) if number else os.stat(path)
         found[number] = mark = signature(status)

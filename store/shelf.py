@@ -12,6 +12,7 @@ is taken by one rename, so that two builds cannot have the same, nor a build and
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -20,11 +21,11 @@ from operator import attrgetter, eq
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from store.alike import know_alike
+from store.alike import know_alike, same_names
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.errors import BnError
-from store.objects import Directory, File
+from store.objects import PORTION, Directory, File
 from store.store import remove_tree
 
 LARGE: Final = 256
@@ -78,8 +79,7 @@ class Shelf:
             with open(f"{box}/note", "rb") as file:
                 held, marks = json.load(file)
             know_alike(self._cas, Digest(held), wanted)
-            known = self._cas.get_tree(Digest(held)).entries.keys()
-            if known != self._cas.get_tree(wanted).entries.keys():
+            if not same_names(self._cas, Digest(held), wanted):
                 return None
             if not self._is_as_left(f"{box}/tree", Digest(held), iter(marks)):
                 return None
@@ -136,21 +136,24 @@ class Shelf:
         status = os.lstat(path)
         if [status.st_ino, status.st_ctime_ns] != next(marks, None):
             return False
-        epoch, sizes, others = EPOCH_NS[0], {}, []
-        for name, entry in self._cas.get_tree(tree).sorted():
-            if isinstance(entry, File):
-                sizes[f"{path}/{name}"] = (epoch, entry.size)
-            elif isinstance(entry, Directory):
-                if not self._is_as_left(f"{path}/{name}", entry.digest, marks):
-                    return False
-            else:
-                others.append(f"{path}/{name}")
-        files = list(map(os.lstat, sizes))
-        return (
-            all(map(eq, map(_FORM, files), sizes.values()))
-            and min(map(_CHANGED, files), default=math.inf) >= self._cas.touch_before
-            and all(os.lstat(link).st_mtime_ns == epoch for link in others)
-        )
+        epoch, others = EPOCH_NS[0], []
+        rows = self._cas.get_tree(tree).sorted()
+        while some := list(itertools.islice(rows, PORTION)):
+            sizes = {}
+            for name, entry in some:
+                if isinstance(entry, File):
+                    sizes[f"{path}/{name}"] = (epoch, entry.size)
+                elif isinstance(entry, Directory):
+                    if not self._is_as_left(f"{path}/{name}", entry.digest, marks):
+                        return False
+                else:
+                    others.append(f"{path}/{name}")
+            files = list(map(os.lstat, sizes))
+            if not all(map(eq, map(_FORM, files), sizes.values())):
+                return False
+            if min(map(_CHANGED, files), default=math.inf) < self._cas.touch_before:
+                return False
+        return all(os.lstat(link).st_mtime_ns == epoch for link in others)
 
 
 def clear_shelf(cas: Cas, root: Path) -> int:

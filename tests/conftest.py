@@ -69,6 +69,15 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
+@pytest.fixture(params=["at length", "packed"])
+def trees(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How trees are held that are read: all of them packed, or none but large ones."""
+    held: str = request.param
+    if held == "packed":
+        monkeypatch.setattr("store.objects.LARGE", 0)
+    return held
+
+
 @pytest.fixture
 def tools(store: Store, host_files: Mapping[str, str]) -> Digest:
     """The toolchain tree of the tests: dash, coreutils and perl of the host."""

@@ -99,6 +99,7 @@ async def test_what_an_action_leaves(cells: Runner, trace: str) -> None:
     assert cells.left_over() == []
 
 
+@pytest.mark.usefixtures("trees")
 async def test_inputs_follow_each_other(cells: Runner) -> None:
     sets: list[dict[str, str | bytes | Entry]] = [
         {"d/a": "1", "d/e/f": "2", "d/e/g/h": "3"},
@@ -127,6 +128,7 @@ async def test_inputs_follow_each_other(cells: Runner) -> None:
         assert await cells.says(script, files=files) == await plain.says(script, files=files)
 
 
+@pytest.mark.usefixtures("trees")
 async def test_large_inputs_stay_between_builds(store: Store, tools: Digest) -> None:
     first = {f"d/{number:03}": str(number) for number in range(700)}
     sets: list[dict[str, str | bytes | Entry]] = [

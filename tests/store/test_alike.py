@@ -15,6 +15,8 @@ from store.trees import merge
 if TYPE_CHECKING:
     from store.store import Store
 
+pytestmark = pytest.mark.usefixtures("trees")
+
 NAMES = ["a", "b", 'a"b', "b,", ":{", "ü", "a.b", "c\\"]
 
 
@@ -56,6 +58,17 @@ def test_what_is_not_there_is_not_exchanged(store: Store) -> None:
     cas = store.cas
     one, other = (cas.put_tree(Tree({"a": Link(target)})) for target in "xy")
     assert exchanged(cas, merge(cas, [one]), [(other, one)]) is None
+
+
+@pytest.mark.parametrize("name", ["b", 'a"b', ",", "a,", ":{"])
+def test_names_that_end_alike_are_told_apart(store: Store, name: str) -> None:
+    cas = store.cas
+    trees = [cas.put_tree(Tree({one: Link("x")})) for one in ("b", 'a"b', ",", "a,", ":{")]
+    old, new = (cas.put_tree(Tree({name: Link(target)})) for target in "xy")
+    wanted = merge(cas, [new, *(one for one in trees if one != old)])
+    assert exchanged(cas, merge(cas, trees), [(old, new)]) == wanted
+    others = merge(cas, [one for one in trees if one != old])
+    assert exchanged(cas, others, [(old, new)]) is None
 
 
 @pytest.mark.parametrize("seed", range(60))

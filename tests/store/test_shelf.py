@@ -16,6 +16,8 @@ from store.shelf import LARGE, MOST, Shelf, clear_shelf
 from store.store import Store
 from store.trees import build_tree
 
+pytestmark = pytest.mark.usefixtures("trees")
+
 
 def tree_of(store: Store, text: str = "", names: str = "f") -> Digest:
     """Return a tree that is worth being kept."""
