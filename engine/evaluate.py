@@ -71,7 +71,7 @@ def evaluate(
     ground = _ground(units, sources, toolchains)
     del project, units  # with thousands of actions they are what takes most room
     if kept is not None and ground is not None:
-        kept.keep(graph, ground)
+        graph = kept.keep(graph, ground)
     snapshots = {id(one.snapshot): one.snapshot for one in sources.values() if one.snapshot}
     return Evaluation(graph, Watched(watched, snapshots.values()), taken)
 

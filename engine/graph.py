@@ -126,7 +126,7 @@ class Graph:
     `load` gives the project that they came from, `digests` the recipe digest of a label, `needs`
     what it needs and `resources` what it holds where that is quicker than by way of the recipe;
     `packed` is the graph as plain values, and the directories that it takes from; `kept` is the
-    path of its memo, where it came from one, and what tells it from other graphs kept there.
+    path of its memo, where it is kept in one, and what tells it from other graphs kept there.
     """
 
     recipes: Mapping[str, Recipe]

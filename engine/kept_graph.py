@@ -255,14 +255,15 @@ class KeptGraph:
         rows = [(one.names, one.marks, one.news) if one else None for one in looks]
         write_memo(f"{self._path}.looks", (stamp, rows))
 
-    def keep(self, graph: Graph, ground: Ground) -> None:
-        """Keep a graph that has no faults, unless the files that it came from may have changed."""
+    def keep(self, graph: Graph, ground: Ground) -> Graph:
+        """Keep a graph that has no faults, unless the files that it came from may have changed;
+        return it, as one that is kept if it is."""
         marks = []
         for path in ground.files:
             mark = signature(os.stat(path))
             marks.append((path, mark, _text(path)))
         if not _at_rest(marks, self._began):
-            return
+            return graph
         assert graph.packed is not None
         packed, taken = graph.packed
         numbers = {id(one.snapshot): number for number, one in enumerate(ground.local)}
@@ -285,6 +286,7 @@ class KeptGraph:
         self._keep_looks(stamp, [Look.of(one.snapshot) for one in ground.local])
         write_memo(f"{self._path}.recipes", (stamp, sources, packed))
         write_memo(self._path, (marks, ground.toolchains, local, blobs, stamp))
+        return evolve(graph, kept=(self._path, stamp))
 
 
 def at_hand(memo: Any) -> Any:

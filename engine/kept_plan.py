@@ -228,9 +228,10 @@ class KeptPlan:
     ) -> None:
         """Keep what the steps of a build came to when all else is written: `others` do not stand as
         they did; `all_of_it` gives them with those that do."""
-        numbers = array("i", sorted(self._standing.numbers)).tobytes()
-        told = (self._index.version_if_alone(self._since), numbers)
         recipes = self._recipes
+        mine = {number for label in others if (number := recipes.number_of(label)) is not None}
+        numbers = array("i", sorted(self._standing.numbers | mine)).tobytes()
+        told = (self._index.version_if_alone(self._since), numbers)
         fresh: dict[int, tuple[bytes, bytes]] = {}
         for label, step in others.items():
             number = recipes.number_of(label)
@@ -238,13 +239,15 @@ class KeptPlan:
                 fresh[number] = (bytes.fromhex(recipes.digest_at(number)), _row(step))
         news = {**self._news, **fresh}
         if not self._rows or len(news) > MOST_NEWS:
-            self._keep_all(all_of_it())
+            self._keep_all(all_of_it(), told)
         elif fresh or self._made or told != self._told:
             few = {into: one for into, one in self._made.items() if one[1] is not None}
             merged = {**self._merged, **few}
             write_memo(self._news_path, (self._stamp, news, merged, *told))
 
-    def _keep_all(self, steps: Iterable[tuple[str, Cached]]) -> None:
+    def _keep_all(
+        self, steps: Iterable[tuple[str, Cached]], told: tuple[int | None, bytes]
+    ) -> None:
         """Write the large file anew. What it had of recipes that did not change stays."""
         recipes = self._recipes
         rows = bytearray(self._rows or bytes(_ROW * len(recipes)))
@@ -258,7 +261,7 @@ class KeptPlan:
         stamp = f"{time.time_ns()} {os.getpid()}"
         write_memo(self._path, (self._of, stamp, rows, gaps.tobytes(), recipes.all_digests))
         made: dict[str, Merged] = {into: (tree, {}) for into, (tree, _) in self._made.items()}
-        write_memo(self._news_path, (stamp, {}, made, None, b""))
+        write_memo(self._news_path, (stamp, {}, made, *told))
 
 
 def _merged(cas: Cas, trees: Iterable[Digest]) -> tuple[Digest, bool]:

@@ -314,14 +314,15 @@ def test_what_was_gone_is_missed_once(
         assert tried == ([False, True] if number == 0 else [False])
 
 
+@pytest.mark.parametrize("before", [(), ("x", "y", "z"), ("common",)], ids=["new", "leaf", "all"])
 def test_what_stands_is_not_looked_at(
-    project: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("engine.kept_plan.MOST_NEWS", 64)
+    monkeypatch.setattr("engine.kept_plan.MOST_NEWS", 8)
     root = tmp_path / "store"
     build_in(root, request())
-    for text in "xyz":
-        Path("src/f1.txt").write_text(text)
+    for text in before:
+        Path("src/common.h" if text == "common" else "src/f1.txt").write_text(text)
         build_in(root, request())
     Path("src/f2.txt").write_text("z")
     with Store(root) as store:
@@ -333,7 +334,24 @@ def test_what_stands_is_not_looked_at(
         below = [f"leaf[src/{name}.txt]" for name in NAMES]
         recipes: Any = graph.recipes
         some, rest = kept.standing([recipes.number_of(label) for label in below])
-        assert set(recipes.labels_at(rest)) == {"leaf[src/f1.txt]", "leaf[src/f2.txt]"}
-        assert len(some) == len(NAMES) - 2
+        news = {"leaf[src/f1.txt]"} if "x" in before else set[str]()
+        assert set(recipes.labels_at(rest)) == {"leaf[src/f2.txt]", *news}
+        assert len(some) == len(NAMES) - 1 - len(news)
         kept.steps(some)
         assert kept.is_told
+
+
+@pytest.mark.parametrize("many", [0, 3, 512])
+def test_what_many_came_to_is_made_one_as_if_nothing_was_kept(
+    project: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr("engine.kept_plan.MOST_EXCHANGED", many)
+    root = tmp_path / "store"
+    for number, text in enumerate(["", "common.h", "f1.txt", "f2.txt", "common.h", "f1.txt"]):
+        if text:
+            Path(f"src/{text}").write_text(f"{number}")
+        found, _ = build_in(root, request())
+        with monkeypatch.context() as patch:
+            patch.setattr("engine.kept_plan.FEWEST", 1000)
+            plain, _ = build_in(tmp_path / f"plain.{number}", request())
+        assert found.trees == plain.trees
