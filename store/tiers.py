@@ -19,7 +19,6 @@ from store.epoch import EPOCH_NS as EPOCH_NS
 from store.object_table import ObjectTable
 from store.packing import Reading, opened, pack, unpack, write_file
 from store.room import total_bytes
-from store.spread import make_spread
 from store.temporaries import Temporaries
 from store.tier_records import FILES as FILES
 from store.tier_records import HDD as HDD
@@ -99,7 +98,7 @@ class Tier:
             raise PermissionError(errno.EACCES, "belongs to somebody else", str(self.root))
         self.temporaries.create()
         if not os.path.isdir(f"{self._blobs}/ff"):
-            make_spread(self._blobs)
+            os.makedirs(self._blobs, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(f"{self._blobs}/ff")  # the others are made when something belongs there
         self.device = status.st_dev
@@ -292,9 +291,19 @@ class Tier:
         try:
             os.rename(path, place)
         except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.dirname(place))
+            self._add_shard(os.path.dirname(place))
             os.rename(path, place)
+
+    def _add_shard(self, directory: str) -> None:
+        """Make a directory of blobs; like these it is made as a temporary, where there is room."""
+        made = self.temporary()
+        os.mkdir(made)
+        try:
+            os.rename(made, directory)
+        except OSError:  # another process was quicker, and has put something there
+            os.rmdir(made)
+            if not os.path.isdir(directory):
+                raise
 
     def copy_in(self, digest: Digest, source: Reading, executable: bool) -> None:
         """Put what `source` gives here, checked against `digest`.

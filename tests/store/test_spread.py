@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from store.digest import Digest
 from store.spread import make_spread
 from store.store import Store
 
@@ -35,3 +38,18 @@ def test_a_store_is_spread(tmp_path: Path) -> None:
 def test_what_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         make_spread(str(tmp_path / "nowhere" / "x"))
+
+
+def test_directories_of_blobs_are_made_by_many_at_once(tmp_path: Path) -> None:
+    with Store(tmp_path / "store") as store:
+        gate = threading.Barrier(4)
+
+        def put(start: int) -> list[Digest]:
+            gate.wait()
+            return [store.cas.put_bytes(b"%d" % n) for n in range(start, start + 600)]
+
+        with ThreadPoolExecutor(4) as pool:
+            made = [digest for some in pool.map(put, range(0, 2400, 600)) for digest in some]
+        assert [store.cas.get_bytes(digest) for digest in made] == [b"%d" % n for n in range(2400)]
+        assert store.cas.unfinished() == []
+        assert {digest[:2] for digest in made} <= {*os.listdir(tmp_path / "store/blobs")}
