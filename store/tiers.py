@@ -288,14 +288,22 @@ class Tier:
 
     def _move(self, path: str, place: str) -> None:
         """Move a file to its place among the blobs."""
-        try:
-            os.rename(path, place)
-        except FileNotFoundError:
-            self._add_shard(os.path.dirname(place))
-            os.rename(path, place)
+        while True:
+            try:
+                os.rename(path, place)
+            except FileNotFoundError:
+                # its directory is not there, or an empty one of another process just took its place
+                if not os.path.lexists(path):
+                    raise
+                self._add_shard(os.path.dirname(place))
+            else:
+                return
 
     def _add_shard(self, directory: str) -> None:
-        """Make a directory of blobs; like these it is made as a temporary, where there is room."""
+        """Make a directory of blobs where there is none. Like these it is made as a temporary,
+        where there is room."""
+        if os.path.isdir(directory):
+            return
         made = self.temporary()
         os.mkdir(made)
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from store.digest import Digest
+from store.digest import digest_bytes
 from store.spread import make_spread
 from store.store import Store
 
@@ -40,16 +40,35 @@ def test_what_cannot_be_made(tmp_path: Path) -> None:
         make_spread(str(tmp_path / "nowhere" / "x"))
 
 
+PUT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from store.store import Store
+with Store(Path(sys.argv[2])) as store:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(300):
+        store.cas.put_bytes(b"%d" % (number if number % 2 else 10 * number + int(sys.argv[3])))
+"""
+
+
 def test_directories_of_blobs_are_made_by_many_at_once(tmp_path: Path) -> None:
-    with Store(tmp_path / "store") as store:
-        gate = threading.Barrier(4)
-
-        def put(start: int) -> list[Digest]:
-            gate.wait()
-            return [store.cas.put_bytes(b"%d" % n) for n in range(start, start + 600)]
-
-        with ThreadPoolExecutor(4) as pool:
-            made = [digest for some in pool.map(put, range(0, 2400, 600)) for digest in some]
-        assert [store.cas.get_bytes(digest) for digest in made] == [b"%d" % n for n in range(2400)]
-        assert store.cas.unfinished() == []
-        assert {digest[:2] for digest in made} <= {*os.listdir(tmp_path / "store/blobs")}
+    here = str(Path(__file__).parents[2])
+    for turn in range(3):
+        place = tmp_path / f"store{turn}"
+        Store(place).close()
+        command = [sys.executable, "-c", PUT, here, str(place)]
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        putting = [subprocess.Popen([*command, str(number)], **pipes) for number in range(5)]
+        for one in putting:
+            assert one.stdout is not None
+            assert one.stdout.readline() == "ready\n"
+        for one in putting:
+            assert one.stdin is not None
+            one.stdin.write("go\n")
+            one.stdin.flush()
+        assert [(one.communicate(timeout=60), one.returncode)[1] for one in putting] == [0] * 5
+        with Store(place) as store:
+            assert all(store.cas.has(digest_bytes(b"%d" % number)) for number in range(1, 300, 2))
+            assert store.cas.unfinished() == []
