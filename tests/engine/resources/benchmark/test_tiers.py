@@ -16,6 +16,7 @@ from engine.resources.discover import discover_compute
 from store import measure
 from store.measure import SEEDS, Latencies, Speed
 from store.store import Store
+from store.tier_records import LEVEL_NAMES
 from store.tiers import HDD, NVME, RAM
 from tests.engine.resources.benchmark.samples import run
 from tests.engine.resources.conftest import Tree
@@ -56,7 +57,7 @@ def test_what_is_measured_of_a_tier_is_kept_and_found(tmp_path: Path) -> None:
         (one,) = run_all(discover_compute(), Wanted(storage=(root,)), setting, lambda _: None)
         keep_storage(one, store.root, store.index)
         assert sorted(path.name for path in root.iterdir() if path.is_file()) in ([], ["format"])
-    assert one.about["type"] in ("RAM disk", "NVMe", "SSD", "HDD", "network")
+    assert one.about["type"] in LEVEL_NAMES
     assert speed_of(history(tmp_path / "store"), root, one.node) == one
 
 
