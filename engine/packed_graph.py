@@ -162,8 +162,9 @@ class PackedRecipes(Mapping[str, Recipe]):
     def _renew_one(self, number: int) -> None:
         """Work out the digest of a recipe from what it reads as that is now."""
         digest = bytes.fromhex(self._digest(*self._rows[number]))
-        if not isinstance(self._now, bytearray):
-            self._now = bytearray(self._now)
+        if self._now is self._kept:
+            self._now = bytearray(self._kept)
+        assert isinstance(self._now, bytearray)
         self._now[32 * number : 32 * number + 32] = digest
         self._renewed.add(number)
 

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from executors.kernel import replaces_in_place
 from executors.restage import Grown, Stage
 from executors.stage import usual_umask
+from store.alike import same_names
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest, digest_bytes
 from store.errors import host_error
@@ -140,7 +141,7 @@ class Inputs:
             key = self._keys[name] = _key(action, name)
             if held is None:
                 aside = self._shelf.take(key, digest, place)
-            elif self._shelf.has(key) and not self._stage.alike(held, digest):
+            elif self._shelf.has(key) and not same_names(self._cas, held, digest):
                 raise Grown
         try:
             self._stage.restage(place, held or aside, digest)

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Mapping
 
-from store.alike import differing, same_names
+from store.alike import differing
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.materialise import materialise
@@ -70,10 +70,6 @@ class Stage:
                 replaced = True
         if replaced:
             os.utime(path, ns=EPOCH_NS)
-
-    def alike(self, old: Digest, new: Digest) -> bool:
-        """Say whether two trees have the same names, so that little is to be done."""
-        return same_names(self.cas, old, new)
 
     def _restage_below(self, path: str, old: Digest, new: Digest) -> None:
         try:

@@ -85,7 +85,8 @@ def _exchanged_in(data: bytes, cas: Cas, pairs: Iterable[tuple[Digest, Digest]])
 
 
 def same_names(cas: Cas, one: Digest, other: Digest) -> bool:
-    """Say whether two trees have the same names. Raises MissingBlob and IntegrityError."""
+    """Say whether two trees have the same names at the top. Raises MissingBlob and
+    IntegrityError."""
     left, right = cas.get_tree(one).entries, cas.get_tree(other).entries
     if isinstance(left, PackedEntries) and isinstance(right, PackedEntries):
         left, right = differing(cas, one, other)
