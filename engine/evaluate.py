@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -15,12 +16,13 @@ from engine.kept_graph import Evaluation, Ground, KeptGraph, Local, Watched
 from engine.sources.realise import SourceTree, known_source, realise_source
 from engine.spec.faults import Fault, SpecError, located, spec_error
 from engine.spec.load import read
-from engine.spec.model import SOURCE_KINDS, SourceSpec, ToolchainFile
+from engine.spec.model import SOURCE_KINDS, SourceSpec, ToolchainFile, ToolchainSpec
 from engine.spec.project import Unit, load_project
-from engine.toolchains.importer import Toolchain, import_toolchain
+from engine.toolchains.importer import Toolchain, import_toolchain, known_toolchain
 from store.cas import empty_tree
 from store.digest import Digest
 from store.errors import BnError
+from store.helpers import Helpers
 from store.ingest import Signature, signature
 from store.store import Store
 from store.trees import walk
@@ -51,7 +53,12 @@ def evaluate(
     if faults:
         raise spec_error(faults)
     errors: list[BnError] = []
-    with Background(functools.partial(_toolchains, store, units)) as importing:
+    tools = _tools(store, units)
+    with contextlib.ExitStack() as stack:
+        if any(isinstance(one, ToolchainSpec) for one in tools.values()):
+            stack.enter_context(Helpers(store.cas))  # before there are threads
+        importing = Background(functools.partial(_toolchains, store, units, tools))
+        stack.enter_context(importing)
         sources = _sources(store, units, errors)
         meanwhile(any(_is_wide(unit) for unit in units))
         toolchains, watched, more = importing.result()
@@ -105,8 +112,27 @@ def _ground(
     return Ground(tuple(files), tuple(memos.items()), tuple(local.values()), tuple(fetched))
 
 
+_Tools = Mapping[Path, Toolchain | ToolchainSpec | BnError]
+"""Toolchains by their files: what was imported before, what is to be, or what is wrong."""
+
+
+def _tools(store: Store, units: list[Unit]) -> _Tools:
+    """Return what is known of the toolchains of all units, each once."""
+    tools: dict[Path, Toolchain | ToolchainSpec | BnError] = {}
+    for unit in units:
+        for where in unit.spec.file.toolchains.values():
+            file = (unit.spec.directory / where).resolve()
+            if file not in tools:
+                try:
+                    spec = read(file, ToolchainFile).toolchain
+                    tools[file] = known_toolchain(store, spec, file.parent) or spec
+                except BnError as error:
+                    tools[file] = error
+    return tools
+
+
 def _toolchains(
-    store: Store, units: list[Unit]
+    store: Store, units: list[Unit], tools: _Tools
 ) -> tuple[dict[tuple[str, str], Toolchain], dict[str, Signature], list[BnError]]:
     """Return the toolchains of all units, each file imported once, what they depend on, and what
     is wrong with them."""
@@ -120,8 +146,7 @@ def _toolchains(
             file = (unit.spec.directory / where).resolve()
             if file not in loaded:
                 try:
-                    spec = read(file, ToolchainFile).toolchain
-                    loaded[file] = import_toolchain(store, spec, file.parent)
+                    loaded[file] = _imported(store, tools[file], file.parent)
                 except BnError as error:
                     fault = unit.fault(("toolchains", name), f"toolchain {name!r}")
                     errors.append(_placed(error, fault))
@@ -132,6 +157,12 @@ def _toolchains(
         for path in toolchain.watched:
             _watch(watched, path)
     return made, watched, errors
+
+
+def _imported(store: Store, tools: Toolchain | ToolchainSpec | BnError, base: Path) -> Toolchain:
+    if isinstance(tools, BnError):
+        raise tools
+    return tools if isinstance(tools, Toolchain) else import_toolchain(store, tools, base)
 
 
 def _watch(watched: dict[str, Signature], path: str) -> None:

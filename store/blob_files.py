@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from store.digest import MMAP_FROM, Digest, digest_bytes, digest_file, file_bytes
 from store.errors import IntegrityError, host_error
@@ -16,6 +16,9 @@ from store.objects import File
 from store.packing import SourceFailed, copy_file, opened
 from store.tiers import EPOCH_NS, FILES, NVME, Form, Incident, Tier, TierSpec, discard, form_of
 from store.tierset import TierSet
+
+if TYPE_CHECKING:
+    from store.helpers import Helpers, Wanted
 
 TOUCH_SECONDS: Final = 6 * 3600
 """A blob that is used has its change time renewed if it is older than this: the collector spares
@@ -42,8 +45,10 @@ class BlobFiles:
         self.tier_set = TierSet(specs, self._forget)
         self.tiers = self.tier_set.all
         self.gate = Gate(root)
-        self._store_root = root
+        self.store_root = root
         self._counted: dict[str, int] = {}
+        self.helpers: Helpers | None = None
+        """Who helps with what takes long, while there is anybody."""
         self._touch_before = time.time() - TOUCH_SECONDS
 
     def create(self) -> None:
@@ -78,7 +83,7 @@ class BlobFiles:
 
     def is_inside(self, path: str) -> bool:
         """Say whether a path leads into the store or one of its tiers."""
-        roots = {self._store_root, *(tier.root for tier in self.tiers)}
+        roots = {self.store_root, *(tier.root for tier in self.tiers)}
         return any(path.startswith(f"{root}/") for root in roots)
 
     def reconsider(self, error: Exception | None = None) -> bool:
@@ -125,8 +130,25 @@ class BlobFiles:
     def copy_in(self, path: str, size: int, executable: bool) -> File:
         """Store a copy of the file at `path` (about `size` bytes); the copy is what is hashed.
 
-        Raises OSError where `path` cannot be read, HostError where the store cannot be written.
+        Raises OSError, with the file's name, where `path` cannot be read, HostError where the store
+        cannot be written.
         """
+        try:
+            return self._copied_in(path, size, executable)
+        except OSError as error:
+            error.filename = error.filename or path
+            raise
+
+    def copy_all(self, wanted: Sequence[Wanted], *, alone: bool = False) -> list[File]:
+        """Do what `copy_in` does with many files, and return them in that order. With `alone` this
+        process is left to others, where there are `helpers`. Raises what `copy_in` does."""
+        if self.helpers is not None and len(wanted) > 1:
+            return self.helpers.copy(wanted, alone=alone)
+        return [self.copy_in(*one) for one in wanted]
+
+    # inside
+
+    def _copied_in(self, path: str, size: int, executable: bool) -> File:
         if size < MMAP_FROM:
             data = file_bytes(path, size)
             return File(self.put_bytes(data, executable), len(data), executable)
@@ -149,8 +171,6 @@ class BlobFiles:
                 return self.tier_set.write(copy)
             except SourceFailed as failure:
                 raise failure.error from None
-
-    # inside
 
     def _write_file(self, digest: Digest, data: bytes, executable: bool) -> str:
         def write(tier: Tier) -> str:

@@ -32,6 +32,9 @@ PORTION: Final = 512
 """Names of a directory that are looked at before they are taken in."""
 
 
+_Found: TypeAlias = tuple[str, os.stat_result]
+"""A name, and what is there."""
+
 MOST_UNWRITTEN: Final = 16
 MOST_REREAD: Final = 1 << 20
 """Files, and bytes of them together, up to which what changed in a directory is read again each
@@ -129,28 +132,19 @@ class _Walker:
         cached = _load(self.index.get(Table.STATS, key))
         fresh: dict[str, Any] = {}
         entries: dict[str, Entry] = {}
-        for name, status in self._listed(path, relative):
-            inner = f"{relative}/{name}" if relative else name
-            mode, size = status.st_mode, status.st_size
-            if stat.S_ISDIR(mode):
-                entries[name] = Directory(self.directory(inner))
-                continue
-            mark = (status.st_mtime_ns, status.st_ctime_ns, size, status.st_ino)
-            seen = cached.get(name)
-            digest = _believed(seen, mark) if seen and stat.S_ISREG(mode) else None
-            if digest is not None:
-                executable = bool(mode & stat.S_IXUSR)
-                if self.trusting:
-                    self.believed.append((digest, size, executable))
-                if self.trusting or self.cas.has(digest):
-                    fresh[name] = seen
-                    file = entries[name] = File(digest, size, executable)
-                    self.seen.note(inner, mark, file)
-                    continue
-            entry = self._entry(f"{path}/{name}", name, inner, status, fresh)
-            if entry is not None:
-                entries[name] = entry
-                self.seen.note(inner, mark, entry)
+        for portion in self._listed(path, relative):
+            files = self._files(path, portion, cached, fresh)
+            for name, status in portion:
+                inner = f"{relative}/{name}" if relative else name
+                entry: File | Link | None = files.get(name)
+                if entry is None:
+                    if stat.S_ISDIR(status.st_mode):
+                        entries[name] = Directory(self.directory(inner))
+                        continue
+                    entry = self._link(f"{path}/{name}", inner, status)
+                if entry is not None:
+                    entries[name] = entry
+                    self.seen.note(inner, signature(status), entry)
         if fresh != cached and not _is_little(fresh, cached):
             row = to_json(fresh)
             stock.missed(stock.ROW, row)
@@ -158,16 +152,15 @@ class _Walker:
         del cached, fresh  # with many files they are what takes most room
         return self.cas.put_tree(Tree(entries))
 
-    def _listed(self, path: str, relative: str) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield what is in a directory and not excluded, by name.
+    def _listed(self, path: str, relative: str) -> Iterator[list[_Found]]:
+        """Yield what is in a directory and not excluded, by name, in portions.
 
-        It is looked at in portions, and closed meanwhile: neither thousands of results nor a handle
-        for each level are held.
+        It is closed meanwhile: neither thousands of results nor a handle for each level are held.
         """
         start = f"{relative}/" if relative else ""
         names = sorted(os.listdir(path))
         for first in range(0, len(names), PORTION):
-            found = []
+            found: list[_Found] = []
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 for name in names[first : first + PORTION]:
@@ -182,14 +175,55 @@ class _Walker:
                         raise
             finally:
                 os.close(handle)
-            yield from found
+            yield found
 
-    def _entry(
-        self, path: str, name: str, inner: str, status: os.stat_result, fresh: dict[str, Any]
-    ) -> File | Link | None:
-        """Take in what is not known; None for a link into the store, which is none of a source."""
-        if stat.S_ISREG(status.st_mode):
-            return self._read(path, name, status, fresh)
+    def _files(
+        self, path: str, portion: list[_Found], cached: dict[str, Any], fresh: dict[str, Any]
+    ) -> dict[str, File]:
+        """Return the regular files of a portion, those that are not known taken in."""
+        files: dict[str, File] = {}
+        unread: list[_Found] = []
+        for name, status in portion:
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            seen = cached.get(name)
+            digest = _believed(seen, signature(status)) if seen else None
+            if digest is not None:
+                size, executable = status.st_size, bool(status.st_mode & stat.S_IXUSR)
+                if self.trusting:
+                    self.believed.append((digest, size, executable))
+                if self.trusting or self.cas.has(digest):
+                    fresh[name] = seen
+                    files[name] = File(digest, size, executable)
+                    continue
+            unread.append((name, status))
+        if unread:
+            self._read(path, unread, files, fresh)
+        return files
+
+    def _read(
+        self, path: str, unread: list[_Found], files: dict[str, File], fresh: dict[str, Any]
+    ) -> None:
+        """Take in what is not known."""
+        read = self.cas.copy_all(
+            [
+                (f"{path}/{name}", status.st_size, bool(status.st_mode & stat.S_IXUSR))
+                for name, status in unread
+            ]
+        )
+        for (name, status), file in zip(unread, read, strict=True):
+            mark = signature(status)
+            if signature(os.lstat(f"{path}/{name}")) != mark:
+                raise InputError(
+                    f"{path}/{name}: changed while it was read",
+                    "run the build again when it is at rest",
+                )
+            if max(mark[0], mark[1]) < self.now - RACY_NS:
+                fresh[name] = [list(mark), file.digest]
+            files[name] = file
+
+    def _link(self, path: str, inner: str, status: os.stat_result) -> Link | None:
+        """Take in a link; None for one into the store, which is none of a source."""
         if not stat.S_ISLNK(status.st_mode):
             raise InputError(
                 f"{path}: not a file, directory or symbolic link",
@@ -205,17 +239,6 @@ class _Walker:
                 'leave it out with exclude = ["…"], or copy what it points to',
             )
         return Link(target)
-
-    def _read(self, path: str, name: str, status: os.stat_result, fresh: dict[str, Any]) -> File:
-        mark = signature(status)
-        file = self.cas.copy_in(path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
-        if signature(os.lstat(path)) != mark:
-            raise InputError(
-                f"{path}: changed while it was read", "run the build again when it is at rest"
-            )
-        if max(mark[0], mark[1]) < self.now - RACY_NS:
-            fresh[name] = [list(mark), file.digest]
-        return file
 
 
 def _believed(row: Any, mark: Signature) -> Digest | None:

@@ -12,9 +12,13 @@ from store.owners import mark
 from store.spread import make_spread
 
 _PLACES: Final = 64
-"""Directories for temporaries, made one after another as they are used. Their names begin with `t`
-(a number would look like a process) and go on at random: ext4 places a directory by its name, and
-those of the last store are worn out."""
+"""Directories for temporaries, at most. Their names begin with `t` (a number would look like a
+process) and go on at random: ext4 places a directory by its name, and those of the last store are
+worn out."""
+
+_FILES_A_PLACE: Final = 64
+"""Temporaries of this process after which there is one more of them: to make one takes ext4 as long
+as ten to thirty files do where all is well, as it looks at all groups of the disk."""
 
 _numbers = itertools.count()
 
@@ -36,7 +40,7 @@ class Temporaries:
     def new(self) -> str:
         """Return a path that nobody else uses."""
         number = next(_numbers)
-        if 0 < len(self._places) < _PLACES:
+        if 0 < len(self._places) < min(_PLACES, 1 + number // _FILES_A_PLACE):
             with contextlib.suppress(OSError):
                 self._add_place()
         place = self._places[number % len(self._places)] if self._places else "."

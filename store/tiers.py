@@ -277,14 +277,14 @@ class Tier:
         except BaseException:
             discard(temporary)
             raise
-        self._took(len(data))
+        self.came(len(data))
 
     def adopt(self, digest: Digest, path: str, size: int, form: Form) -> None:
         """Move the file at `path`, on this tier's file system and in that form, to its place."""
         os.chmod(path, EXECUTABLE_MODE if form is Form.EXECUTABLE else FILE_MODE)
         os.utime(path, ns=EPOCH_NS)
         self._move(path, self.path(digest, form))
-        self._took(size)
+        self.came(size)
 
     def _move(self, path: str, place: str) -> None:
         """Move a file to its place among the blobs."""
@@ -386,7 +386,8 @@ class Tier:
         with self._counting:
             self.added += size
 
-    def _took(self, size: int) -> None:
+    def came(self, size: int) -> None:
+        """Note that so many bytes were put here, which are to be made durable."""
         self.count(size)
         self.unsynced = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -30,17 +31,28 @@ _DIVERTED: Final = re.compile(
 
 @frozen
 class Package:
-    """An installed package; names in `depends` and `provides` are without versions."""
+    """An installed package. `relations` are its dependencies and `offers` what it provides, as dpkg
+    prints them (Debian policy 7.1): of hundreds only a few are ever asked for theirs."""
 
     name: str
     architecture: str
     version: str
-    depends: tuple[Clause, ...] = ()
-    provides: tuple[str, ...] = ()
+    relations: str = ""
+    offers: str = ""
 
     def __str__(self) -> str:
         """Return `name:architecture`, as dpkg takes it."""
         return f"{self.name}:{self.architecture}"
+
+    @property
+    def depends(self) -> Iterator[Clause]:
+        """What it depends on, without versions."""
+        return _clauses(self.relations)
+
+    @property
+    def provides(self) -> Iterator[str]:
+        """The names that it provides, without versions."""
+        return itertools.chain.from_iterable(_clauses(self.offers))
 
 
 @frozen
@@ -101,15 +113,12 @@ def parse_packages(text: str) -> Iterator[Package]:
         if len(fields) != 7 or fields[2][1:2] not in _INSTALLED or not fields[2][1:2]:
             continue
         name, architecture, _, version, before, depends, provides = fields
-        clauses = (*_clauses(before), *_clauses(depends))
-        yield Package(
-            name, architecture, version, clauses, tuple(n for c in _clauses(provides) for n in c)
-        )
+        yield Package(name, architecture, version, f"{before}, {depends}", provides)
 
 
 def _clauses(text: str) -> Iterator[Clause]:
     """Yield the clauses of a relation, without versions: what is installed satisfies them."""
-    for clause in text.split(","):
+    for clause in text.split(",") if text else ():
         names = (
             re.split(r"[\s(\[<]", option.strip(), maxsplit=1)[0] for option in clause.split("|")
         )

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -17,14 +17,14 @@ from engine.sources.exclusion import exclusion
 from engine.spec.model import ToolchainSpec
 from engine.toolchains.debian import packages_watched, take_packages
 from engine.toolchains.host import Host
-from engine.toolchains.layout import Layout, Taken
-from engine.toolchains.memory import Memory
+from engine.toolchains.layout import Layout
+from engine.toolchains.memory import Known, Looked, Memory, mark_of, marks_of
 from engine.toolchains.paths import take_paths
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, encode
 from store.errors import InputError
-from store.index import Table, Write, to_json
-from store.ingest import RACY_NS, signature
+from store.index import Table, to_json
+from store.ingest import RACY_NS, Signature, signature
 from store.objects import Directory, Entry, File, Link
 from store.store import Store
 from store.trees import build_tree
@@ -45,9 +45,14 @@ class Toolchain:
     """Where it is written down what the import saw."""
 
 
-def import_toolchain(
-    store: Store, spec: ToolchainSpec, base: Path, host: Host | None = None
-) -> Toolchain:
+_Plain: TypeAlias = tuple[str, Signature, bool]
+"""A file of this machine: its path, what it looks like, whether it is executable."""
+
+_SIZE: Final = 2
+"""Which part of a signature is the size."""
+
+
+def import_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain:
     """Store what `spec` names as a tree; relative paths are relative to `base`.
 
     Only files that changed since they were last stored are read. The tree depends on nothing but
@@ -56,83 +61,116 @@ def import_toolchain(
     """
     if not spec.debian and not spec.paths:
         raise InputError("the toolchain names nothing", 'add debian = ["gcc", …] or paths = […]')
-    host = host or Host()
-    memory = Memory(store, spec, base, host)
+    memory = Memory(store, spec, base)
     known = memory.recall()
     if known is not None:
-        return Toolchain(known.tree, dict(spec.env), tuple(known.watched), memory.path)
-    layout = Layout(host, exclusion(spec.exclude))
+        return _remembered(spec, memory, known)
+    wanted = spec.debian, spec.paths, spec.exclude, str(base)
+    helpers = store.cas.helpers
+    found = _look(*wanted) if helpers is None else helpers.call(_look, *wanted)
+    entries, watched, looked = found
+    tree = _tree(store, _stored(store, entries))
+    memory.keep(tree, watched, looked)
+    return Toolchain(tree, dict(spec.env), watched, memory.path)
+
+
+def known_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain | None:
+    """Return what `import_toolchain` did, where nothing changed since; None where something has."""
+    memory = Memory(store, spec, base)
+    known = memory.recall()
+    return None if known is None else _remembered(spec, memory, known)
+
+
+def _remembered(spec: ToolchainSpec, memory: Memory, known: Known) -> Toolchain:
+    return Toolchain(known.tree, dict(spec.env), tuple(known.watched), memory.path)
+
+
+def _look(
+    debian: tuple[str, ...], paths: tuple[str, ...], exclude: tuple[str, ...], base: str
+) -> tuple[dict[str, _Plain | str], tuple[str, ...], Looked]:
+    """Return what a toolchain consists of, by its place in the tree, what is to be watched, and all
+    that was looked at for it; plain, as a helper does it."""
+    host = Host()
+    layout = Layout(host, exclusion(exclude))
     watched: list[str] = []
-    if spec.debian:
+    before: dict[str, Signature] = {}
+    if debian:
         watched += packages_watched()
-        memory.before(watched)
-        take_packages(layout, spec.debian)
+        before = {path: mark_of(path) for path in watched}
+        take_packages(layout, debian)
         layout.settle()
-    if spec.paths:
-        watched += take_paths(layout, spec.paths, base)
+    if paths:
+        watched += take_paths(layout, paths, Path(base))
         layout.settle()
-    tree = _tree(store, _stored(store, layout))
-    distinct = tuple(dict.fromkeys(watched))
-    memory.keep(tree, distinct)
-    return Toolchain(tree, dict(spec.env), distinct, memory.path)
-
-
-def _stored(store: Store, layout: Layout) -> dict[str, Entry]:
-    """Return the layout's entries by path, with all files in the store."""
-    entries: dict[str, Entry] = {}
-    directories: dict[str, list[tuple[str, Taken]]] = defaultdict(list)
+    before = {path: mark_of(path) for path in watched} | before
+    entries: dict[str, _Plain | str] = {}
     for place, placed in layout.entries.items():
         if isinstance(placed, Link):
-            entries[place] = placed
+            entries[place] = placed.target
         else:
-            directories[layout.host.at(posixpath.dirname(placed.source))].append((place, placed))
-    writes: list[Write] = []
-    for directory, files in directories.items():
-        entries.update(_stored_files(store, directory, files, writes))
-    store.index.later(writes)  # they name files alone, which are looked for before they are used
+            executable = bool(placed.status.st_mode & stat.S_IXUSR)
+            entries[place] = host.at(placed.source), signature(placed.status), executable
+    return entries, tuple(dict.fromkeys(watched)), marks_of(host, before)
+
+
+def _stored(store: Store, plain: Mapping[str, _Plain | str]) -> dict[str, Entry]:
+    """Return the entries by path, with all files in the store. The stat cache is that of
+    `store.ingest`."""
+    entries: dict[str, Entry] = {}
+    unknown: list[tuple[str, _Plain]] = []
+    rows: dict[str, dict[str, Any]] = {}
+    for place, one in plain.items():
+        if isinstance(one, str):
+            entries[place] = Link(one)
+            continue
+        path, mark, executable = one
+        directory, name = posixpath.split(path)
+        if directory not in rows:
+            found = store.index.get_json(Table.STATS, _key(directory))
+            rows[directory] = found if isinstance(found, dict) else {}
+        match rows[directory].get(name):
+            case [list(seen), str(digest)] if tuple(seen) == mark and store.cas.has(Digest(digest)):
+                entries[place] = File(Digest(digest), mark[_SIZE], executable)
+            case _:
+                unknown.append((place, one))
+    entries.update(_read(store, unknown, rows))
     return entries
 
 
-def _stored_files(
-    store: Store, directory: str, files: list[tuple[str, Taken]], writes: list[Write]
+def _read(
+    store: Store, unknown: list[tuple[str, _Plain]], rows: Mapping[str, dict[str, Any]]
 ) -> Iterator[tuple[str, File]]:
-    """Yield the files of one directory; the stat cache is that of `store.ingest`."""
-    key = digest_bytes(os.fsencode(directory))
-    found = store.index.get_json(Table.STATS, key)
-    cached: dict[str, Any] = found if isinstance(found, dict) else {}
-    fresh: dict[str, Any] = {}
+    """Yield the files that are `unknown` to the stat cache (`rows` of it), put into the store and
+    noted there."""
     started = time.time_ns()
-    for place, taken in files:
-        name = posixpath.basename(taken.source)
-        mark = signature(taken.status)
-        match cached.get(name):
-            case [list(seen), str(digest)] if tuple(seen) == mark and store.cas.has(Digest(digest)):
-                yield place, File(Digest(digest), taken.status.st_size, _executable(taken))
-            case _:
-                file = _read(store, f"{directory}/{name}", taken)
-                if max(mark[0], mark[1]) < started - RACY_NS:
-                    fresh[name] = [list(mark), file.digest]
-                yield place, file
-    if fresh:
-        writes.append((Table.STATS, key, to_json(cached | fresh)))
-
-
-def _read(store: Store, path: str, taken: Taken) -> File:
     try:
-        file = store.cas.copy_in(path, taken.status.st_size, _executable(taken))
-        changed = signature(os.lstat(path)) != signature(taken.status)
+        read = store.cas.copy_all(
+            [(path, mark[_SIZE], executable) for _, (path, mark, executable) in unknown],
+            alone=True,
+        )
+        changed = [path for _, (path, mark, _) in unknown if signature(os.lstat(path)) != mark]
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read: {(error.strerror or '').lower()}",
+            f"{error.filename}: cannot be read: {(error.strerror or '').lower()}",
             'leave it out with exclude = ["…"]',
         ) from error
     if changed:
-        raise InputError(f"{path}: changed while it was read", "run the build again")
-    return file
+        raise InputError(f"{changed[0]}: changed while it was read", "run the build again")
+    fresh: dict[str, dict[str, Any]] = defaultdict(dict)
+    for (place, (path, mark, _)), file in zip(unknown, read, strict=True):
+        if max(mark[0], mark[1]) < started - RACY_NS:
+            directory, name = posixpath.split(path)
+            fresh[directory][name] = [list(mark), file.digest]
+        yield place, file
+    # they name files alone, which are looked for before they are used
+    store.index.later(
+        [(Table.STATS, _key(one), to_json(rows[one] | found)) for one, found in fresh.items()]
+    )
 
 
-def _executable(taken: Taken) -> bool:
-    return bool(taken.status.st_mode & stat.S_IXUSR)
+def _key(directory: str) -> Digest:
+    """Return the key of a directory in the stat cache."""
+    return digest_bytes(os.fsencode(directory))
 
 
 def _tree(store: Store, entries: Mapping[str, Entry]) -> Digest:

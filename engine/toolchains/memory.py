@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from operator import attrgetter, eq
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
@@ -58,7 +58,7 @@ def recall(
             return None
     except OSError:
         return None
-    if any(mark == ABSENT and _mark(place) != ABSENT for place, mark in marks.items()):
+    if any(mark == ABSENT and mark_of(place) != ABSENT for place, mark in marks.items()):
         return None
     try:
         same = map(_IDENTITY, map(os.lstat, [place for place, _, _ in directories]))
@@ -71,44 +71,43 @@ def recall(
     return Known(tree, {place: marks[place] for place in watched})
 
 
+Looked: TypeAlias = tuple[dict[str, Signature], list[tuple[str, int, int]]]
+"""The signature of everything that was asked for, absent things too; of directories that were only
+passed through, which change with whatever else is in them, their place, device and inode."""
+
+
+def marks_of(host: Host, before: Mapping[str, Signature]) -> Looked:
+    """Return what was looked at on this machine, `before` of which was looked at first of all."""
+    marks, directories = {**before}, []
+    for path, status in host.seen.items():
+        if status is None:
+            marks.setdefault(path, ABSENT)
+        elif not stat.S_ISDIR(status.st_mode):
+            marks.setdefault(path, signature(status))
+        elif path not in marks:
+            directories.append((path, status.st_dev, status.st_ino))
+    return marks, directories
+
+
 class Memory:
-    """The memo of one toolchain's import, at `path`.
+    """The memo of one toolchain's import, at `path`."""
 
-    It holds the signature of everything that was asked for, absent things too; of directories that
-    were only passed through, which change with whatever else is in them, just that they are the
-    same directories.
-    """
-
-    def __init__(self, store: Store, spec: ToolchainSpec, base: Path, host: Host) -> None:
+    def __init__(self, store: Store, spec: ToolchainSpec, base: Path) -> None:
         self._store = store
-        self._host = host
         self._began = time.time_ns()
-        self._marks: dict[str, Signature] = {}
         from engine.toolchains.dpkg import admin_directory
 
         words = (*spec.debian, "", *spec.paths, "", *spec.exclude)
-        place = (str(base.absolute()), host.at("/"), admin_directory(), str(os.geteuid()))
+        place = (str(base.absolute()), admin_directory(), str(os.geteuid()))
         self.path = memo_path(store.root, KIND, FORMAT, *place, *words)
 
     def recall(self) -> Known | None:
         """Return the toolchain if nothing of what was looked at changed and its blobs are here."""
         return recall(self._store, self.path)
 
-    def before(self, paths: Iterable[str]) -> None:
-        """Note what `paths` look like before anything is asked of them."""
-        self._marks.update((path, _mark(path)) for path in paths)
-
-    def keep(self, tree: Digest, watched: tuple[str, ...]) -> None:
+    def keep(self, tree: Digest, watched: tuple[str, ...], looked: Looked) -> None:
         """Keep what the import came to, unless something may still change without a trace."""
-        marks = {path: _mark(path) for path in watched} | self._marks
-        directories = []
-        for path, status in self._host.seen.items():
-            if status is None:
-                marks.setdefault(path, ABSENT)
-            elif not stat.S_ISDIR(status.st_mode):
-                marks.setdefault(path, signature(status))
-            elif path not in marks:
-                directories.append((path, status.st_dev, status.st_ino))
+        marks, directories = looked
         if all(max(mark[0], mark[1]) < self._began - RACY_NS for mark in marks.values()):
             try:
                 blobs = blobs_under(self._store.cas, Directory(tree))
@@ -117,7 +116,8 @@ class Memory:
             write_memo(self.path, (tree, watched, marks, directories, blobs))
 
 
-def _mark(path: str) -> Signature:
+def mark_of(path: str) -> Signature:
+    """Return what is at `path` looks like, `ABSENT` where there is nothing."""
     try:
         return signature(os.lstat(path))
     except OSError:

@@ -71,7 +71,7 @@ def test_directories_are_made_when_something_belongs_there(tmp_path: Path) -> No
     assert sorted(os.listdir(tmp_path / "blobs")) == sorted({"ff", first[:2], second[:2]})
     assert {cas.get_bytes(second), other.get_bytes(first)} == {b"first", b"second"}
     assert cas.unfinished() == []
-    left = [Path(other.primary.temporary()) for _ in range(100)][-1]
+    left = [Path(other.primary.temporary()) for _ in range(64 * 64)][-1]
     left.touch()
     assert cas.unfinished() == [str(left)]
     assert len(os.listdir(tmp_path / "tmp")) == 64
