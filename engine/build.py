@@ -31,7 +31,7 @@ from engine.plan import Cached, Plan, Run, look_up
 from engine.prefetch import Prefetch
 from engine.resolve import NothingMatchesError, resolve, with_inputs
 from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
-from engine.seating import seats_for
+from engine.seating import begins_ahead, seats_for
 from engine.seats import Seats, Turn
 from engine.upkeep import load
 from engine.waits import Pending, Waits
@@ -62,6 +62,8 @@ class Loop:
     places: Places = field(init=False)
     seats: Seats = field(init=False)
     took: Clock = field(init=False)
+    room: int = 0
+    """Processors, where steps are begun before there are some for them."""
     peaks: dict[str, int] = field(factory=dict)
     """Bytes of memory that steps took last."""
     clock: Callable[[], float] = field(default=time.monotonic)
@@ -96,6 +98,7 @@ class Loop:
         self.finished = Finished(len(self.waits.labels))
         self.took = Clock(self.places.nodes)
         seats = seats_for(job, self.peaks, self._pending(), self.waits)
+        self.room = self.places.nodes[0].cpus if begins_ahead(job) else 0
         self.seats = seats if job.options.around is None else job.options.around(job, seats)
 
     def _pending(self) -> Mapping[str, Iterable[str]]:
@@ -346,6 +349,7 @@ class Loop:
             turn.cpus,
             turn.placement.node,
             turn.placement.cpus,
+            self.room,
         )
         sharing = self.options.sharing
         self.crew.start(

@@ -25,10 +25,10 @@ async def execute(
     cpus: tuple[int, ...] = (),
     node: str = "",
     share: int = 1,
+    room: int = 0,
 ) -> Ending:
-    """Run an action to its end on a node, `share` of whose processors it holds, pinned to `cpus` if
-    there are any, again where another tier takes
-    the place of one that failed.
+    """Run an action to its end on a node, `share` of whose processors it holds (of `room`), pinned
+    to `cpus` if there are any, again where another tier takes the place of one that failed.
 
     What is raised is part of the ending; so is a failure of the machine, as HostError.
     """
@@ -40,6 +40,7 @@ async def execute(
         cpus=cpus,
         node=node,
         share=share,
+        room=room,
     )
     outcome: Outcome | Exception
     while True:

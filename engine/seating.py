@@ -33,8 +33,10 @@ def seats_for(
     places = job.places
     needs = Needs(job.graph.resources_of, lambda label: peaks.get(label, 0))
     if len(places.nodes) == 1 and not places.asked:
-        one = OneNode(places.nodes[0], needs, Pins.of(places), _line(places.nodes[0], waits))
-        return Recording(one, needs, job.emit, (_policy(places),))
+        ahead = begins_ahead(job)
+        line = _line(places.nodes[0], waits)
+        one = OneNode(places.nodes[0], needs, Pins.of(places), line, ahead=ahead)
+        return Recording(one, needs, job.emit, (evolve(_policy(places), ahead=ahead),))
     from engine.placement.work import make_work
     from engine.several import SeveralNodes
 
@@ -53,6 +55,12 @@ def seats_for(
     seats = SeveralNodes(divided, work, needs, classes, is_there=asked)
     recording = Recording(seats, needs, job.emit, _opening(divided, work, classes))
     return recording
+
+
+def begins_ahead(job: Job) -> bool:
+    """Say whether a step of a job may be begun before there is a processor for it."""
+    alone = len(job.places.nodes) == 1 and not job.places.asked
+    return alone and getattr(job.executor, "begins_ahead", False)
 
 
 def _line(node: Node, waits: Waits) -> Line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -10,13 +11,16 @@ from engine.graph import Resources
 from engine.pins import Pins
 from engine.placement import Explanation, Node, Placement, Ready, place, release, take
 from engine.ready import Entry, Heap, Line
-from store.records import frozen
+from store.records import evolve, frozen
 
 SHORT: Final = 0.005
 """Seconds up to which a wait is not told of: nothing starts at once."""
 
 MUCH: Final = 64 << 20
 """Bytes from which on it is told that a step holds as much as it took last."""
+
+QUICK: Final = 0.02
+"""Seconds up to which a step is so short that what is done between two of them counts."""
 
 PROCESSORS: Final = "processors"
 MEMORY: Final = "memory"
@@ -106,11 +110,18 @@ class OneNode:
     """Seats on one node, longest chain first.
 
     A decision costs nothing for the thousands that wait in `line`; what each of them may use is
-    asked when its turn comes.
+    asked when its turn comes. While the last steps were quick, twice as many are given one as there
+    are processors, if they may be begun `ahead`: their commands start when others' have ended.
     """
 
     def __init__(
-        self, node: Node, needs: Needs, pins: Pins | None = None, line: Line | None = None
+        self,
+        node: Node,
+        needs: Needs,
+        pins: Pins | None = None,
+        line: Line | None = None,
+        *,
+        ahead: bool = False,
     ) -> None:
         self.clock = time.monotonic
         self.every: float | None = None
@@ -122,6 +133,11 @@ class OneNode:
         self._short_of: dict[str, str] = {}
         """What those are short of that were looked at in vain."""
         self._ended = ""
+        self._ahead = ahead and pins is None
+        self._since: dict[str, float] = {}
+        """When those that run were given their turn."""
+        self._quick = 0
+        """How many quick ones ended since a longer one did."""
 
     def add(self, label: str, rank: float, reason: str, input_root: bytes) -> None:
         """Let a step wait for its turn."""
@@ -134,6 +150,8 @@ class OneNode:
         No more can start than there are free processors, so the rest is not looked at.
         """
         node = self._node
+        if self._ahead and self._quick >= node.cpus and not node.idle:
+            node = evolve(node, free_cpus=node.free_cpus + node.cpus)
         if not self._line or node.free_cpus <= 0:
             return []
         now = self.clock()
@@ -152,6 +170,7 @@ class OneNode:
         for placement in place(ready, (node,)):
             self._node = take(self._node, placement)
             rank, label, reason, input_root, since = first.pop(placement.label)
+            self._since[label] = now
             pinned = self._pins.take(node.name, placement.cpus) if self._pins else ()
             why = plain(placement, -rank, pinned, label in learned)
             if now - since >= SHORT:
@@ -166,11 +185,14 @@ class OneNode:
 
     def end(self, turn: Turn, blame: float = 0.0) -> None:
         """Note that a step ended."""
-        self._ended = turn.placement.label
+        self._ended = label = turn.placement.label
+        took = self.clock() - self._since.get(label, -math.inf)
+        self._quick = self._quick + 1 if took <= QUICK else 0
         self.drop(turn)
 
     def drop(self, turn: Turn) -> None:
         """Note that a step whose turn it was need not run."""
+        self._since.pop(turn.placement.label, None)
         self._node = release(self._node, turn.placement)
         if self._pins is not None:
             self._pins.give(turn.cpus)

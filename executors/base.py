@@ -69,7 +69,8 @@ class Limits:
 class ExecutionRequest:
     """An action to run, and what does not change its outputs: limits, whether to keep its sandbox
     when it fails, the processors that it is pinned to (by number; none: not pinned), the node that
-    it is placed on, and how many of that node's processors it holds."""
+    it is placed on, and how many of that node's processors it holds. Where executions are begun
+    before there are processors for them, `room` is how many there are; 0: there are enough."""
 
     action: Action
     label: str
@@ -78,6 +79,7 @@ class ExecutionRequest:
     cpus: tuple[int, ...] = ()
     node: str = ""
     share: int = 1
+    room: int = 0
 
 
 class Status(StrEnum):

@@ -24,6 +24,7 @@ from executors.process import Ended, watch
 from executors.stage import new_workspace, usual_umask
 from executors.syscalls import keyring_filter
 from executors.traces import clear, mark
+from executors.turnstile import Pass, Turnstile
 from executors.waiting import shielded
 from executors.wall import Wall
 from store.errors import HostError, host_error
@@ -59,11 +60,12 @@ class Kind:
 class Pool:
     """The cells behind one wall: those at rest, found again by kind."""
 
-    def __init__(self, wall: Wall) -> None:
-        """Start with none."""
+    def __init__(self, wall: Wall, turnstile: Turnstile) -> None:
+        """Start with none. Their commands go through the turnstile."""
         self.wall = wall
         self._idle: list[Cell] = []
         self._coming: list[Cell] = []
+        self._turnstile = turnstile
 
     async def take(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
         """Return a cell of this kind that nobody else uses, made if need be.
@@ -97,7 +99,7 @@ class Pool:
 
     def _begin(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
         limits = Limits(memory=kind.memory, processes=kind.processes, cpu_seconds=kind.cpu_seconds)
-        return Cell.begin(self.wall, kind, store, limiter.fence(limits))
+        return Cell.begin(self.wall, kind, store, limiter.fence(limits), self._turnstile)
 
     async def give_back(self, cell: Cell) -> None:
         """Take a cell back from an action; one that is not as new any more ends."""
@@ -137,9 +139,12 @@ class Pool:
 class Cell:
     """One cell and its workspace."""
 
-    def __init__(self, wall: Wall, kind: Kind, store: Store, fence: Fence) -> None:
+    def __init__(
+        self, wall: Wall, kind: Kind, store: Store, fence: Fence, turnstile: Turnstile
+    ) -> None:
         """Make the workspace. Raises OSError."""
         self.kind = kind
+        self._turnstile = turnstile
         self.workspace = new_workspace(store)
         self.name = f"cell {self.workspace.path.name.rpartition('-')[2]}"
         self._wall = wall
@@ -166,10 +171,12 @@ class Cell:
         self._inputs = Inputs(path, store.cas)
 
     @classmethod
-    def begin(cls, wall: Wall, kind: Kind, store: Store, fence: Fence) -> Cell:
+    def begin(
+        cls, wall: Wall, kind: Kind, store: Store, fence: Fence, turnstile: Turnstile
+    ) -> Cell:
         """Have a cell made; `made` waits for it. Raises HostError; then nothing is left."""
         try:
-            cell = cls(wall, kind, store, fence)
+            cell = cls(wall, kind, store, fence, turnstile)
         except OSError as error:
             raise host_error(error, "cannot make a workspace") from error
         request = {
@@ -216,7 +223,6 @@ class Cell:
         """Stage the inputs of an action and run its command to its end; nothing that it started is
         left when this returns or raises. Raises HostError and MissingBlob."""
         assert self._channel is not None
-        started = time.monotonic()
         self._rests = False
         with span("stage", self.name, step=request.label):
             mounts = self._inputs.put(request.action)
@@ -229,16 +235,24 @@ class Cell:
             "rlimits": [one for one in self._fence.resource_limits() if not _for_life(one)],
             "cpus": request.cpus,
         }
+        channel, sent = self._channel, False
+
+        def start() -> None:
+            nonlocal sent
+            sent = channel.send(message)
+
+        way = self._turnstile.enter(start, request.share, request.room)
         try:
             with span("run", self.name, step=request.label):
-                await self._channel.send(message)
-                ended, exceeded = await self._watch(self._channel, request.limits)
-        except OSError as error:
-            raise HostError(f"a sandbox is gone: {error}", "run the build again") from error
+                ended, exceeded = await self._watch(channel, request.limits, way)
+        finally:
+            self._turnstile.leave(way)
+        if way.since is None or not sent:
+            raise HostError("a sandbox is gone", "run the build again")
         return Ended(
             exit_code=ended["exit_code"],
             exceeded=exceeded,
-            wall_seconds=time.monotonic() - started,
+            wall_seconds=time.monotonic() - way.since,
             cpu_seconds=ended["cpu_seconds"],
             peak_memory=ended["peak_memory"],
         )
@@ -282,7 +296,9 @@ class Cell:
         self._fence.drop()
         remove_tree(self._path)
 
-    async def _watch(self, channel: Channel, limits: Limits) -> tuple[dict[str, Any], str]:
+    async def _watch(
+        self, channel: Channel, limits: Limits, way: Pass
+    ) -> tuple[dict[str, Any], str]:
         """Wait for the end of an action; return how it ended and the limit that it was over."""
         exceeded = ""
         ended: dict[str, Any] = {}
@@ -293,6 +309,7 @@ class Cell:
                 self.workspace.log,
                 limits,
                 self._fence,
+                lambda: way.since,
             )
             if not exceeded:
                 ended = await channel.next()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from executors.waiting import readable, writable
+from executors.waiting import readable
 from executors.wall import Wall
 from store.errors import HostError
 
@@ -37,15 +37,20 @@ class Channel:
         """Return the descriptor that is readable when there is a message."""
         return self._socket.fileno()
 
-    async def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message. Raises OSError where the cell is gone."""
+    def send(self, message: Mapping[str, Any]) -> bool:
+        """Send a message to a cell that waits for one, or soon will; say whether it is there."""
         data = marshal.dumps(dict(message))
         data = struct.pack("=I", len(data)) + data
-        while data:
-            try:
+        try:
+            with contextlib.suppress(BlockingIOError):
                 data = data[self._socket.send(data) :]
-            except BlockingIOError:
-                await writable(self.fileno())
+            if data:
+                self._socket.setblocking(True)
+                self._socket.sendall(data)
+                self._socket.setblocking(False)
+        except OSError:
+            return False
+        return True
 
     async def next(self) -> dict[str, Any]:
         """Return the next message. Raises HostError where the server is gone."""

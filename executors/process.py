@@ -134,14 +134,22 @@ def _spawn(command: Command, fence: Fence) -> subprocess.Popen[bytes]:
 
 
 async def watch(
-    descriptor: int, pid: Callable[[], int], log: Path, limits: Limits, fence: Fence
+    descriptor: int,
+    pid: Callable[[], int],
+    log: Path,
+    limits: Limits,
+    fence: Fence,
+    since: Callable[[], float | None],
 ) -> str:
     """Wait until `descriptor` is readable, which tells that the process tree below `pid` has ended;
-    return the limit that it went over before, or nothing."""
-    begun = time.monotonic()
+    return the limit that it went over before, or nothing. `since` gives when it started (by
+    `time.monotonic`), None before that."""
     while True:
+        begun = since()
         if await readable(descriptor, _pause(limits, begun)):
             return ""
+        if begun is None:
+            continue
         if limits.wall_seconds is not None and time.monotonic() - begun > limits.wall_seconds:
             return f"ran longer than its {limits.wall_seconds:g} s"
         if os.stat(log).st_size > limits.log_bytes:
@@ -152,16 +160,16 @@ async def watch(
 
 async def _watch_process(pid: int, command: Command, limits: Limits, fence: Fence) -> str:
     """Watch a process that this one has started."""
-    descriptor = os.pidfd_open(pid)
+    descriptor, begun = os.pidfd_open(pid), time.monotonic()
     try:
-        return await watch(descriptor, lambda: pid, command.log, limits, fence)
+        return await watch(descriptor, lambda: pid, command.log, limits, fence, lambda: begun)
     finally:
         closing(descriptor)
         os.close(descriptor)
 
 
-def _pause(limits: Limits, begun: float) -> float:
-    if limits.wall_seconds is None:
+def _pause(limits: Limits, begun: float | None) -> float:
+    if limits.wall_seconds is None or begun is None:
         return WATCH_SECONDS
     left = begun + limits.wall_seconds - time.monotonic()
     return min(WATCH_SECONDS, max(0.001, left))

@@ -24,6 +24,8 @@ from executors.process import (
     run,
 )
 from executors.stage import Workspace, sandbox_root, stage
+from executors.turnstile import Turnstile
+from executors.waiting import pause
 from executors.wall import Wall
 from store.digest import Digest
 from store.errors import HostError
@@ -31,6 +33,9 @@ from store.objects import Action
 from store.records import evolve
 from store.spans import span
 from store.store import Store
+
+LOOK_SECONDS: Final = 0.001
+"""How often it is looked whether there is room for another bubblewrap."""
 
 _SCRATCH: Final = ("/bn", "/dev", "/proc", "/tmp")
 """Where a path that a depfile names may lead to anything, /proc/self/cwd among it."""
@@ -133,14 +138,18 @@ class Sandbox(PlainSandbox):
     cannot make cells, as in some containers, every action gets its own bubblewrap instead.
     """
 
+    begins_ahead = True
+    """It keeps to the `room` of requests."""
+
     def __init__(self, store: Store, wall: Wall | None = None) -> None:
         """Make an executor over `store`. The fork server starts with the first action if it was
         not started before: `wall` is then this executor's to end."""
         super().__init__(store)
         self._pools: dict[Path, Pool] = {}
         self._plain = False
+        self._turnstile = Turnstile()
         if wall is not None:
-            self._pools[wall.trees.parent] = Pool(wall)
+            self._pools[wall.trees.parent] = Pool(wall, self._turnstile)
 
     def prepare(self, toolchains: tuple[Digest, ...], limits: Limits) -> None:
         """Begin to make a sandbox for an action with these toolchains, where the fork server was
@@ -158,7 +167,7 @@ class Sandbox(PlainSandbox):
         action = request.action
         pool, root = self._pool(), self._root(action.toolchains)
         if pool is None or root.parent != pool.wall.trees:
-            return await super().execute(request)
+            return await self._plainly(request)
         try:
             with span("wait for the wall"):
                 pool.wall.ready()
@@ -167,7 +176,7 @@ class Sandbox(PlainSandbox):
             if isinstance(error, HostError) and pool.wall.alive:
                 raise
             self._plain = True  # the wall stays up for what still runs in it
-            return await super().execute(request)
+            return await self._plainly(request)
         try:
             ended = await cell.run(request, {**BASE_ENV, **action.env})
             observer = Observer(self._store.cas, action.input_root, WORK, _SCRATCH)
@@ -178,6 +187,16 @@ class Sandbox(PlainSandbox):
             raise
         await pool.give_back(cell)
         return outcome
+
+    async def _plainly(self, request: ExecutionRequest) -> Outcome:
+        """Run an action in a bubblewrap of its own, when there is room for it."""
+        way = self._turnstile.enter(lambda: None, request.share, request.room)
+        try:
+            while way.since is None:
+                await pause(LOOK_SECONDS)
+            return await super().execute(request)
+        finally:
+            self._turnstile.leave(way)
 
     def drop(self) -> None:
         """End the fork server, which was started for nothing."""
@@ -213,7 +232,9 @@ class Sandbox(PlainSandbox):
         if pool is None:
             # where the store goes on in another tier, the old wall stays for what runs in it
             try:
-                pool = self._pools[place] = Pool(Wall(self._store.work(), self._store.trees()))
+                pool = self._pools[place] = Pool(
+                    Wall(self._store.work(), self._store.trees()), self._turnstile
+                )
             except HostError:
                 self._plain = True
         return pool

@@ -44,16 +44,6 @@ async def readable(descriptor: int, seconds: float | None = None) -> bool:
     return False
 
 
-async def writable(descriptor: int) -> None:
-    """Wait until there is room to write."""
-    if _Alone.now is not None:
-        _Alone.now.wait(descriptor, select.POLLOUT, None)
-        return
-    import trio
-
-    await trio.lowlevel.wait_writable(descriptor)
-
-
 async def pause(seconds: float) -> None:
     """Let some time pass."""
     if _Alone.now is not None:

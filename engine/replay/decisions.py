@@ -158,7 +158,7 @@ class _Course:
         )
         needs = _Needed(self._needed)
         if chosen.policy is None:
-            return OneNode(nodes[0], needs, Pins.of(places))
+            return OneNode(nodes[0], needs, Pins.of(places), ahead=chosen.ahead)
         work, classes = _work(self._events)
         return SeveralNodes(
             places, work, needs, classes, is_there=lambda name: name not in self._away

@@ -81,7 +81,8 @@ class PolicyChosen:
     node on which the longest chain goes first. `memory` (bytes) is what the nodes share. `only` are
     the classes of steps that nodes are for. `pins` are the processors of each node, as number, core
     and NUMA node, where actions are pinned: to all of them, or to their `own`. `isolated` says that
-    nodes were divided among the targets, `no_heat` why nobody knows how warm they are.
+    nodes were divided among the targets, `no_heat` why nobody knows how warm they are. `ahead` says
+    that twice as many steps may be begun as there are processors while steps are quick.
     """
 
     policy: dict[str, Any] | None = None
@@ -91,6 +92,7 @@ class PolicyChosen:
     own: bool = False
     isolated: bool = False
     no_heat: str = ""
+    ahead: bool = False
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from engine.pins import Pins
 from engine.placement import Node
 from engine.placement.work import make_work
 from engine.places import Places, Thread
-from engine.seats import MUCH, Needs, OneNode, Seats, Turn
+from engine.seats import MUCH, QUICK, Needs, OneNode, Seats, Turn
 from engine.several import SeveralNodes
 from executors.simulated import Simulation
 
@@ -126,6 +126,55 @@ def test_room_of_what_need_not_run_is_free_again() -> None:
     (turn,) = seats.take()
     seats.drop(turn)
     assert names(seats.take()) == ["b"]
+
+
+def ahead(pins: Pins | None = None) -> tuple[OneNode, Time]:
+    """Return the seats of two processors on which steps may be begun ahead."""
+    seats, time = OneNode(node(), needs({}), pins, ahead=True), Time()
+    seats.clock = time
+    return seats, time
+
+
+def test_while_steps_are_quick_the_next_ones_are_begun_ahead() -> None:
+    seats, time = ahead()
+    add(seats, *"abcdefghijklm")
+    first, second = seats.take()
+    time.now = QUICK
+    seats.end(first)
+    assert names(seats.take()) == ["c"]  # one alone says little
+    seats.end(second)
+    begun = seats.take()
+    assert names(begun) == ["d", "e", "f"]
+    assert seats.take() == []
+    time.now = 3 * QUICK
+    seats.end(begun[0])  # it took long: no more than there are processors from now on
+    assert seats.take() == []
+    for turn in begun[1:]:
+        time.now += QUICK / 4
+        seats.end(turn)
+    assert names(seats.take()) == ["g"]
+    seats.close()
+
+
+def test_on_an_idle_node_as_many_start_as_there_are_processors() -> None:
+    seats, time = ahead()
+    add(seats, *"ab")
+    for turn in seats.take():
+        seats.end(turn)
+    add(seats, *"cdef")
+    assert names(seats.take()) == ["c", "d"]
+    assert names(seats.take()) == ["e", "f"]
+    time.now = 1.0
+
+
+def test_what_is_pinned_is_not_begun_ahead() -> None:
+    seats, _ = ahead(Pins({"local": (Thread(0, 0, 0), Thread(1, 1, 0))}, own=True))
+    add(seats, *"abcdef")
+    for _ in range(2):
+        for turn in seats.take():
+            seats.end(turn)
+    assert len(seats.take()) == 2
+    assert seats.take() == []
 
 
 def test_pins_are_given_back() -> None:

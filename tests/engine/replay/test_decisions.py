@@ -278,8 +278,10 @@ class Course:
         inner: Seats
         if draw(st.booleans()):
             one = evolve(places, nodes=places.nodes[:1])
-            inner = OneNode(one.nodes[0], needs, Pins.of(one))
-            self.seats = Recording(inner, needs, self.events.append, (_policy(one),))
+            ahead = draw(st.booleans())
+            inner = OneNode(one.nodes[0], needs, Pins.of(one), ahead=ahead)
+            policy = evolve(_policy(one), ahead=ahead)
+            self.seats = Recording(inner, needs, self.events.append, (policy,))
             places = one
         else:
             inner = SeveralNodes(places, self.work, needs, {}, is_there=self.is_there)
