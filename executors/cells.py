@@ -245,6 +245,8 @@ class Cell:
         try:
             with span("run", self.name, step=request.label):
                 ended, exceeded = await self._watch(channel, request.limits, way)
+        except OSError as error:
+            raise HostError(f"a sandbox is gone: {error}", "run the build again") from error
         finally:
             self._turnstile.leave(way)
         if way.since is None or not sent:

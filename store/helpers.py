@@ -2,7 +2,7 @@
 
 ::
 
-    who needs it ──(module, function, arguments)──▶ helper: forked, with tiers of its own
+    who needs it ──(module, function, arguments)──▶ helper: forked
                  ◀──(what it returned,) or ()─────
 
 What goes to and fro is plain (marshal(3)). Where a helper cannot do something it is done again
@@ -23,13 +23,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from store.blob_files import BlobFiles
 from store.digest import MMAP_FROM, Digest
 from store.objects import File
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    from store.blob_files import BlobFiles
 
 MOST: Final = 3
 """Helpers at a time: beyond that the file system's own locks are what all wait for."""
@@ -254,7 +255,7 @@ class _Helper:
 
 
 _files: BlobFiles
-"""In a helper: the store's tiers as it sees them."""
+"""In a helper: what it copies into."""
 
 
 def _serve(files: BlobFiles, asked: int, tells: int) -> None:
@@ -267,8 +268,8 @@ def _serve(files: BlobFiles, asked: int, tells: int) -> None:
     os.closerange(0, first)
     os.closerange(first + 1, second)
     os.closerange(second + 1, 1 << 20)
-    _files = BlobFiles(files.store_root, [tier.spec for tier in files.tiers])
-    _files.create()
+    _files = files  # as it was when it was forked: which tiers are of use is known
+    _files.take_added()
     questions, answers = open(asked, "rb"), open(tells, "wb")  # noqa: SIM115 they end with it
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -17,6 +17,7 @@ from store.errors import BnError, HostError
 from store.helpers import MOST, TOGETHER, Helpers
 from store.objects import File
 from store.store import Store
+from store.tiers import NVME, TierSpec
 
 
 @pytest.fixture
@@ -164,6 +165,23 @@ def test_a_store_that_cannot_be_written_is_told(
     monkeypatch.setattr(type(store.cas.primary), "write", full)
     with pytest.raises(HostError, match="space"):
         store.cas.copy_all(written(tmp_path / "files", 90))
+
+
+def test_a_tier_that_was_unmounted_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    specs = [TierSpec(name=name, path=tmp_path / name, level=NVME) for name in ("fast", "slow")]
+    wanted = written(tmp_path / "files", 90)
+    with Store(tmp_path / "store", specs) as store:
+        os.rename(tmp_path / "fast", tmp_path / "unmounted")
+        (tmp_path / "fast").mkdir()
+        store.cas.put_bytes(b"x")  # it is noticed
+        assert store.cas.primary.name == "slow"
+        with Helpers(store.cas):
+            files = store.cas.copy_all(wanted, alone=True)
+        same(store, wanted, files)
+    assert not any((tmp_path / "fast").iterdir())
 
 
 def test_functions_are_called_elsewhere(helpers: Helpers) -> None:
