@@ -45,13 +45,16 @@ def run_command(arguments: list[str], will_run: bool | None = None) -> int:
 
 def _load(arguments: list[str], will_run: bool | None) -> Callable[[], int]:
     """Import what a command line needs, and return what runs it."""
+    from engine.cli.words import plain_words
+
     gc.disable()  # what is imported stays: there is no garbage to be found
     try:
         if arguments[:1] in (["build"], ["test"]) and "engine.session" not in sys.modules:
             from engine.cli.imports import together
 
             together()
-        if arguments[:1] == ["build"] and not any(word.startswith("-") for word in arguments):
+        plain = plain_words(arguments[1:]) if arguments[:1] == ["build"] else None
+        if plain is not None:
             if will_run:
                 from executors.wall import begin
                 from store.where import store_path
@@ -62,7 +65,7 @@ def _load(arguments: list[str], will_run: bool | None) -> Callable[[], int]:
             load()
             from engine.cli.plain import build_named
 
-            return lambda: build_named(arguments[1:], will_run)
+            return lambda: build_named(*plain, will_run=will_run)
         from engine.cli.commands import run
 
         return lambda: run(arguments)
