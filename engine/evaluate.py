@@ -55,7 +55,8 @@ def evaluate(
     errors: list[BnError] = []
     tools = _tools(store, units)
     with contextlib.ExitStack() as stack:
-        if any(isinstance(one, ToolchainSpec) for one in tools.values()):
+        imports = any(isinstance(one, ToolchainSpec) for one in tools.values())
+        if imports or (kept is not None and kept.is_new):
             stack.enter_context(Helpers(store.cas))  # before there are threads
         importing = Background(functools.partial(_toolchains, store, units, tools))
         stack.enter_context(importing)

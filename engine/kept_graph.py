@@ -137,6 +137,11 @@ class KeptGraph:
         settings = [f"{name}={value}" for name, value in sets.items()]
         self._path = memo_path(store.root, KIND, FORMAT, *_makers(), *words, *settings)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether this was never evaluated before, as far as is known."""
+        return not os.path.exists(self._path)
+
     def recall(
         self,
         load: Callable[[], Unit],

@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -203,7 +204,7 @@ class _Helper:
         asked, asks = os.pipe2(os.O_CLOEXEC)
         told, tells = os.pipe2(os.O_CLOEXEC)
         try:
-            self._process = os.fork()
+            self._process = _forked()
         except OSError:
             for handle in (asked, asks, told, tells):
                 os.close(handle)
@@ -252,6 +253,14 @@ class _Helper:
         self._told.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._process, 0)
+
+
+def _forked() -> int:
+    """Do what fork(2) does. Python from 3.12 on warns of other threads, those of others too: what
+    runs in a helper takes no lock that one of them may hold."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 _files: BlobFiles

@@ -3,13 +3,14 @@
 import sys
 from pathlib import Path
 
+from store.helpers import Helpers
 from store.ingest import ingest_directory
 from store.store import Store
 
 
 def main(directory: str, place: str) -> None:
-    """Ingest `directory` and make it durable."""
-    with Store(Path(place)) as store:
+    """Ingest `directory`, with the helpers of a first build, and make it durable."""
+    with Store(Path(place)) as store, Helpers(store.cas):
         ingest_directory(store.cas, store.index, directory)
 
 

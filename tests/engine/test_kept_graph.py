@@ -14,10 +14,12 @@ from engine.evaluate import evaluate
 from engine.kept_graph import Evaluation, KeptGraph
 from engine.spec.project import Unit, load_project
 from executors.base import HERMETIC
+from store.helpers import Helpers
 from store.ingest import signature
 
 if TYPE_CHECKING:
     from engine.graph import Graph
+    from store.blob_files import BlobFiles
     from store.ingest import Signature
     from store.store import Store
     from tests.engine.conftest import Files
@@ -116,6 +118,28 @@ def load() -> Unit:
 def anew(store: Store, into: KeptGraph | None = None) -> Evaluation:
     """Evaluate everything."""
     return evaluate(store, Path("spec.toml"), {}, None, HERMETIC, into)
+
+
+def test_only_what_was_never_evaluated_has_helpers(
+    store: Store, project: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    class Counted(Helpers):
+        def __init__(self, files: BlobFiles) -> None:
+            made.append(files)
+            super().__init__(files)
+
+    monkeypatch.setattr("engine.evaluate.Helpers", Counted)
+    anew(store, kept(store))
+    assert made == [store.cas]
+    anew(store, kept(store))
+    assert len(made) == 1
+    project.put("tool", "another shell")  # the toolchain is imported again
+    anew(store, kept(store))
+    assert len(made) == 2
+    anew(store, kept(store, profile="release"))
+    assert len(made) == 3
 
 
 def plain(graph: Graph) -> object:
