@@ -37,7 +37,7 @@ SMALL: Final[Mapping[str, str]] = {
     "W6": "1MiB",
     "W7": "50",
 }
-"""Sizes that show in a minute whether everything works."""
+"""Sizes that show soon whether everything works; the C projects have theirs."""
 
 NAMES: Final = (*SIZES, *PROJECTS, "W4c")
 
