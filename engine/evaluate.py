@@ -18,7 +18,7 @@ from engine.spec.faults import Fault, SpecError, located, spec_error
 from engine.spec.load import read
 from engine.spec.model import SOURCE_KINDS, SourceSpec, ToolchainFile, ToolchainSpec
 from engine.spec.project import Unit, load_project
-from engine.toolchains.importer import Toolchain, import_toolchain, known_toolchain
+from engine.toolchains.importer import Toolchain, known_toolchain, take_toolchain
 from store.cas import empty_tree
 from store.digest import Digest
 from store.errors import BnError
@@ -163,7 +163,7 @@ def _toolchains(
 def _imported(store: Store, tools: Toolchain | ToolchainSpec | BnError, base: Path) -> Toolchain:
     if isinstance(tools, BnError):
         raise tools
-    return tools if isinstance(tools, Toolchain) else import_toolchain(store, tools, base)
+    return tools if isinstance(tools, Toolchain) else take_toolchain(store, tools, base)
 
 
 def _watch(watched: dict[str, Signature], path: str) -> None:

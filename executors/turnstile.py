@@ -15,10 +15,11 @@ class Pass:
     """A command's way through the turnstile; `since` is when it started, by `time.monotonic`, None
     while it waits."""
 
-    def __init__(self, start: Callable[[], None], share: int) -> None:
+    def __init__(self, start: Callable[[], None], share: int, room: int) -> None:
         """Nothing started yet."""
         self.start = start
         self.share = share
+        self.room = room
         self.since: float | None = None
 
 
@@ -28,13 +29,13 @@ class Turnstile:
     def __init__(self) -> None:
         """Nothing runs."""
         self._held = 0
-        self._line: deque[tuple[Pass, int]] = deque()
+        self._line: deque[Pass] = deque()
 
     def enter(self, start: Callable[[], None], share: int = 1, room: int = 0) -> Pass:
         """Have `start` called as soon as what runs leaves `share` of the processors in `room`, now
         if there are (0: always). It must not raise where others call it, as they leave."""
-        one = Pass(start, share)
-        self._line.append((one, room))
+        one = Pass(start, share, room)
+        self._line.append(one)
         self._let_through()
         return one
 
@@ -43,13 +44,13 @@ class Turnstile:
         if one.since is not None:
             self._held -= one.share
         else:
-            self._line = deque(entry for entry in self._line if entry[0] is not one)
+            self._line.remove(one)
         self._let_through()
 
     def _let_through(self) -> None:
         while self._line:
-            one, room = self._line[0]
-            if room and self._held and self._held + one.share > room:
+            one = self._line[0]
+            if one.room and self._held and self._held + one.share > one.room:
                 return
             self._line.popleft()
             self._held += one.share

@@ -45,7 +45,7 @@ class BlobFiles:
         self.tier_set = TierSet(specs, self._forget)
         self.tiers = self.tier_set.all
         self.gate = Gate(root)
-        self.store_root = root
+        self._store_root = root
         self._counted: dict[str, int] = {}
         self.helpers: Helpers | None = None
         """Who helps with what takes long, while there is anybody."""
@@ -83,7 +83,7 @@ class BlobFiles:
 
     def is_inside(self, path: str) -> bool:
         """Say whether a path leads into the store or one of its tiers."""
-        roots = {self.store_root, *(tier.root for tier in self.tiers)}
+        roots = {self._store_root, *(tier.root for tier in self.tiers)}
         return any(path.startswith(f"{root}/") for root in roots)
 
     def reconsider(self, error: Exception | None = None) -> bool:

@@ -28,13 +28,12 @@ from store.digest import MMAP_FROM, Digest
 from store.objects import File
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from store.blob_files import BlobFiles
 
 MOST: Final = 3
-"""Helpers at a time: beyond that the file system's own locks are what all wait for."""
+"""Helpers at a time; with more than two processors it was not measured how many help."""
 
 TOGETHER: Final = 32
 """Files that a helper is given at once, some 3 ms of work."""
@@ -73,12 +72,7 @@ class Helpers:
         self._files.helpers = self
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._files.helpers = None
         for helper in self._all:
             helper.close()

@@ -45,14 +45,14 @@ def run_command(arguments: list[str], will_run: bool | None = None) -> int:
 
 def _load(arguments: list[str], will_run: bool | None) -> Callable[[], int]:
     """Import what a command line needs, and return what runs it."""
-    from engine.cli.words import plain_words
-
     gc.disable()  # what is imported stays: there is no garbage to be found
     try:
         if arguments[:1] in (["build"], ["test"]) and "engine.session" not in sys.modules:
             from engine.cli.imports import together
 
             together()
+        from engine.cli.words import plain_words
+
         plain = plain_words(arguments[1:]) if arguments[:1] == ["build"] else None
         if plain is not None:
             if will_run:

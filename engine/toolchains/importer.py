@@ -18,7 +18,7 @@ from engine.spec.model import ToolchainSpec
 from engine.toolchains.debian import packages_watched, take_packages
 from engine.toolchains.host import Host
 from engine.toolchains.layout import Layout
-from engine.toolchains.memory import Known, Looked, Memory, mark_of, marks_of
+from engine.toolchains.memory import Looked, Memory, mark_of, marks_of
 from engine.toolchains.paths import take_paths
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, encode
@@ -53,7 +53,22 @@ _SIZE: Final = 2
 
 
 def import_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain:
-    """Store what `spec` names as a tree; relative paths are relative to `base`.
+    """Store what `spec` names as a tree, unless nothing changed since that was done last; relative
+    paths are relative to `base`. Raises what `take_toolchain` does."""
+    return known_toolchain(store, spec, base) or take_toolchain(store, spec, base)
+
+
+def known_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain | None:
+    """Return what `take_toolchain` did, where nothing changed since; None where something has."""
+    memory = Memory(store, spec, base)
+    known = memory.recall()
+    if known is None:
+        return None
+    return Toolchain(known.tree, dict(spec.env), tuple(known.watched), memory.path)
+
+
+def take_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain:
+    """Look at what `spec` names, and store it as a tree.
 
     Only files that changed since they were last stored are read. The tree depends on nothing but
     the files' content and places. Raises InputError for what is missing (all missing packages at
@@ -62,9 +77,6 @@ def import_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain
     if not spec.debian and not spec.paths:
         raise InputError("the toolchain names nothing", 'add debian = ["gcc", …] or paths = […]')
     memory = Memory(store, spec, base)
-    known = memory.recall()
-    if known is not None:
-        return _remembered(spec, memory, known)
     wanted = spec.debian, spec.paths, spec.exclude, str(base)
     helpers = store.cas.helpers
     found = _look(*wanted) if helpers is None else helpers.call(_look, *wanted)
@@ -72,17 +84,6 @@ def import_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain
     tree = _tree(store, _stored(store, entries))
     memory.keep(tree, watched, looked)
     return Toolchain(tree, dict(spec.env), watched, memory.path)
-
-
-def known_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain | None:
-    """Return what `import_toolchain` did, where nothing changed since; None where something has."""
-    memory = Memory(store, spec, base)
-    known = memory.recall()
-    return None if known is None else _remembered(spec, memory, known)
-
-
-def _remembered(spec: ToolchainSpec, memory: Memory, known: Known) -> Toolchain:
-    return Toolchain(known.tree, dict(spec.env), tuple(known.watched), memory.path)
 
 
 def _look(
