@@ -9,7 +9,6 @@ evaluation.
 
 from __future__ import annotations
 
-import marshal
 import os
 import time
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
@@ -20,8 +19,7 @@ import engine
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
 from engine.packed_graph import at_hand as packed_at_hand
-from engine.packed_graph import graph_of, pack_entries, taken_whole
-from engine.packer import plain_entry
+from engine.packed_graph import graph_of, taken_whole
 from engine.reverse import Reverse, reversed_graph
 from engine.sources.exclusion import local_exclusion
 from engine.toolchains.memory import recall
@@ -30,9 +28,10 @@ from store.digest import Digest
 from store.errors import BnError
 from store.follow import NOTHING, Followed, Look, follow
 from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
-from store.objects import Directory, Entry
+from store.objects import Directory, File
 from store.presence import blobs_under, present
 from store.records import evolve, frozen
+from store.seen import Seen
 from store.store import Store
 from store.trees import build_tree
 
@@ -40,10 +39,7 @@ if TYPE_CHECKING:
     from engine.spec.project import Unit
 
 KIND: Final = "graph"
-FORMAT: Final = "5"
-RECIPES: Final = 3
-LOOKS: Final = 2
-"""Members of the memo of recipes, and of that of looks: the second and third ones of a graph."""
+FORMAT: Final = "6"
 
 
 @frozen(eq=False)
@@ -226,18 +222,19 @@ class KeptGraph:
     ) -> tuple[Snapshot, set[str], Followed | None] | None:
         """Return a local source as it is now, which of its files are others than when the graph was
         kept, and how that was found out if the source was followed; None where more changed."""
-        root, exclude, tree, entries, whole = source
-        cas, plain = self._store.cas, _plain(entries)
+        root, exclude, tree, plain, whole = source
+        cas, first = self._store.cas, Seen.read(plain, b"")
         excluded = local_exclusion(str(self._store.root), exclude, root)
-        found = follow(cas, root, excluded, look, plain, told) if look else None
+        found = follow(cas, root, excluded, look, first, told) if look else None
         if found is not None:
-            news = {path for path, entry in found.look.news.items() if entry != plain[path]}
+            numbers = found.look.news.items()
+            news = {first.names[n] for n, plain in numbers if first.entry(n) != File(*plain)}
             if news and whole:
                 now = {path: found.snapshot.files[path] for path in news}
                 tree = build_tree(cas, {**cas.get_tree(tree).entries, **now})
             return evolve(found.snapshot, whole=tree if whole or not news else None), news, found
         snapshot = ingest_directory(cas, self._store.index, root, excluded)
-        changed = set[str]() if snapshot.tree == tree else _news(plain, snapshot.files)
+        changed = set[str]() if snapshot.tree == tree else first.unlike(snapshot.seen)
         return None if changed is None else (snapshot, changed, None)
 
     def _reverse(self, stamp: str, packed: Any) -> Reverse:
@@ -257,7 +254,7 @@ class KeptGraph:
         return [Look(*row) if row else None for row in memo[1]]
 
     def _keep_looks(self, stamp: str, looks: Iterable[Look | None]) -> None:
-        rows = [(one.names, one.marks, one.news) if one else None for one in looks]
+        rows = [(one.marks, one.news) if one else None for one in looks]
         write_memo(f"{self._path}.looks", (stamp, rows))
 
     def keep(self, graph: Graph, ground: Ground) -> Graph:
@@ -279,7 +276,7 @@ class KeptGraph:
                 one.snapshot.root,
                 one.exclude,
                 one.snapshot.tree,
-                pack_entries(one.snapshot.files),
+                one.snapshot.seen.plain(),
                 number in whole,
             )
             for number, one in enumerate(ground.local)
@@ -295,18 +292,9 @@ class KeptGraph:
 
 
 def at_hand(memo: Any) -> Any:
-    """Return a memo of `KeptGraph` with all at hand that is packed in it; it says the same."""
-    if len(memo) == LOOKS:
-        return memo
-    if len(memo) == RECIPES:
-        return (*memo[:-1], packed_at_hand(memo[-1]))
-    files, toolchains, local, fetched, stamp = memo
-    local = [(*one[:3], _plain(one[3]), *one[4:]) for one in local]
-    return files, toolchains, local, fetched, stamp
-
-
-def _plain(entries: Any) -> Any:
-    return marshal.loads(entries) if isinstance(entries, bytes) else entries
+    """Return the memo of a graph's recipes with all at hand that is packed in it; it says the
+    same."""
+    return (*memo[:-1], packed_at_hand(memo[-1]))
 
 
 def _text(path: str) -> str:
@@ -336,20 +324,6 @@ def _seen(path: str, mark: Signature, text: str) -> tuple[str, Signature, str] |
 def _at_rest(files: Iterable[tuple[str, Signature, str]], began: int) -> bool:
     """Say whether files changed so long before `began` that a later change shows."""
     return all(max(mark[0], mark[1]) < began - RACY_NS for _, mark, _ in files)
-
-
-def _news(before: Mapping[str, Any], now: Mapping[str, Entry]) -> set[str] | None:
-    """Return the paths whose contents are others now; None where names, or kinds, are."""
-    if before.keys() != now.keys():
-        return None
-    changed = set()
-    for path, entry in now.items():
-        plain = plain_entry(entry)
-        if plain != before[path]:
-            if type(plain) is not type(before[path]):
-                return None
-            changed.add(path)
-    return changed
 
 
 def _makers() -> Iterable[str]:

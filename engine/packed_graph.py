@@ -5,9 +5,7 @@ What is needed of every recipe (its label, its digest) is at hand; the rest stay
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +22,9 @@ from engine.graph import (
     needed_text,
     quick_digest,
 )
-from engine.memo import PORTION
-from engine.packer import Rows, plain_entries
+from engine.packer import Rows, entry_of
 from engine.reverse import FEW, Reverse
 from store.digest import Digest
-from store.follow import entry_of
 from store.ingest import Snapshot
 from store.objects import Directory, Entry
 
@@ -341,13 +337,3 @@ def pack_about(about: About) -> Any:
 def about_of(packed: Any) -> About:
     spec, package, defaults, tests = packed["about"]
     return About(spec=Path(spec), package=package, defaults=defaults, tests=tests)
-
-
-def pack_entries(entries: Mapping[str, Entry]) -> bytearray:
-    """Return entries as the bytes of plain values; a portion at a time, which takes less room."""
-    packed = bytearray(b"{")
-    rows = iter(entries.items())
-    while some := dict(islice(rows, PORTION)):
-        packed += marshal.dumps(plain_entries(some), 2)[1:-1]
-    packed += b"0"
-    return packed

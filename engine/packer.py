@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from engine.graph import Need, Recipe, Selection
 from store.digest import Digest
 from store.ingest import Snapshot
-from store.objects import Directory, Entry, File
+from store.objects import Directory, Entry, File, Link
 
 Shared = TypeVar("Shared")
 
@@ -236,6 +236,13 @@ class Packer:
 def plain_entries(entries: Mapping[str, Entry]) -> dict[str, Any]:
     """Return entries as plain values: files, directories, links."""
     return {path: plain_entry(entry) for path, entry in entries.items()}
+
+
+def entry_of(plain: Any) -> Entry:
+    """Return the entry that was made plain."""
+    if isinstance(plain, str):
+        return Link(plain)
+    return Directory(*plain) if len(plain) == 1 else File(*plain)
 
 
 def plain_entry(entry: Entry) -> Any:

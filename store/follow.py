@@ -10,18 +10,17 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from operator import ne
-from typing import Any, Final, TypeAlias, overload
+from typing import Final
 
 from store.cas import Cas
+from store.digest import Digest
 from store.ingest import MOST_REREAD, MOST_UNWRITTEN, RACY_NS, Signature, Snapshot, signature
-from store.objects import Directory, Entry, File, Link
+from store.objects import File
 from store.records import frozen
-
-Plain: TypeAlias = Any
-"""A file as (digest, size, executable), a link as where it leads: see `engine/packer.py`."""
+from store.seen import Seen, mark_at, replace, unpacked
 
 UNKNOWN: Final[Signature] = (0, 0, 0, 0)
 """The signature of what is looked at again whatever it looks like."""
@@ -30,73 +29,18 @@ NOTHING: Final[Mapping[str, Signature]] = {}
 """What somebody was told who was told nothing."""
 
 
-class PlainFiles(Mapping[str, Entry]):
-    """Entries by relative path that are made when they are asked for; those in `news` count more
-    than those in `plain`."""
-
-    def __init__(self, plain: Mapping[str, Plain], news: Mapping[str, Plain]) -> None:
-        self.plain = plain
-        self.news = news
-
-    def __getitem__(self, path: str) -> Entry:
-        return entry_of(self.news[path] if path in self.news else self.plain[path])
-
-    def __contains__(self, path: object) -> bool:
-        return path in self.plain
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.plain)
-
-    def __len__(self) -> int:
-        return len(self.plain)
-
-
-def entry_of(plain: Plain) -> Entry:
-    """Return the entry that was made plain."""
-    if isinstance(plain, str):
-        return Link(plain)
-    return Directory(*plain) if len(plain) == 1 else File(*plain)
-
-
 @frozen(eq=False)
 class Look:
-    """How a directory looked: the relative paths of all that was in it, directories included and
-    itself, as "", the first, with their signatures. `news` are files that are not as they were in
-    the first place, plain."""
+    """How a directory looked: the signatures of all that was in it, packed, in the order of what
+    was seen in the first place. `news` are files that are not as they were then, by number."""
 
-    names: Sequence[str]
-    marks: Sequence[Signature]
-    news: Mapping[str, Plain]
+    marks: bytes
+    news: Mapping[int, tuple[Digest, int, bool]]
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Look:
         """Return how a directory looked that was taken in."""
-        stats, taken = snapshot.stats, snapshot.taken_ns
-        marks = _Column(len(stats), lambda: (_settled(mark, taken) for mark in stats.values()))
-        return cls(_Column(len(stats), lambda: iter(stats)), marks, {})
-
-
-class _Column(Sequence[Any]):
-    """Values that are made each time somebody goes through them."""
-
-    def __init__(self, many: int, values: Callable[[], Iterator[Any]]) -> None:
-        self._many = many
-        self._values = values
-
-    def __len__(self) -> int:
-        return self._many
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._values()
-
-    @overload
-    def __getitem__(self, number: int) -> Any: ...
-
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[Any]: ...
-
-    def __getitem__(self, number: int | slice) -> Any:
-        return list(self)[number]
+        return cls(_settled(snapshot.seen.packed_marks(), snapshot.taken_ns), {})
 
 
 @frozen(eq=False)
@@ -114,69 +58,83 @@ def follow(
     root: str,
     exclude: Callable[[str], bool],
     look: Look,
-    plain: Mapping[str, Plain],
+    first: Seen,
     told: Mapping[str, Signature] = NOTHING,
 ) -> Followed | None:
-    """Return the directory at the absolute path `root` as it is now, where it differs from `plain`,
-    what was there in the first place, in the contents of files only; else None. The snapshot has no
-    tree, and whether blobs that did not change are in the store is for the caller to see. Files
-    that the caller was `told` of, by absolute path, look like that.
+    """Return the directory at the absolute path `root` as it is now, where it differs from what was
+    seen there at `first` in the contents of files only; else None. The snapshot has no tree, and
+    whether blobs that did not change are in the store is for the caller to see. Files that the
+    caller was `told` of, by absolute path, look like that.
 
     Raises OSError, and BnError as `ingest_directory` does.
     """
     now = time.time_ns()
-    names = look.names
-    paths = [f"{root}/{name}" for name in names]
-    paths[0] = root
-    seen = chain((signature(os.stat(root)),), signatures(paths[1:], told))
-    changed = [number for number, is_new in enumerate(map(ne, seen, look.marks)) if is_new]
+    paths = (f"{root}/{name}" if name else root for name in first.names)
+    seen = chain((signature(os.stat(next(paths))),), signatures(paths, told))
+    differ = map(ne, seen, unpacked(look.marks))
+    changed = [number for number, is_new in enumerate(differ) if is_new]
     news = dict(look.news)
     reread = files = 0
-    found = [*look.marks]
-    marks = [*found]  # what is as it was may be believed as it was
+    found = bytearray(look.marks)
     for number in changed:
-        name, path = names[number], paths[number]
-        status = os.lstat(path) if number else os.stat(path)
-        found[number] = mark = signature(status)
-        marks[number] = _settled(mark, now)
-        if name in plain:
-            if not stat.S_ISREG(status.st_mode) or isinstance(plain[name], str):
+        name = first.names[number]
+        path = f"{root}/{name}" if name else root
+        status = os.lstat(path) if name else os.stat(path)
+        mark = signature(status)
+        replace(found, number, mark)
+        if first.is_file(number):
+            if not stat.S_ISREG(status.st_mode):
                 return None
             file = cas.copy_in(path, status.st_size, bool(status.st_mode & stat.S_IXUSR))
             if signature(os.lstat(path)) != mark:
                 return None
-            news[name] = (file.digest, file.size, file.executable)
+            news[number] = (file.digest, file.size, file.executable)
             reread, files = reread + file.size, files + 1
-        elif not stat.S_ISDIR(status.st_mode) or not _same_names(cas, path, name, names, exclude):
+        elif not (
+            first.is_directory(number)
+            and stat.S_ISDIR(status.st_mode)
+            and _same_names(cas, path, name, first.names, exclude)
+        ):
             return None
-    snapshot = Snapshot(
-        root, None, PlainFiles(plain, news), dict(zip(names, found, strict=True)), now
-    )
+    marks = bytes(found)
+    fresh = {number: File(*plain) for number, plain in news.items()}
+    snapshot = Snapshot(root, None, first.renewed(marks, fresh), now)
     is_much = files > MOST_UNWRITTEN or reread > MOST_REREAD
-    return Followed(snapshot, Look(names, marks, news), is_much)
+    return Followed(snapshot, Look(_settled(marks, now, changed), news), is_much)
 
 
-def signatures(paths: Sequence[str], told: Mapping[str, Signature]) -> Iterable[Signature]:
+def signatures(paths: Iterable[str], told: Mapping[str, Signature]) -> Iterable[Signature]:
     """Return what files look like: as the caller was `told` by path, else as is seen now.
 
     Raises OSError.
     """
     if not told:
         return map(signature, map(os.lstat, paths))
-    return [told.get(path) or signature(os.lstat(path)) for path in paths]
+    return (told.get(path) or signature(os.lstat(path)) for path in paths)
 
 
-def _settled(mark: Signature, now: int) -> Signature:
-    """Return a signature, `UNKNOWN` where a later change might look the same."""
-    return mark if max(mark[0], mark[1]) < now - RACY_NS else UNKNOWN
+def _settled(marks: bytes, now: int, numbers: Iterable[int] | None = None) -> bytes:
+    """Return signatures, `UNKNOWN` in place of those where a later change might look the same; of
+    those with these `numbers` alone, if there are some."""
+    limit = now - RACY_NS
+    of = (
+        enumerate(unpacked(marks)) if numbers is None else ((n, mark_at(marks, n)) for n in numbers)
+    )
+    racy = [number for number, mark in of if max(mark[0], mark[1]) >= limit]
+    if not racy:
+        return marks
+    settled = bytearray(marks)
+    for number in racy:
+        replace(settled, number, UNKNOWN)
+    return bytes(settled)
 
 
 def _same_names(
-    cas: Cas, path: str, directory: str, names: Sequence[str], exclude: Callable[[str], bool]
+    cas: Cas, path: str, directory: str, names: Iterable[str], exclude: Callable[[str], bool]
 ) -> bool:
     """Say whether nothing came into a directory that belongs to its source."""
     start = f"{directory}/" if directory else ""
-    known = {name[len(start) :] for name in names[1:] if name.startswith(start)}
+    known = {name[len(start) :] for name in names if name.startswith(start)}
     for name in os.listdir(path):
         if name in known or exclude(f"{start}{name}"):
             continue

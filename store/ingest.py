@@ -51,16 +51,24 @@ signature: Final[Callable[[os.stat_result], Signature]] = attrgetter(
 class Snapshot:
     """A directory as it was when it was ingested.
 
-    `files` has every entry but directories by relative path; `stats` the signatures of all entries
-    and of all directories (the directory itself is `""`), to notice that something changed since.
-    `whole` is the tree, None where it was only followed (`follow.py`), and something had changed.
+    What was `seen` tells later whether something changed since. `whole` is the tree, None where it
+    was only followed (`follow.py`), and something had changed.
     """
 
     root: str
     whole: Digest | None
-    files: Mapping[str, Entry]
-    stats: Mapping[str, Signature] = field(repr=False)
+    seen: Seen = field(repr=False)
     taken_ns: int = 0
+
+    @property
+    def files(self) -> Mapping[str, Entry]:
+        """Every entry but directories by relative path."""
+        return self.seen.files
+
+    @property
+    def stats(self) -> Mapping[str, Signature]:
+        """The signatures of all entries and of all directories, the directory itself as `""`."""
+        return self.seen.marks
 
     @property
     def tree(self) -> Digest:
@@ -101,7 +109,7 @@ def ingest_directory(
         raise _unreadable(error) from error
     if walker.writes:
         index.later(walker.writes)  # it names files alone, which are there
-    return Snapshot(root, tree, walker.seen.files, walker.seen.marks, walker.now)
+    return Snapshot(root, tree, walker.seen, walker.now)
 
 
 class _Walker:

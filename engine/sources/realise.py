@@ -19,6 +19,7 @@ from store.errors import InputError, IntegrityError, host_error
 from store.index import Table, to_json
 from store.ingest import Snapshot, ingest_directory, signature
 from store.objects import Directory, File
+from store.seen import Seen
 from store.store import Store
 from store.trees import build_tree
 
@@ -106,7 +107,9 @@ def _single_file(store: Store, path: str, status: os.stat_result) -> SourceTree:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {(error.strerror or '').lower()}") from error
     tree = build_tree(store.cas, {name: file})
-    return SourceTree(tree, Snapshot(directory, tree, {name: file}, {name: mark}))
+    seen = Seen()
+    seen.note(name, mark, file)
+    return SourceTree(tree, Snapshot(directory, tree, seen))
 
 
 async def _fetched(

@@ -36,7 +36,6 @@ IDLE_SECONDS: Final = 1800.0
 """How long after the last worker's end the stock is kept."""
 
 AT_HAND: Final[dict[str, Callable[[Any], Any]]] = {
-    kept_graph.KIND: kept_graph.at_hand,
     "recipes": kept_graph.at_hand,
     remembered.KIND: remembered.at_hand,
 }
