@@ -42,8 +42,10 @@ class Change:
         return " ".join(part for part in (self.kind, self.name, self.detail) if part)
 
 
-def differences(cas: Cas, old: Action, new: Action, *, detailed: float = math.inf) -> list[Change]:
-    """Return what makes `new` another action than `old`; empty where they are equal.
+def differences(
+    cas: Cas, old: Action, new: Action, *, detailed: float = math.inf
+) -> Iterator[Change]:
+    """Yield what makes `new` another action than `old`; nothing where they are equal.
 
     Of so many files it is told where they differ, as the first changed line of a text file, for
     which both versions are read.
@@ -54,55 +56,62 @@ def differences(cas: Cas, old: Action, new: Action, *, detailed: float = math.in
         return _where(cas, old, new) if next(count) <= detailed else ""
 
     roots = Directory(old.input_root), Directory(new.input_root)
-    changes = list(_file_changes(cas, "", *roots, "file", where))
-    changes += _command_changes(old.command, new.command)
+    yield from _file_changes(cas, "", *roots, "file", where)
+    yield from _command_changes(old.command, new.command)
     for name in sorted({*old.env, *new.env}):
         before, after = old.env.get(name), new.env.get(name)
         if before != after:
-            changes.append(Change("variable", name, _shift(before, after)))
-    changes += _tool_changes(cas, old, new, where)
+            yield Change("variable", name, _shift(before, after))
+    yield from _tool_changes(cas, old, new, where)
     for path in sorted({*old.outputs} ^ {*new.outputs}):
-        changes.append(Change("output", path, "added" if path in new.outputs else "removed"))
+        yield Change("output", path, "added" if path in new.outputs else "removed")
     for kind in ("platform", "isolation", "depfile"):
         before, after = str(getattr(old, kind)), str(getattr(new, kind))
         if before != after:
-            changes.append(Change(kind, "", _shift(before, after)))
-    return changes
+            yield Change(kind, "", _shift(before, after))
 
 
-def closest(cas: Cas, olds: Iterable[Action], new: Action) -> list[Change] | None:
-    """Return the shortest list of differences between `new` and one of `olds`, the first of equals,
-    the first few in detail; None where there is nothing to compare with."""
+def why_other(cas: Cas, olds: Iterable[Action], new: Action) -> str | None:
+    """Return in words how `new` differs from that one of `olds` from which it differs least, empty
+    where it does not; None where there is nothing to compare with."""
     rest = iter(olds)
     first = next(rest, None)
     if first is None:
         return None
-    found = differences(cas, first, new, detailed=SHOWN)
-    if len(found) > 1:
+    words, many = _told(differences(cas, first, new, detailed=SHOWN))
+    if many > 1:
         old = nearest(cas, itertools.chain([first], rest), new)
         if old is not None and old is not first:
-            return differences(cas, old, new, detailed=SHOWN)
-    return found
+            return in_words(differences(cas, old, new, detailed=SHOWN))
+    return words
 
 
 def nearest(cas: Cas, olds: Iterable[Action], new: Action) -> Action | None:
     """Return that one of `olds` from which `new` differs least, the first of equals."""
     found: Action | None = None
-    fewest = 0
+    fewest: int | None = None
     for old in olds:
-        count = len(differences(cas, old, new, detailed=0))
-        if found is None or count < fewest:
+        some = itertools.islice(differences(cas, old, new, detailed=0), fewest)
+        count = sum(1 for _ in some)
+        if fewest is None or count < fewest:
             found, fewest = old, count
         if count == 1:
             break
     return found
 
 
-def in_words(changes: list[Change], most: int = SHOWN) -> str:
-    """Return the first `most` changes as one line."""
-    shown = "; ".join(str(change) for change in changes[:most])
-    rest = len(changes) - most
-    return f"{shown}; and {rest} more" if rest > 0 else shown
+def in_words(changes: Iterable[Change]) -> str:
+    """Return the first few changes as one line, and how many more there are."""
+    return _told(changes)[0]
+
+
+def _told(changes: Iterable[Change]) -> tuple[str, int]:
+    """Return changes as one line, and how many they are."""
+    left = iter(changes)
+    first = list(itertools.islice(left, SHOWN))
+    shown = "; ".join(map(str, first))
+    more = sum(1 for _ in left)
+    return f"{shown}; and {more} more" if more else shown, len(first) + more
 
 
 def _file_changes(
@@ -111,14 +120,12 @@ def _file_changes(
     if old == new:
         return
     if isinstance(old, Directory) and isinstance(new, Directory):
+        below = f"{path}/" if path else ""
         try:
-            before, after = differing(cas, old.digest, new.digest)
+            for name, before, after in differing(cas, old.digest, new.digest):
+                yield from _file_changes(cas, f"{below}{name}", before, after, kind, where)
         except BnError:
             yield Change(kind, path, "changed (what it was before is no longer in the store)")
-            return
-        for name in sorted({*before, *after}):
-            below = f"{path}/{name}" if path else name
-            yield from _file_changes(cas, below, before.get(name), after.get(name), kind, where)
     elif old is None:
         yield Change(kind, path, "added")
     elif new is None:

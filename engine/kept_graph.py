@@ -28,6 +28,7 @@ from store.digest import Digest
 from store.errors import BnError
 from store.follow import NOTHING, Followed, Look, follow
 from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
+from store.mapped import give_back_large
 from store.objects import Directory, File
 from store.presence import blobs_under, present
 from store.records import evolve, frozen
@@ -37,6 +38,9 @@ from store.trees import build_tree
 
 if TYPE_CHECKING:
     from engine.spec.project import Unit
+
+MANY: Final = 8192
+"""Files from which on memory is worth some milliseconds."""
 
 KIND: Final = "graph"
 FORMAT: Final = "6"
@@ -224,6 +228,8 @@ class KeptGraph:
         kept, and how that was found out if the source was followed; None where more changed."""
         root, exclude, tree, plain, whole = source
         cas, first = self._store.cas, Seen.read(plain, b"")
+        if len(first.names) > MANY:
+            give_back_large()
         excluded = local_exclusion(str(self._store.root), exclude, root)
         found = follow(cas, root, excluded, look, first, told) if look else None
         if found is not None:

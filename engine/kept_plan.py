@@ -13,11 +13,12 @@ import os
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final, TypeAlias
 
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
-from engine.packed_graph import PackedRecipes
+from engine.packed_graph import PackedRecipes, set_in
 from engine.remembered import KIND, Cached
 from store.alike import exchanged
 from store.cas import Cas
@@ -122,17 +123,21 @@ class KeptPlan:
         assert isinstance(graph.recipes, PackedRecipes)
         return KeptPlan(store, graph.recipes, *graph.kept)
 
-    def _read(self) -> set[int]:
-        """Read both files; return the recipes whose rows of the large one say nothing of now."""
+    def _read(self) -> bytearray:
+        """Read both files; return a byte for each recipe: whether its row of the large one says
+        nothing of now."""
+        odd = bytearray(len(self._recipes))
         of, stamp, rows, gaps, then = read_memo(self._path) or ("", "", b"", b"", b"")
         if of != self._of or len(rows) != _ROW * len(self._recipes):
-            return set()
+            return odd
         self._stamp, self._rows, self._gaps, self._then = stamp, rows, gaps, then
         stamp, *rest = read_memo(self._news_path) or ("",)
         if stamp == self._stamp:
             self._news, self._merged, *told = rest
             self._told = (told[0], told[1])
-        return {*array("i", gaps), *self._news, *self._recipes.unlike(then)}
+        for number in chain(array("i", gaps), self._news, self._recipes.unlike(then)):
+            odd[number] = 1
+        return odd
 
     @property
     def _news_path(self) -> str:
@@ -161,9 +166,9 @@ class KeptPlan:
         if not self._rows:
             return (), numbers
         odd = self._odd
-        if odd.isdisjoint(numbers):
+        if 1 not in odd:
             return numbers, ()
-        return [n for n in numbers if n not in odd], [n for n in numbers if n in odd]
+        return [n for n in numbers if not odd[n]], [n for n in numbers if odd[n]]
 
     def steps(self, numbers: Sequence[int]) -> Standing:
         """Return recipes that `standing` named first as steps."""
@@ -251,7 +256,7 @@ class KeptPlan:
         """Write the large file anew. What it had of recipes that did not change stays."""
         recipes = self._recipes
         rows = bytearray(self._rows or bytes(_ROW * len(recipes)))
-        for number in self._odd:
+        for number in set_in(self._odd):
             if not self._is_of_now(number):
                 rows[_ROW * number : _ROW * (number + 1)] = _NOTHING
         for label, step in steps:

@@ -5,7 +5,7 @@ What is needed of every recipe (its label, its digest) is at hand; the rest stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,7 +63,8 @@ class PackedRecipes(Mapping[str, Recipe]):
         """Those that recipes had last."""
         self._now: bytes | bytearray = self._kept
         """The digests of all recipes as they are now, in a row of 32 bytes each."""
-        self._renewed: set[int] = set()
+        self._renewed = bytearray(len(self._rows))
+        """A byte for each recipe: whether its digest is another one than when it was packed."""
         self._asked = (-1, False)
         self._recent: dict[str, Recipe] = {}
         self._fresh: set[int] = set()
@@ -101,14 +102,16 @@ class PackedRecipes(Mapping[str, Recipe]):
         """The digests of all recipes in a row, 32 bytes each."""
         return self._now
 
-    def unlike(self, then: bytes) -> Collection[int]:
-        """Return the numbers of the recipes whose digests are not those in the row `then`."""
+    def unlike(self, then: bytes) -> Iterator[int]:
+        """Yield the numbers of the recipes whose digests are not those in the row `then`."""
         now = self._now
         if then == now:
-            return ()
-        numbers = self._renewed if then == self._kept else range(len(self))
-        places = ((n, 32 * n) for n in numbers)
-        return [n for n, at in places if then[at : at + 32] != now[at : at + 32]]
+            return
+        numbers = set_in(self._renewed) if then == self._kept else range(len(self))
+        for number in numbers:
+            at = 32 * number
+            if then[at : at + 32] != now[at : at + 32]:
+                yield number
 
     @property
     def numbers(self) -> Mapping[str, int]:
@@ -162,13 +165,13 @@ class PackedRecipes(Mapping[str, Recipe]):
             self._now = bytearray(self._kept)
         assert isinstance(self._now, bytearray)
         self._now[32 * number : 32 * number + 32] = digest
-        self._renewed.add(number)
+        self._renewed[number] = 1
 
     def _is_affected(self, needs: int) -> bool:
         """Say whether a recipe has a new digest of those that these needs name."""
         if needs != self._asked[0]:
             others = (row[0] for row in self._needing[needs])
-            self._asked = (needs, any(other in self._renewed for other in others))
+            self._asked = (needs, any(self._renewed[other] for other in others))
         return self._asked[1]
 
     def _digest(
@@ -289,6 +292,14 @@ class Groups(Mapping[str, tuple[str, ...]]):
 
     def __len__(self) -> int:
         return len(self._ranges)
+
+
+def set_in(flags: bytearray) -> Iterator[int]:
+    """Yield the numbers of the bytes that are 1."""
+    number = flags.find(1)
+    while number >= 0:
+        yield number
+        number = flags.find(1, number + 1)
 
 
 def graph_of(

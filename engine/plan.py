@@ -165,12 +165,14 @@ class _Below:
             rest = [*rest, *targets]
             some = [one for one in some if one not in targets]
         self._numbers.update(dict.fromkeys(some))
+        if not rest:
+            return ()
         found = self._needs[label] = recipes.labels_at(rest)
         return found
 
     def needs_of(self, label: str) -> Sequence[str]:
         """Return the same for a step that was looked at."""
-        return self._graph.needs_of(label) if self._kept is None else self._needs[label]
+        return self._graph.needs_of(label) if self._kept is None else self._needs.get(label, ())
 
     def end(self) -> Standing:
         """Return what was gathered, which is all."""
@@ -263,13 +265,13 @@ def look_up(label: str, resolved: Resolved, store: Store, history: History) -> C
 
 def why_run(label: str, resolved: Resolved, store: Store, history: History) -> str:
     """Return the reason why a step that is not cached has to run."""
-    from engine.explain import closest, in_words
+    from engine.explain import why_other
 
     pasts = history.of(label)
     for past in pasts:
         if past.action == resolved.digest:
             return "failed last time" if past.failed else "its result is no longer in the store"
-    changes = closest(store.cas, history.actions(pasts), resolved.action)
-    if changes is None:
+    words = why_other(store.cas, history.actions(pasts), resolved.action)
+    if words is None:
         return "never built before"
-    return in_words(changes) or "its result is no longer in the store"
+    return words or "its result is no longer in the store"

@@ -6,10 +6,10 @@ Lists of numbers stand one after another in arrays; where each of them ends is i
 
 from __future__ import annotations
 
-import heapq
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Final
 from zlib import crc32
 
@@ -19,6 +19,8 @@ from store.records import frozen
 FEW: Final = 256
 """Recipes up to which it is as quick to look at all of them."""
 
+_LOW: Final = (1 << 32) - 1
+
 
 class Lists:
     """Lists of numbers, by number."""
@@ -26,19 +28,28 @@ class Lists:
     def __init__(self, numbers: bytes, ends: bytes) -> None:
         self._numbers, self._ends = array("i", numbers), array("i", ends)
 
+    def __len__(self) -> int:
+        return len(self._ends)
+
     def __getitem__(self, number: int) -> array[int]:
         return self._numbers[self._ends[number - 1] if number else 0 : self._ends[number]]
 
     @staticmethod
-    def of(pairs: Iterable[tuple[int, int]], many: int) -> tuple[bytes, bytes]:
-        """Return what so many lists are made of, to which each pair says: into this, that."""
-        lists: dict[int, list[int]] = {}
-        for into, number in pairs:
-            lists.setdefault(into, []).append(number)
-        numbers, ends = array("i"), array("i")
-        for into in range(many):
-            numbers.extend(lists.get(into, ()))
-            ends.append(len(numbers))
+    def of(rows: Iterable[tuple[int, Iterable[int]]], many: int) -> tuple[bytes, bytes]:
+        """Return what so many lists are made of, to which each row says: into these, that."""
+        those, into = array("i"), array("i")
+        counts = array("i", [0]) * many
+        for number, places in rows:
+            for place in places:
+                those.append(number)
+                into.append(place)
+                counts[place] += 1
+        ends = array("i", accumulate(counts))
+        free = array("i", [0, *ends[:-1]]) if many else array("i")
+        numbers = array("i", [0]) * len(those)
+        for number, place in zip(those, into, strict=True):
+            numbers[free[place]] = number
+            free[place] += 1
         return numbers.tobytes(), ends.tobytes()
 
 
@@ -78,20 +89,19 @@ class Reverse:
     def recipes(self, selections: Iterable[int]) -> Iterator[int]:
         """Yield the recipes that take one of these selections, or need one of those that do,
         needed ones first."""
-        heap = sorted({recipe for number in selections for recipe in self.users[number]})
-        rows: set[int] = set()
-        last = -1
-        while heap:
-            recipe = heapq.heappop(heap)
-            if recipe == last:
-                continue
-            last = recipe
+        due, looked = bytearray(len(self.rows)), bytearray(len(self.needing))
+        for number in selections:
+            for recipe in self.users[number]:
+                due[recipe] = 1
+        recipe = due.find(1)
+        while recipe >= 0:
             yield recipe
             for row in self.rows[recipe]:
-                if row not in rows:
-                    rows.add(row)
-                    for needing in self.needing[row]:
-                        heapq.heappush(heap, needing)
+                if not looked[row]:
+                    looked[row] = 1
+                    for needing in self.needing[row]:  # each of them stands behind what it needs
+                        due[needing] = 1
+            recipe = due.find(1, recipe + 1)
 
     def _named(self, path: str) -> Iterator[int]:
         """Yield the selections that name such a file, and perhaps others."""
@@ -104,7 +114,7 @@ class Reverse:
 
 def reversed_graph(packed: Any) -> Any:
     """Return a packed graph read backwards, as plain values."""
-    named: list[tuple[int, int]] = []
+    named = array("Q")
     whole: list[tuple[int, int]] = []
     selections, needs = Rows(*packed["selections"]), Rows(*packed["needs"])
     recipes = Rows(*packed["recipes"])
@@ -114,25 +124,18 @@ def reversed_graph(packed: Any) -> Any:
         if paths is None:
             whole.append((number, source))
         else:
-            named += [(_hash(path), number) for path in paths]
-    named.sort()
-    users: list[tuple[int, int]] = []
-    needing: list[tuple[int, int]] = []
-    for number, row in enumerate(recipes):
-        users += [(selection, number) for selection in dict.fromkeys(row[3])]
-        needing.append((row[4], number))
-    naming = (
-        (recipe, row)
-        for row, some in enumerate(needs)
-        for recipe in dict.fromkeys([number for number, _, _ in some])
-    )
+            named.extend([_hash(path) << 32 | number for path in paths])
+    named = array("Q", sorted(named))
     return (
-        array("I", [name for name, _ in named]).tobytes(),
-        array("i", [number for _, number in named]).tobytes(),
+        array("I", (both >> 32 for both in named)).tobytes(),
+        array("i", (both & _LOW for both in named)).tobytes(),
         whole,
-        Lists.of(users, len(selections)),
-        Lists.of(naming, len(recipes)),
-        Lists.of(needing, len(needs)),
+        Lists.of(((n, dict.fromkeys(row[3])) for n, row in enumerate(recipes)), len(selections)),
+        Lists.of(
+            ((n, dict.fromkeys([one for one, _, _ in some])) for n, some in enumerate(needs)),
+            len(recipes),
+        ),
+        Lists.of(((n, (row[4],)) for n, row in enumerate(recipes)), len(needs)),
     )
 
 

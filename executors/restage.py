@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from store.alike import differing
 from store.cas import EPOCH_NS, Cas
@@ -14,6 +15,9 @@ from store.objects import Directory, Entry, File, Link, Tree
 from store.packed_entries import PackedEntries
 from store.records import define, field
 from store.store import remove_tree
+
+_Change: TypeAlias = tuple[str, Entry | None, Entry | None]
+"""A name, and what it stands for in one tree and in the other."""
 
 
 class Grown(Exception):
@@ -49,18 +53,12 @@ class Stage:
             materialise(self.cas, new, path)
             return
         whole = self.cas.get_tree(old), self.cas.get_tree(new)
-        before, after = whole[0].entries, whole[1].entries
-        if isinstance(before, PackedEntries) and isinstance(after, PackedEntries):
-            before, after = differing(self.cas, old, new)
-        if not self._same_order(before, after):
+        if not all(map(self._stays, self._changes(old, new, *whole))):
             kept = self._empty(path, whole[0].entries, whole[1].entries)
             self._fill(path, whole[1], kept)
             return
         replaced = False
-        for name, entry in after.items():
-            was = before[name]
-            if entry is was or entry == was:
-                continue
+        for name, was, entry in self._changes(old, new, *whole):
             if isinstance(entry, Directory) and isinstance(was, Directory):
                 self._restage_below(f"{path}/{name}", was.digest, entry.digest)
             elif isinstance(entry, File):
@@ -122,15 +120,18 @@ class Stage:
                         materialise(self.cas, digest, place)
         os.utime(path, ns=EPOCH_NS)
 
-    def _same_order(self, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> bool:
-        """Say whether a directory can hold another tree without being emptied before: the trees
-        differ only inside of their directories, or also in files that can change in place."""
-        if before.keys() != after.keys():
-            return False
+    def _changes(self, old: Digest, new: Digest, before: Tree, after: Tree) -> Iterator[_Change]:
+        """Yield what differs between two trees."""
+        was, now = before.entries, after.entries
+        if isinstance(was, PackedEntries) and isinstance(now, PackedEntries):
+            return differing(self.cas, old, new)
+        names = now if was.keys() == now.keys() else was.keys() | now.keys()
+        rows = ((name, was.get(name), now.get(name)) for name in names)
+        return (row for row in rows if row[1] is not row[2] and row[1] != row[2])
+
+    def _stays(self, change: _Change) -> bool:
+        """Say whether a directory need not be emptied for this change to be made: it is one inside
+        of a directory below, or of a file that can change in place."""
+        _, was, now = change
         kinds = (Directory, File) if self.in_place else (Directory,)
-        return all(
-            entry is before[name]
-            or entry == before[name]
-            or (type(entry) is type(before[name]) and isinstance(entry, kinds))
-            for name, entry in after.items()
-        )
+        return type(was) is type(now) and isinstance(now, kinds)

@@ -117,7 +117,7 @@ class Causes:
 
     def of_actions(self, label: str, old: Action, new: Action) -> tuple[Cause, ...]:
         """Return the causes that make `new` another action than `old`, both of one step."""
-        changes = self._that_count(differences(self.cas, old, new), old, new)
+        changes = self._that_count([*differences(self.cas, old, new)], old, new)
         made: dict[str, list[Change]] = {}
         states: dict[str, _Made] = {}
         found: list[Cause] = []

@@ -72,7 +72,9 @@ def test_names_that_end_alike_are_told_apart(store: Store, name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_what_differs_is_found_wherever_it_is(store: Store, seed: int) -> None:
+def test_what_differs_is_found_wherever_it_is(
+    store: Store, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chance, cas = random.Random(seed), store.cas
     names = [*NAMES, "x},", "},", "z", "y"]
 
@@ -85,6 +87,11 @@ def test_what_differs_is_found_wherever_it_is(store: Store, seed: int) -> None:
     for name in chance.sample(sorted(other), min(len(other), chance.randrange(3))):
         del other[name]
     old, new = (cas.put_tree(Tree(entries)) for entries in (one, other))
-    gone, came = differing(cas, old, new)
-    assert gone == {name: it for name, it in one.items() if other.get(name) != it}
-    assert came == {name: it for name, it in other.items() if one.get(name) != it}
+    with monkeypatch.context() as patch:
+        patch.setattr("store.alike.PORTION", chance.choice((1, 2, 3, 1024)))
+        found = list(differing(cas, old, new))
+    assert found == [
+        (name, one.get(name), other.get(name))
+        for name in sorted({*one, *other})
+        if one.get(name) != other.get(name)
+    ]

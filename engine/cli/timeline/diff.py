@@ -45,7 +45,7 @@ def _lines(found: Compared) -> Iterator[str]:
         yield f"{step.label}: {_became(step.before)} → {_became(step.after)}"
         if step.other_action:
             changes = step.changes
-            known = in_words(list(changes)) if changes is not None else "an action is not kept"
+            known = in_words(changes) if changes is not None else "an action is not kept"
             yield f"  because of {known}"
         elif _not_reproducible(step):
             yield "  the same action came out otherwise: bn replay looks into it"
