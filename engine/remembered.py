@@ -30,6 +30,9 @@ FIELDS: Final = 4
 MOST_BLOBS: Final = 64
 """Blobs up to which an outcome is remembered: larger ones cost as much to read here as there."""
 
+MANY: Final = 8192
+"""Outcomes from which on their memory is worth some milliseconds."""
+
 MOST_NEWS: Final = 64
 """Outcomes that are written into a file of their own, so that the large one stays as it is."""
 
@@ -165,6 +168,11 @@ class Remembered:
             found = [None if one is None else self._found(one, here, doubt) for one in outcomes]
         self.found.update(recipe for recipe, one in zip(recipes, found, strict=True) if one)
         return found
+
+    def put_by(self) -> None:
+        """Let go of what was read where that is much: it is read again by who asks once more."""
+        if self._rows is not None and len(self._rows) > MANY:
+            self._rows = None
 
     def _look(self, known: _Rows, key: bytes) -> _Outcome | None:
         """Return what is remembered of a recipe."""

@@ -241,6 +241,7 @@ def _build(
                 plan = make_plan(
                     graph, labels, store, history, remembered, doubt=doubt, kept=trusted
                 )
+                remembered.put_by()
             if sharing is not None:
                 with span("ask the remotes"):
                     plan = sharing.after_plan(graph, plan)

@@ -40,6 +40,9 @@ READERS: Final = 1024
 
 Value = TypeVar("Value")
 
+_open: list[Environment] = []
+"""The environments that this process has open: what is mapped of all of them counts."""
+
 
 class Environment:
     """Named tables of bytes in one directory. Reads see the last committed state.
@@ -94,6 +97,7 @@ class Environment:
         self._rest()
         if self._relaxed:
             self._set_relaxed()
+        _open.append(self)
 
     @property
     def map_size(self) -> int:
@@ -283,6 +287,8 @@ class Environment:
         """Close the environment; every process that opened it should."""
         with self._reading, self._syncing:
             self._places = []
+            if self in _open:
+                _open.remove(self)
             self._checkpoints.close()
             self._environment.close()
 
@@ -333,14 +339,22 @@ class Environment:
         return self._retried(act, f"cannot write to the {self._what}")
 
     def _keep_small(self) -> None:
-        """Give back what is mapped of the tables, where it is much."""
+        """Give back what is mapped of all tables that are open, where it is much."""
         self._looks = 0
-        if not is_much():
+        if is_much():
+            for one in _open:
+                one._give_back()
+
+    def _give_back(self) -> None:
+        """Give back what is mapped of the tables, unless another thread is at them."""
+        if not self._reading.acquire(blocking=False):
             return
-        with self._reading:  # nobody maps it elsewhere meanwhile
+        try:  # nobody maps it elsewhere meanwhile
             if self._places is None:
                 self._places = places_of(self._path / DATA)
             release(self._places)
+        finally:
+            self._reading.release()
 
     def _retried(self, action: Callable[[], Value], what: str) -> Value:
         """Return what `action` gives, with a larger map and without stale readers where it must."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -80,12 +81,19 @@ def places_of(path: Path) -> list[tuple[int, int]]:
 
 def release(places: Iterable[tuple[int, int]]) -> None:
     """Give back the mapped pages of an open file, which nobody writes to through a map."""
+    advise = _madvise()
+    for start, length in places:
+        advise(start, length, _DONT_NEED)
+
+
+@cache
+def _madvise() -> Callable[[int, int, int], int]:
+    """Return madvise(2); each look for it would leave a class behind."""
     import ctypes
 
-    madvise = ctypes.CDLL(None, use_errno=True).madvise
-    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    for start, length in places:
-        madvise(start, length, _DONT_NEED)
+    found: Callable[[int, int, int], int] = ctypes.CDLL(None).madvise
+    found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)  # type: ignore[attr-defined]
+    return found
 
 
 def reserve(lock: Path) -> None:
