@@ -86,7 +86,7 @@ class History:
         pending = iter(labels)
         while some := list(itertools.islice(pending, TOGETHER)):
             keys = {self._key(label): label for label in some}
-            there = self._store.index.get_many(Table.HISTORY, keys)
+            there = self._store.index.there(Table.HISTORY, keys)
             self._new.update(label for key, label in keys.items() if key not in there)
 
     def is_new(self, label: str) -> bool:

@@ -229,19 +229,26 @@ class KeptPlan:
         return version == self._since and self._standing.numbers.issubset(array("i", numbers))
 
     def keep(
-        self, others: Mapping[str, Cached], all_of_it: Callable[[], Iterable[tuple[str, Cached]]]
+        self,
+        others: Callable[[], Iterable[tuple[str, Cached]]],
+        all_of_it: Callable[[], Iterable[tuple[str, Cached]]],
     ) -> None:
-        """Keep what the steps of a build came to when all else is written: `others` do not stand as
-        they did; `all_of_it` gives them with those that do."""
+        """Keep what the steps of a build came to when all else is written: `others` gives those
+        that do not stand as they did, `all_of_it` them with those that do."""
         recipes = self._recipes
-        mine = {number for label in others if (number := recipes.number_of(label)) is not None}
-        numbers = array("i", sorted(self._standing.numbers | mine)).tobytes()
-        told = (self._index.version_if_alone(self._since), numbers)
+        mine = bytearray(len(recipes))
+        for standing in self._standing.numbers:
+            mine[standing] = 1
         fresh: dict[int, tuple[bytes, bytes]] = {}
-        for label, step in others.items():
+        for label, step in others():
             number = recipes.number_of(label)
-            if number is not None and self.find(label) != step:
+            if number is None:
+                continue
+            mine[number] = 1
+            if len(fresh) <= MOST_NEWS and self.find(label) != step:
                 fresh[number] = (bytes.fromhex(recipes.digest_at(number)), _row(step))
+        numbers = array("i", set_in(mine)).tobytes()
+        told = (self._index.version_if_alone(self._since), numbers)
         news = {**self._news, **fresh}
         if not self._rows or len(news) > MOST_NEWS:
             self._keep_all(all_of_it(), told)

@@ -109,8 +109,7 @@ def remember(remembered: Remembered, graph: Graph, plan: Plan, result: Result) -
 
 def keep(kept: KeptPlan, plan: Plan, result: Result) -> None:
     """Remember what the steps of a build came to beside its graph."""
-    others = dict(_with_outputs(result, plan.others))
-    kept.keep(others, lambda: _with_outputs(result, plan.steps))
+    kept.keep(lambda: _with_outputs(result, plan.others), lambda: _with_outputs(result, plan.steps))
 
 
 def _by_recipe(

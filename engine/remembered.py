@@ -13,6 +13,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby
 from typing import Any, Final, TypeAlias
 
 from engine.memo import memo_path, read_memo, write_memo
@@ -137,6 +138,13 @@ class _Rows:
         return self._keys[_LENGTH * number : _LENGTH * (number + 1)]
 
 
+def _in_order(keys: bytearray) -> list[int]:
+    """Return the numbers of keys by key, one of equal ones."""
+    each = [bytes(keys[at : at + _LENGTH]) for at in range(0, len(keys), _LENGTH)]
+    numbers = sorted(range(len(each)), key=each.__getitem__)
+    return [next(group) for _, group in groupby(numbers, each.__getitem__)]
+
+
 class Remembered:
     """The outcomes of the package called `package`, by recipe digest; read when first asked."""
 
@@ -221,8 +229,7 @@ class Remembered:
         """Remember the outcomes of these recipes, and of no others."""
         before = self._known()
         fresh = bool(self._news)
-        found: dict[bytes, tuple[int, int]] = {}
-        rows = bytearray()
+        keys, rows, ends = bytearray(), bytearray(), array("Q", [0])
         for recipe, outcome in outcomes:
             key = bytes.fromhex(recipe)
             row = self._news.get(key) or before.get(key)
@@ -230,22 +237,22 @@ class Remembered:
                 row = self._row(outcome)
                 fresh = fresh or row is not None
             if row is not None:
-                found[key] = (len(rows), len(row))
+                keys += key
                 rows += row
-        if fresh or len(found) != len(before):
-            self._write(found, rows)
-
-    def _write(self, found: Mapping[bytes, tuple[int, int]], rows: bytearray) -> None:
-        keys = sorted(found)
-        ends = array("Q")
-        ordered = bytearray()
-        for key in keys:
-            start, length = found[key]
-            ordered += rows[start : start + length]
-            ends.append(len(ordered))
-        rows.clear()
-        stamp = f"{time.time_ns()} {os.getpid()}"
-        write_memo(self._path, (stamp, b"".join(keys), ends.tobytes(), ordered))
+                ends.append(len(rows))
+        order = _in_order(keys)
+        if fresh or len(order) != len(before):
+            stamp = f"{time.time_ns()} {os.getpid()}"
+            lengths = (ends[number + 1] - ends[number] for number in order)
+            write_memo(
+                self._path,
+                (
+                    stamp,
+                    b"".join([keys[_LENGTH * n : _LENGTH * (n + 1)] for n in order]),
+                    array("Q", accumulate(lengths)).tobytes(),
+                    b"".join([rows[ends[n] : ends[n + 1]] for n in order]),
+                ),
+            )
 
     def _known(self) -> _Rows:
         if self._rows is None:

@@ -88,7 +88,7 @@ class ActionCache:
         """Return those of `recipes` that came to something before, whether it is all there or
         not; looked for in one transaction."""
         wanted = list(recipes)
-        found = {*map(Digest, self._index.get_many(Table.REALISATIONS, wanted))}
+        found = {*map(Digest, self._index.there(Table.REALISATIONS, wanted))}
         for recent in (self._pending, self._in_flight):
             found.update(one for one in wanted if (Table.REALISATIONS, one) in recent)
         return found

@@ -119,6 +119,21 @@ class Index:
 
         return self._environment.read(table, read, empty)
 
+    def there(self, table: Table, keys: Iterable[str]) -> set[str]:
+        """Return those of `keys` under which something stands, all as of one moment."""
+        self._settle(table)
+        wanted = sorted((key_row(key), key) for key in keys)
+
+        def read(transaction: Any) -> set[str]:
+            found, cursor = set(), transaction.cursor()
+            for name, key in wanted:
+                if cursor.set_key(name):
+                    found.add(key)
+                self._environment.looked()
+            return found
+
+        return self._environment.read(table, read, set[str]())
+
     def get_json(self, table: Table, key: str) -> Any:
         """Return the JSON value under `key`, None where there is none or it is damaged."""
         data = self.get(table, key)
