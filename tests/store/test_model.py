@@ -106,7 +106,7 @@ class StoreModel(RuleBasedStateMachine):
         assert pinned <= named
         self.objects = {key: data for key, data in self.objects.items() if key in named}
         assert self.objects.keys() >= pinned & self.objects.keys()
-        if not alive and not self.roots:
+        if not kept and not self.roots:  # of a damaged one that is kept, the rest stays
             assert not named
 
     @rule(made=consumes(results))

@@ -215,7 +215,7 @@ class Live:
             )
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end and self.process.poll() is None:
-            with contextlib.suppress(ConnectionRefusedError):
+            with contextlib.suppress(ConnectionError):
                 self.ask("GET", "/health")
                 return self
             time.sleep(0.05)
