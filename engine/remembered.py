@@ -240,8 +240,11 @@ class Remembered:
                 keys += key
                 rows += row
                 ends.append(len(rows))
+        many = len(before)
+        del before
+        self.put_by()
         order = _in_order(keys)
-        if fresh or len(order) != len(before):
+        if fresh or len(order) != many:
             stamp = f"{time.time_ns()} {os.getpid()}"
             lengths = (ends[number + 1] - ends[number] for number in order)
             write_memo(

@@ -22,7 +22,7 @@ from store.checkpoints import Checkpoints, Mark, boot
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
 from store.lmdb_errors import as_lmdb, told
-from store.mapped import HASTE, PATIENCE, is_much, places_of, release, reserve
+from store.mapped import PATIENCE, is_much, places_of, release, reserve
 from store.pages import DATA as DATA
 from store.resting import at_rest as at_rest
 from store.resting import check as check
@@ -85,7 +85,7 @@ class Environment:
         self._tables: dict[str, Any] = {}
         self._environment: Any = None
         self._size = MAP_SIZE
-        self._looks, self._patience = 0, PATIENCE
+        self._looks = 0
         self._own = self._others = 0
         """The numbers of the last transactions that changed something: our own, and those of
         others, as far as one of our own came after them."""
@@ -192,7 +192,7 @@ class Environment:
         """Count looks into a table, of those in a long transaction, too: now and then what is
         mapped of it is given back."""
         self._looks += times
-        if self._looks >= self._patience:
+        if self._looks > PATIENCE:
             self._keep_small()
 
     def sync(self) -> None:
@@ -340,9 +340,8 @@ class Environment:
 
     def _keep_small(self) -> None:
         """Give back what is mapped of all tables that are open, where it is much."""
-        self._looks, self._patience = 0, PATIENCE
+        self._looks = 0
         if is_much():
-            self._patience = HASTE
             for one in _open:
                 one._give_back()
 

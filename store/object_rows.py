@@ -26,7 +26,7 @@ TIME: Final = struct.Struct("<d")
 KEY: Final = 32
 """Bytes of a digest."""
 
-TOGETHER: Final = 16
+TOGETHER: Final = 64
 """Rows that are put at once."""
 
 Looked = Callable[[int], object]
