@@ -1,0 +1,70 @@
+"""Maps of tables: pages that were read are given back, of all tables that are open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.environment import DATA, Environment
+from store.mapped import PATIENCE
+
+ROWS = 4096
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Iterator[list[Environment]]:
+    """Two environments with some MiB in each."""
+    with ExitStack() as stack:
+        found = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            made = Environment(tmp_path / name, ["rows"], "table", "make it again")
+            found.append(stack.enter_context(closing(made)))
+
+            def fill(transaction: Any, made: Environment = made) -> None:
+                for number in range(ROWS):
+                    transaction.put(b"%d" % number, bytes(1024), db=made.handle("rows"))
+
+            made.change(fill)
+        yield found
+
+
+def read_all(table: Environment) -> None:
+    """Read each row of a table, and count no looks."""
+
+    def read(transaction: Any) -> int:
+        return sum(len(row) for _, row in transaction.cursor())
+
+    assert table.read("rows", read, 0) == ROWS * 1024
+
+
+def mapped(directory: Path) -> int:
+    """Return how many bytes of a table are mapped here and in memory."""
+    inode, found, counts = os.stat(directory / DATA).st_ino, 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        fields = line.split()
+        if not fields[0].endswith(":"):
+            counts = int(fields[4]) == inode
+        elif counts and fields[0] == "Rss:":
+            found += int(fields[1]) * 1024
+    return found
+
+
+def test_looks_into_one_table_give_back_what_is_mapped_of_all(
+    tables: list[Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for much in (False, True):
+        monkeypatch.setattr("store.environment.is_much", lambda much=much: much)
+        for table in tables:
+            read_all(table)
+        tables[0].looked(PATIENCE + 1)
+        left = [mapped(tmp_path / name) for name in ("one", "other")]
+        assert all(bytes_left < 1 << 16 if much else bytes_left > 1 << 20 for bytes_left in left)
+    tables[1].close()
+    tables[0].looked(PATIENCE + 1)
+    read_all(tables[0])
