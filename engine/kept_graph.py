@@ -28,7 +28,7 @@ from store.digest import Digest
 from store.errors import BnError
 from store.follow import NOTHING, Followed, Look, follow
 from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
-from store.mapped import give_back_large
+from store.mapped import MANY, give_back_large
 from store.objects import Directory, File
 from store.presence import blobs_under, present
 from store.records import evolve, frozen
@@ -38,9 +38,6 @@ from store.trees import build_tree
 
 if TYPE_CHECKING:
     from engine.spec.project import Unit
-
-MANY: Final = 8192
-"""Files from which on memory is worth some milliseconds."""
 
 KIND: Final = "graph"
 FORMAT: Final = "6"

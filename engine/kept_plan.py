@@ -18,7 +18,8 @@ from typing import Final, TypeAlias
 
 from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
-from engine.packed_graph import PackedRecipes, set_in
+from engine.packed_graph import PackedRecipes
+from engine.packer import set_in
 from engine.remembered import KIND, Cached
 from store.alike import exchanged
 from store.cas import Cas

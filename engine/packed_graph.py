@@ -22,7 +22,7 @@ from engine.graph import (
     needed_text,
     quick_digest,
 )
-from engine.packer import Rows, entry_of
+from engine.packer import Rows, entry_of, set_in
 from engine.reverse import FEW, Reverse
 from store.digest import Digest
 from store.ingest import Snapshot
@@ -292,14 +292,6 @@ class Groups(Mapping[str, tuple[str, ...]]):
 
     def __len__(self) -> int:
         return len(self._ranges)
-
-
-def set_in(flags: bytearray) -> Iterator[int]:
-    """Yield the numbers of the bytes that are 1."""
-    number = flags.find(1)
-    while number >= 0:
-        yield number
-        number = flags.find(1, number + 1)
 
 
 def graph_of(

@@ -70,6 +70,14 @@ class Rows:
         return self._data, self._ends.tobytes()
 
 
+def set_in(flags: bytearray) -> Iterator[int]:
+    """Yield the numbers of the bytes that are 1, of those behind it also what is set meanwhile."""
+    number = flags.find(1)
+    while number >= 0:
+        yield number
+        number = flags.find(1, number + 1)
+
+
 class _Last(Generic[Shared]):
     """The numbers of the objects met last. It holds them, so that their ids stay theirs."""
 

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
 from store.errors import BnError
+from store.mapped import MANY
 from store.objects import Directory, File, Tree
 from store.presence import Blob, blobs_under, present
 from store.records import frozen
@@ -30,9 +31,6 @@ FIELDS: Final = 4
 
 MOST_BLOBS: Final = 64
 """Blobs up to which an outcome is remembered: larger ones cost as much to read here as there."""
-
-MANY: Final = 8192
-"""Outcomes from which on their memory is worth some milliseconds."""
 
 MOST_NEWS: Final = 64
 """Outcomes that are written into a file of their own, so that the large one stays as it is."""

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any, Final
 from zlib import crc32
 
-from engine.packer import Rows
+from engine.packer import Rows, set_in
 from store.records import frozen
 
 FEW: Final = 256
@@ -93,15 +93,13 @@ class Reverse:
         for number in selections:
             for recipe in self.users[number]:
                 due[recipe] = 1
-        recipe = due.find(1)
-        while recipe >= 0:
+        for recipe in set_in(due):
             yield recipe
             for row in self.rows[recipe]:
                 if not looked[row]:
                     looked[row] = 1
                     for needing in self.needing[row]:  # each of them stands behind what it needs
                         due[needing] = 1
-            recipe = due.find(1, recipe + 1)
 
     def _named(self, path: str) -> Iterator[int]:
         """Yield the selections that name such a file, and perhaps others."""

@@ -22,6 +22,9 @@ needs little else, the second in any."""
 ALTOGETHER: Final = 132 * 2**20
 """Bytes that a process may have in memory before less than `MOST` is left to what is mapped."""
 
+MANY: Final = 8192
+"""Files, or steps, from which on their memory is worth some milliseconds."""
+
 PATIENCE: Final = 64
 """Looks into a table after which one at the memory is worth while: each maps some 300 KiB, as each
 page that is read brings 64 KiB along. Four times as often made no peak of 50,000 steps smaller."""

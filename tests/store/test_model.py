@@ -22,6 +22,17 @@ from store.verify import verify
 from tests.store.results import Made, blobs, claim, held_bytes, make, one_file
 
 
+def parts(some: list[Made]) -> set[Digest]:
+    """Return all that results consist of, as a store of their own has it."""
+    if not some:
+        return set()
+    with tempfile.TemporaryDirectory() as directory, Store(Path(directory)) as store:
+        for one in some:
+            make(store, one.action.command[1], observed=one.action.depfile)
+        store.actions.commit()
+        return blobs(store)
+
+
 class StoreModel(RuleBasedStateMachine):
     """`objects` and `trees` are what was put in and not collected; `results` what was committed."""
 
@@ -36,6 +47,7 @@ class StoreModel(RuleBasedStateMachine):
         self.committed: dict[Digest, Made] = {}
         self.pending: dict[Digest, Made] = {}
         self.roots: dict[str, Digest] = {}
+        self.damaged: set[Digest] = set()
 
     def opened(self) -> Store:
         return Store(self.directory / "store", policy=Policy(keep_days=0))
@@ -106,8 +118,8 @@ class StoreModel(RuleBasedStateMachine):
         assert pinned <= named
         self.objects = {key: data for key, data in self.objects.items() if key in named}
         assert self.objects.keys() >= pinned & self.objects.keys()
-        if not kept and not self.roots:  # of a damaged one that is kept, the rest stays
-            assert not named
+        if not alive and not self.roots:
+            assert named <= parts([made for made in kept if made.digest in self.damaged])
 
     @rule(made=consumes(results))
     def damage(self, made: Made) -> None:
@@ -116,6 +128,7 @@ class StoreModel(RuleBasedStateMachine):
             assert self.reopened().actions.result_of(made.digest) is None
             verify(self.store, repair=True)
             del self.committed[made.digest]
+            self.damaged.add(made.digest)
 
     @rule()
     def lose_index(self) -> None:
@@ -153,3 +166,13 @@ class StoreModel(RuleBasedStateMachine):
 
 TestStoreModel = StoreModel.TestCase
 TestStoreModel.settings = settings(max_examples=25, stateful_step_count=20)
+
+
+def test_of_a_damaged_result_that_is_kept_the_rest_may_stay() -> None:
+    state = StoreModel()
+    kept, damaged = (state.record(name=0, observed=False) for _ in range(2))
+    state.counts_are_right()
+    state.damage(made=damaged)
+    state.gather(kept=[kept], leased=False)
+    state.gather(kept=[], leased=False)
+    state.teardown()
