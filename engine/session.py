@@ -24,6 +24,7 @@ from engine.outcomes import keep, remember
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
 from engine.result import BuildStatus, Result
+from engine.signals import uninterrupted
 from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
@@ -289,7 +290,8 @@ def _build(
             rooted = link_of(store, request.link, result, trees)
             store.actions.commit_with(roots if rooted is None else [*roots, rooted])
     except BaseException:  # a second Ctrl-C among them: what was built is kept
-        store.actions.commit()
+        with uninterrupted():
+            store.actions.commit()
         raise
     return Report(
         result=result,

@@ -116,8 +116,8 @@ class ActionCache:
         self.write([*self.take(), *writes])
 
     def take(self) -> list[Write]:
-        """Return what was recorded since the last call, for `write`; look-ups still see it."""
-        self._in_flight, self._pending = self._pending, {}
+        """Return what was recorded and not written yet, for `write`; look-ups still see it."""
+        self._in_flight, self._pending = {**self._in_flight, **self._pending}, {}
         return [(table, key, value) for (table, key), value in self._in_flight.items()]
 
     def write(self, writes: list[Write]) -> None:
@@ -126,13 +126,18 @@ class ActionCache:
 
         Where a tier failed before all was safe, entries whose blobs it took along are left out.
         """
-        if writes:
-            with span("sync blobs", "commits"):
-                if not self._cas.sync():
-                    writes = [one for one in writes if self._is_whole(one)]
-            added = self._cas.take_added()
-            with span("write index", "commits", entries=len(writes)):
-                self._index.put(writes, {f"{USED}{name}": size for name, size in added.items()})
+        if not writes:
+            return
+        rows = writes
+        with span("sync blobs", "commits"):
+            if not self._cas.sync():
+                rows = [one for one in writes if self._is_whole(one)]
+        added = self._cas.take_added()
+        with span("write index", "commits", entries=len(rows)):
+            self._index.put(rows, {f"{USED}{name}": size for name, size in added.items()})
+        for table, key, value in writes:
+            if self._in_flight.get((table, key)) is value:
+                del self._in_flight[table, key]
 
     def _result(self, key: Digest) -> ActionResult | None:
         reference = self._get(Table.ACTION_CACHE, key)

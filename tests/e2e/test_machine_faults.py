@@ -189,8 +189,8 @@ def has_started_second(bn: Bn) -> bool:
 
 @pytest.mark.parametrize(
     "signals",
-    [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP]],
-    ids=["ctrl-c", "ctrl-c-twice", "sigterm", "sighup"],
+    [[signal.SIGINT], [signal.SIGINT] * 2, [signal.SIGINT] * 40, [signal.SIGTERM], [signal.SIGHUP]],
+    ids=["ctrl-c", "ctrl-c-twice", "ctrl-c-held", "sigterm", "sighup"],
 )
 def test_interrupt_ends_the_build_and_keeps_what_was_built(
     bn: Bn, signals: list[signal.Signals]
@@ -200,7 +200,7 @@ def test_interrupt_ends_the_build_and_keeps_what_was_built(
     wait_for_sleep(bn, building)
     for number in signals:
         os.killpg(building.pid, number)  # as a terminal does
-        time.sleep(0.05)
+        time.sleep(0.1 / len(signals))
     _, said = building.communicate(timeout=30)
     assert building.returncode == INTERRUPTED, said
     assert "interrupted" in said

@@ -88,6 +88,28 @@ def test_what_is_on_its_way_to_the_disk_is_still_found(store: Store) -> None:
     assert [key for _, key, _ in store.actions.take()] == [two.digest()]
 
 
+def test_what_could_not_be_written_is_written_the_next_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = action(store, {}), action(store, {}, env={"A": "1"})
+    record(store, one)
+
+    def interrupted(_writes: object, _more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.index, "put", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.actions.commit()
+    assert look_up(store, one) is not None
+    record(store, two)
+    store.actions.commit()
+    assert not store.actions.take()
+    other = ActionCache(store.cas, store.index)
+    assert other.lookup(one, dict)
+    assert other.lookup(two, dict)
+
+
 @pytest.mark.parametrize("lost", ["log", "result", "tree", "inner", "file"])
 def test_an_entry_whose_blobs_are_not_all_there_is_a_miss(store: Store, lost: str) -> None:
     one = action(store, {})
