@@ -105,12 +105,12 @@ class Inputs:
             self._trees[name] = self._trees.pop(before)
             self._keys.pop(before, None)
         build = {name: f"{self._path}/build/{name}" for name in (*shown, *new)}
-        if len(shown) > 1:
+        if len(shown) > 1 and not self._stage.by_name:
             for number, name in enumerate(shown):
                 aside = f"{self._aside}/shown.{number}"
                 os.rename(build[name], aside)
                 build[name] = aside
-        for name in wanted:
+        for name in came if self._stage.by_name else wanted:
             os.rename(build[came.get(name, name)], f"{self._path}/build/{name}")
         self._shown = wanted
         return True

@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from executors.kernel import lists_by_name
 from store.store import Store
 from tests.conftest import Runner
 from tests.executors.test_cells import (
@@ -28,6 +29,7 @@ SIZE: Final = 320 << 20
 KINDS: Final = {
     "tmpfs": (),
     "ext4": ("mkfs.ext4", "-q", "-F"),
+    "ext4 without hashes": ("mkfs.ext4", "-q", "-F", "-O", "^dir_index"),
     "xfs": ("mkfs.xfs", "-q"),
     "btrfs": ("mkfs.btrfs", "-q"),
 }
@@ -64,6 +66,15 @@ async def test_one_cell_serves_actions_with_other_inputs(cells: Runner) -> None:
     assert await cells.says(LOOK, files={"d/a": "1"}) == first
     assert workspaces(cells) == used
     assert len(used) == 1
+
+
+def test_whether_names_are_listed_in_an_order_of_their_own(
+    store: Store, request: pytest.FixtureRequest
+) -> None:
+    place = store.root / "empty"
+    place.mkdir()
+    assert lists_by_name(str(place)) == (request.node.callspec.params["store"] == "ext4")
+    assert not list(place.iterdir())
 
 
 @x86_64
