@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from executors.wall import Wall
 
 
-LOADED: Final = ("engine.modes", "engine.places", "executors.waiting")
-"""Modules that run steps, whichever they are."""
+LOADED: Final = ("engine.modes", "engine.places", "executors.waiting", "wcmatch.glob")
+"""Modules that run steps, whichever they are, and what a spec's patterns need."""
 
 KIND: Final = "cell"
 FORMAT: Final = "1"

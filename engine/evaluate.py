@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,12 +42,14 @@ def evaluate(
     graph, which is put into `kept`.
 
     The toolchains take longest and wait most, for dpkg and the disk, so a thread does them; after
-    the sources `meanwhile` is called, with whether there are steps that can run side by side.
+    the sources `meanwhile` is called, with whether there are steps that can run side by side. What
+    makes toolchains durable goes on when this returns (`Cas.settled`).
 
     Raises InputError, HostError and IntegrityError, placed where they stand in a spec; what can be
     found wrong in one go is reported in one go.
     """
     taken = time.time_ns()
+    store.cas.settled()
     project = load_project(path, sets, profile)
     units = list(project.units())
     faults = [fault for unit in units for fault in _source_faults(unit)]
@@ -56,13 +59,15 @@ def evaluate(
     tools = _tools(store, units)
     with contextlib.ExitStack() as stack:
         imports = any(isinstance(one, ToolchainSpec) for one in tools.values())
-        if imports or (kept is not None and kept.is_new):
+        if imports and store.cas.helpers is None:
             stack.enter_context(Helpers(store.cas))  # before there are threads
-        importing = Background(functools.partial(_toolchains, store, units, tools))
+        idle = threading.Event()
+        importing = Background(functools.partial(_toolchains, store, units, tools, idle.is_set))
         stack.enter_context(importing)
         sources = _sources(store, units, errors)
         meanwhile(any(_is_wide(unit) for unit in units))
-        toolchains, watched, more = importing.result()
+        idle.set()
+        toolchains, watched, more, keeps = importing.result()
     errors += more
     materials = Materials(
         sources=sources,
@@ -70,6 +75,9 @@ def evaluate(
         platform=f"{os.uname().machine}-linux",
         isolation=isolation,
     )
+    if keeps:
+        keeping = store.closing.enter_context(Background(lambda: [keep() for keep in keeps]))
+        store.cas.settled = keeping.result
     try:
         graph = build_graph(project, materials, lambda: load_project(path, sets, profile))
     except SpecError as error:
@@ -133,11 +141,14 @@ def _tools(store: Store, units: list[Unit]) -> _Tools:
 
 
 def _toolchains(
-    store: Store, units: list[Unit], tools: _Tools
-) -> tuple[dict[tuple[str, str], Toolchain], dict[str, Signature], list[BnError]]:
-    """Return the toolchains of all units, each file imported once, what they depend on, and what
-    is wrong with them."""
+    store: Store, units: list[Unit], tools: _Tools, idle: Callable[[], bool]
+) -> tuple[
+    dict[tuple[str, str], Toolchain], dict[str, Signature], list[BnError], list[Callable[[], None]]
+]:
+    """Return the toolchains of all units, each file imported once, what they depend on, what is
+    wrong with them, and what keeps those that were imported now."""
     errors: list[BnError] = []
+    keeps: list[Callable[[], None]] = []
     made: dict[tuple[str, str], Toolchain] = {}
     loaded: dict[Path, Toolchain] = {}
     watched: dict[str, Signature] = {}
@@ -147,7 +158,14 @@ def _toolchains(
             file = (unit.spec.directory / where).resolve()
             if file not in loaded:
                 try:
-                    loaded[file] = _imported(store, tools[file], file.parent)
+                    match tools[file]:
+                        case ToolchainSpec() as spec:
+                            loaded[file], keep = take_toolchain(store, spec, file.parent, idle)
+                            keeps.append(keep)
+                        case Toolchain() as known:
+                            loaded[file] = known
+                        case error:
+                            raise error
                 except BnError as error:
                     fault = unit.fault(("toolchains", name), f"toolchain {name!r}")
                     errors.append(_placed(error, fault))
@@ -157,13 +175,7 @@ def _toolchains(
     for toolchain in loaded.values():
         for path in toolchain.watched:
             _watch(watched, path)
-    return made, watched, errors
-
-
-def _imported(store: Store, tools: Toolchain | ToolchainSpec | BnError, base: Path) -> Toolchain:
-    if isinstance(tools, BnError):
-        raise tools
-    return tools if isinstance(tools, Toolchain) else take_toolchain(store, tools, base)
+    return made, watched, errors, keeps
 
 
 def _watch(watched: dict[str, Signature], path: str) -> None:

@@ -158,6 +158,7 @@ class KeptGraph:
         if memo is None:
             return None
         try:
+            self._store.cas.settled()  # the toolchain that this very process imported is kept now
             return self._recall(memo, load, doubt, changed, told())
         except (BnError, OSError):
             return None  # whoever evaluates it all says what is wrong, and where

@@ -17,6 +17,7 @@ from engine.begun import Asked
 from engine.cached import all_cached
 from engine.delivery import link_of, trees_of
 from engine.graph import Graph
+from engine.helped import helped
 from engine.history import History
 from engine.kept_graph import Evaluation, KeptGraph
 from engine.kept_plan import KeptPlan
@@ -133,9 +134,10 @@ def evaluated(
     known = kept.recall(load, doubt, changed, lambda: {} if doubt else _told(store))
     if known is not None:
         return known
-    from engine.evaluate import evaluate
+    with helped(store, kept):
+        from engine.evaluate import evaluate
 
-    return evaluate(store, *wanted, isolation, kept, anew)
+        return evaluate(store, *wanted, isolation, kept, anew)
 
 
 def _told(store: Store) -> Mapping[str, Signature]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -139,11 +139,13 @@ class BlobFiles:
             error.filename = error.filename or path
             raise
 
-    def copy_all(self, wanted: Sequence[Wanted], *, alone: bool = False) -> list[File]:
-        """Do what `copy_in` does with many files, and return them in that order. With `alone` this
-        process is left to others, where there are `helpers`. Raises what `copy_in` does."""
+    def copy_all(
+        self, wanted: Sequence[Wanted], idle: Callable[[], bool] = lambda: True
+    ) -> list[File]:
+        """Do what `copy_in` does with many files, and return them in that order. While this process
+        is not `idle` that is left to `helpers`, where there are any. Raises what `copy_in` does."""
         if self.helpers is not None and len(wanted) > 1:
-            return self.helpers.copy(wanted, alone=alone)
+            return self.helpers.copy(wanted, idle)
         return [self.copy_in(*one) for one in wanted]
 
     # inside

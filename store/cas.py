@@ -22,7 +22,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +64,9 @@ class Cas(BlobFiles):
         super().__init__(root, tiers)
         self.uses: dict[Digest, int] = {}
         self.upstream: Upstream | None = None
+        self.settled: Callable[[], object] = int
+        """Waits for what is made durable beside all else, for who relies on it; raises what made
+        that fail."""
         self._trees: dict[Digest, Tree] = {}
         self._entries = 0
         self._known: set[Digest] = set()

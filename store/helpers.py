@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import marshal
 import os
 import select
@@ -58,14 +59,15 @@ class Helpers:
     To be made while this process has one thread. Without a second processor there are none.
     """
 
-    def __init__(self, files: BlobFiles) -> None:
-        """Fork them."""
+    def __init__(self, files: BlobFiles, first: Callable[[], object] = int) -> None:
+        """Fork them. One of them calls `first`, before it has anything to do: what modules have
+        learned by that, its later calls know."""
         self._files = files
         self._taking = threading.Lock()
         self._free: list[_Helper] = []
         for _ in range(min(MOST, len(os.sched_getaffinity(0)) - 1)):
             with contextlib.suppress(OSError):  # no more processes: then without
-                self._free.append(_Helper(files))
+                self._free.append(_Helper(files, int if self._free else first))
         self._all = [*self._free]
 
     def __enter__(self) -> Self:
@@ -91,7 +93,7 @@ class Helpers:
                 return answer[0]
         return function(*arguments)
 
-    def copy(self, wanted: Sequence[Wanted], *, alone: bool = False) -> list[File]:
+    def copy(self, wanted: Sequence[Wanted], idle: Callable[[], bool]) -> list[File]:
         """Do what `BlobFiles.copy_all` does. Large files are copied here: that takes all processors
         as it is."""
         found: dict[int, File] = {}
@@ -100,7 +102,7 @@ class Helpers:
         with self._using([]) as using:
             while line or large or using:
                 self._hand_out(line, using)
-                if self._take_in(found, using, wait=not large and (alone or not line)):
+                if self._take_in(found, using, wait=not large and not (line and idle())):
                     continue
                 if large:
                     self._copy_here(found, [large.popleft()])
@@ -191,7 +193,7 @@ def _fill(helper: _Helper, line: deque[_Portion]) -> None:
 class _Helper:
     """One helper as this process sees it; `has` is what it is to copy and has not answered."""
 
-    def __init__(self, files: BlobFiles) -> None:
+    def __init__(self, files: BlobFiles, first: Callable[[], object]) -> None:
         """Fork it. Raises OSError."""
         self.has: deque[_Portion] = deque()
         self.gone = False
@@ -205,7 +207,7 @@ class _Helper:
             raise
         if self._process == 0:
             try:
-                _serve(files, asked, tells)
+                _serve(files, asked, tells, first)
             finally:
                 os._exit(1)
         os.close(asked)
@@ -261,16 +263,19 @@ _files: BlobFiles
 """In a helper: what it copies into."""
 
 
-def _serve(files: BlobFiles, asked: int, tells: int) -> None:
+def _serve(files: BlobFiles, asked: int, tells: int, first: Callable[[], object]) -> None:
     """Do what is asked for until nobody asks any more; in the forked process."""
     global _files
     gc.disable()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with the one that asks
-    first, second = sorted((asked, tells))
-    os.closerange(0, first)
-    os.closerange(first + 1, second)
-    os.closerange(second + 1, 1 << 20)
+    with contextlib.suppress(Exception):  # it is done again where that can be told
+        first()
+    sys.meta_path[:] = [one for one in sys.meta_path if _is_pythons(one)]
+    low, high = sorted((asked, tells))
+    os.closerange(0, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, 1 << 20)
     _files = files  # as it was when it was forked: which tiers are of use is known
     _files.take_added()
     questions, answers = open(asked, "rb"), open(tells, "wb")  # noqa: SIM115 they end with it
@@ -278,12 +283,18 @@ def _serve(files: BlobFiles, asked: int, tells: int) -> None:
         while True:
             module, name, arguments = marshal.load(questions)
             try:
-                answer = marshal.dumps((getattr(sys.modules[module], name)(*arguments),))
+                function = getattr(importlib.import_module(module), name)
+                answer = marshal.dumps((function(*arguments),))
             except Exception:
                 answer = marshal.dumps(())  # it is done again where that can be told
             answers.write(answer)
             answers.flush()
     os._exit(0)
+
+
+def _is_pythons(finder: object) -> bool:
+    """Say whether a finder of modules is Python's own: others may have open what is closed here."""
+    return str(getattr(finder, "__module__", "")).startswith("_frozen_importlib")
 
 
 def _copied(wanted: Sequence[Wanted]) -> _Copied:

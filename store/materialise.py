@@ -76,6 +76,7 @@ def _show(cas: Cas, tree: Digest) -> Path:
             cas.upstream.bring([Directory(tree)])
         materialise(cas, tree, temporary)
         cas.commit_objects()  # what is shown names the tree
+        cas.settled()  # and is not looked at again
         os.rename(temporary, target)
     except OSError as error:
         if not target.exists():

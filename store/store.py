@@ -73,6 +73,8 @@ class Store:
         self.index.before_write = self.cas.commit_objects
         self.actions = ActionCache(self.cas, self.index)
         self._entries: Entries | None = None
+        self.closing = contextlib.ExitStack()
+        """What must have ended before the tables are closed."""
         self._relaxed = False
         self._unswept = not self.read_only
         if not sweep_later:
@@ -88,6 +90,7 @@ class Store:
 
     def close(self) -> None:
         """Commit the objects that were put, and close all tables."""
+        self.closing.close()
         try:
             if self.cas.upstream is not None:
                 self.cas.upstream.close()

@@ -5,9 +5,10 @@ one stat(2) of the source and one read. The file lies beside those caches, is ma
 no more than a cache as well: a module whose source, or the directory that it is in, is not as it
 was then is imported in the ordinary way. ::
 
-    magic │ length of the table (8) │ table (marshal) │ code of each module (marshal)
-    table   sys.path, the length of all, directories with their marks, and for each module its
-            file, its cache, whether it is a package, its mark, and place and length of its code
+    magic │ length of the table (8) │ table (marshal) │ code of each module and text (marshal)
+    table   sys.path, the length of all, directories with their marks, for each module its file,
+            its cache, whether it is a package, its mark, and place and length of its code, and for
+            each text that attrs had compiled (`compiled.py`) place and length of its code
 """
 
 from __future__ import annotations
@@ -29,19 +30,28 @@ from engine.record import SIGNATURE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType, ModuleType
     from typing import Any
+
+    from engine.cli.compiled import Compiled
 
     Mark = tuple[int, int, int, int]
     Row = tuple[str, str, bool, Mark, int, int]
 
-MAGIC = b"bn imports 1\n" + MAGIC_NUMBER
+MAGIC = b"bn imports 2\n" + MAGIC_NUMBER
 
 FRESH_NS = 10**9
 """What changed so shortly before this process began may have been imported as it was before."""
 
 WORTH = 8
-"""Modules that were not in the file from which on it is made anew."""
+"""Modules and texts that were not in the file from which on it is made anew."""
+
+MOST_TEXTS = 400
+"""Texts that are kept though nobody asked for them now: twice as many as there are classes."""
+
+_COMPILES = "attr._make"
+"""The module that compiles texts."""
 
 _HEAD = 16
 """Bytes of a module's own cache before the code: magic, flags, time and size of the source."""
@@ -62,6 +72,8 @@ class Imports:
         self._marks: dict[str, Mark | None] = {}
         self._seen: dict[str, Mark | None] = {}
         self._modules: dict[str, Row] = {}
+        self._texts: dict[bytes, tuple[int, int]] = {}
+        self._compiled: Compiled | None = None
         self._file = -1
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -90,7 +102,8 @@ class Imports:
         if not cached:
             spec = ModuleSpec(name, ExtensionFileLoader(name, file), origin=file)
         else:
-            loader = _Loader(name, file, (self._file, length, at))
+            done = self._serve if name == _COMPILES else None
+            loader = _Loader(name, file, (self._file, length, at), done)
             spec = ModuleSpec(name, loader, origin=file, is_package=package)
             spec.cached = cached
             if package:
@@ -110,12 +123,15 @@ class Imports:
                 made = self._made(name, module)
                 if made is not None:
                     new[name] = made
-        if len(new) >= WORTH:
+        texts = self._compiled.fresh if self._compiled is not None else {}
+        if len(new) + len(texts) >= WORTH:
             for name in self._modules:
                 kept = None if name in new else self._kept(name)
                 if kept is not None:
                     new[name] = kept
-            self._write(new)
+            if len(self._texts) < MOST_TEXTS:
+                texts = {key: self._text(key) for key in self._texts} | texts
+            self._write(new, texts)
 
     # inside
 
@@ -127,7 +143,7 @@ class Imports:
             return {}
         if len(head) < end:
             head += os.pread(self._file, end - len(head), len(head))
-        paths, size, marks, modules = marshal.loads(head[start:end])
+        paths, size, marks, modules, texts = marshal.loads(head[start:end])
         if paths != sys.path or end + size != os.fstat(self._file).st_size:
             return {}
         self._marks = marks
@@ -135,10 +151,21 @@ class Imports:
             if not self._rests(place):  # what is new there may have the name of what is elsewhere
                 names = os.listdir(place) if os.path.isdir(place) else ()
                 self._shadowed.update(name.partition(".")[0] for name in names)
-        return {
-            name: (*row[:4], end + row[4], row[5])  # places are counted from the table's end
-            for name, row in modules.items()
-        }
+        # places are counted from the table's end
+        self._texts = {key: (end + at, length) for key, (at, length) in texts.items()}
+        return {name: (*row[:4], end + row[4], row[5]) for name, row in modules.items()}
+
+    def _serve(self, module: ModuleType) -> None:
+        """Have a module compile no text whose code is in the file."""
+        from engine.cli.compiled import Compiled
+
+        self._compiled = Compiled(self._text)
+        self._compiled.serve(module)
+
+    def _text(self, key: bytes) -> bytes:
+        """Return the code of a text."""
+        at, length = self._texts[key]
+        return os.pread(self._file, length, at)
 
     def _rests(self, directory: str) -> bool:
         """Say whether a directory is as it was when the file was made."""
@@ -197,16 +224,20 @@ class Imports:
         """Say whether something was as it is since before this process began."""
         return mark is not None and max(mark[:2]) < self._began_ns - FRESH_NS
 
-    def _write(self, modules: dict[str, tuple[Row, bytes]]) -> None:
-        rows, codes, at = {}, [], 0
+    def _write(self, modules: dict[str, tuple[Row, bytes]], texts: dict[bytes, bytes]) -> None:
+        rows, places_of_texts, codes, at = {}, {}, [], 0
         for name, (row, code) in modules.items():
             rows[name] = (*row[:4], at, len(code))
+            codes.append(code)
+            at += len(code)
+        for key, code in texts.items():
+            places_of_texts[key] = (at, len(code))
             codes.append(code)
             at += len(code)
         places = {_place(row[0], row[2]) for row, _ in modules.values()} | {*sys.path}
         marks = {place: self._mark(place) for place in places}
         marks = {p: m for p, m in marks.items() if m is None or self._is_old(m)}
-        table = marshal.dumps((sys.path, at, marks, rows))
+        table = marshal.dumps((sys.path, at, marks, rows, places_of_texts))
         temporary = f"{self.path}.{os.getpid()}"
         try:
             with open(temporary, "wb") as file:
@@ -218,11 +249,25 @@ class Imports:
 
 
 class _Loader(SourceFileLoader):
-    """Loads a module's code from the file, where it is (`code`: descriptor, length, offset)."""
+    """Loads a module's code from the file, where it is (`code`: descriptor, length, offset); `done`
+    is told of the module when that has run."""
 
-    def __init__(self, name: str, path: str, code: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        code: tuple[int, int, int],
+        done: Callable[[ModuleType], None] | None,
+    ) -> None:
         super().__init__(name, path)
         self._code = code
+        self._done = done
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module's code in it."""
+        super().exec_module(module)
+        if self._done is not None:
+            self._done(module)
 
     def get_code(self, fullname: str) -> CodeType | None:
         """Return the code of the module."""

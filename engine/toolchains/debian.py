@@ -19,7 +19,9 @@ from engine.toolchains.dpkg import (
     listed_files,
 )
 from engine.toolchains.layout import Layout
+from engine.toolchains.memory import mark_of
 from store.errors import HostError
+from store.ingest import Signature
 
 LEFT_OUT: Final = (
     # For people to read; no program's behaviour depends on it, and LANG=C needs no catalogues.
@@ -41,13 +43,15 @@ LEFT_OUT: Final = (
 _left_out = exclusion(LEFT_OUT)
 
 
-def take_packages(layout: Layout, names: Iterable[str]) -> list[Package]:
-    """Put the files of installed packages and of all that they depend on into `layout`.
+def take_packages(
+    layout: Layout, names: Iterable[str], installed: Iterable[Package]
+) -> list[Package]:
+    """Put the files of `installed` packages and of all that they depend on into `layout`.
 
     Files that packages make when they are installed are not taken, but links of alternatives are
     made. Raises InputError where packages are missing, HostError where there is no dpkg.
     """
-    packages = closure(installed_packages(), names)
+    packages = closure(installed, names)
     listings = listed_files(packages)
     if len(listings) != len(packages):
         raise HostError("dpkg-query lists other packages than it was asked for", "run it again")
@@ -67,10 +71,12 @@ def take_packages(layout: Layout, names: Iterable[str]) -> list[Package]:
     return packages
 
 
-def packages_watched() -> tuple[str, ...]:
-    """Return what changes whenever packages, diversions or alternatives do."""
+def packages_now() -> tuple[dict[str, Signature], list[Package]]:
+    """Return all installed packages, after the signatures of what changes whenever packages,
+    diversions or alternatives do, by path. Raises HostError where there is no dpkg."""
     directory = Path(admin_directory())
-    return tuple(str(directory / name) for name in ("alternatives", "diversions", "status"))
+    watched = [str(directory / name) for name in ("alternatives", "diversions", "status")]
+    return {path: mark_of(path) for path in watched}, installed_packages()
 
 
 def _choose(layout: Layout, alternative: Alternative) -> None:

@@ -96,7 +96,42 @@ def listed_files(packages: Sequence[Package]) -> list[list[Listed]]:
     """Return the paths of each of `packages`, directories included."""
     if not packages:
         return []
-    return parse_listings(_query("-L", *map(str, packages)))
+    try:
+        return _read_lists(packages)
+    except (OSError, ValueError):
+        return parse_listings(_query("-L", *map(str, packages)))
+
+
+def _read_lists(packages: Sequence[Package]) -> list[list[Listed]]:
+    """Return what `dpkg-query -L` would tell, from the files that it reads; it reads those of all
+    packages, which takes ten times as long. Raises OSError and ValueError where they are not as
+    expected: one list a package (dpkg's lib/dpkg/db-fsys-files.c), three lines a diversion: what is
+    diverted, to where, by whom, `:` for the administrator (db-fsys-divert.c)."""
+    directory = admin_directory()
+    if Path(directory, "info", "format").read_text() != "1\n":
+        raise ValueError(directory)
+    diverted = Path(directory, "diversions").read_text("utf-8", "surrogateescape").split("\n")
+    rows = zip(diverted[::3], diverted[1::3], diverted[2::3], strict=False)
+    diversions = {path: (to, "" if by == ":" else by) for path, to, by in rows}
+    found = []
+    for package in packages:
+        try:
+            text = _list(directory, str(package))
+        except FileNotFoundError:
+            text = _list(directory, package.name)
+        listing = []
+        for path in text.split("\n"):
+            to, by = diversions.get(path, (None, ""))
+            if to is None or by == package.name:
+                listing.append(Listed(path))
+            else:
+                listing.append(Listed(path, to, by))
+        found.append([one for one in listing if one.path not in ("/.", "")])
+    return found
+
+
+def _list(directory: str, name: str) -> str:
+    return Path(directory, "info", f"{name}.list").read_text("utf-8", "surrogateescape")
 
 
 def alternatives() -> list[Alternative]:

@@ -7,7 +7,7 @@ import posixpath
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -15,7 +15,8 @@ from attrs import field, frozen
 
 from engine.sources.exclusion import exclusion
 from engine.spec.model import ToolchainSpec
-from engine.toolchains.debian import packages_watched, take_packages
+from engine.toolchains.debian import packages_now, take_packages
+from engine.toolchains.dpkg import Package
 from engine.toolchains.host import Host
 from engine.toolchains.layout import Layout
 from engine.toolchains.memory import Looked, Memory, mark_of, marks_of
@@ -23,9 +24,10 @@ from engine.toolchains.paths import take_paths
 from store.digest import Digest, digest_bytes, is_digest
 from store.encoding import TYPE_KEY, encode
 from store.errors import InputError
-from store.index import Table, to_json
+from store.index import Table, Write, to_json
 from store.ingest import RACY_NS, Signature, signature
 from store.objects import Directory, Entry, File, Link
+from store.spans import span
 from store.store import Store
 from store.trees import build_tree
 
@@ -55,7 +57,12 @@ _SIZE: Final = 2
 def import_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain:
     """Store what `spec` names as a tree, unless nothing changed since that was done last; relative
     paths are relative to `base`. Raises what `take_toolchain` does."""
-    return known_toolchain(store, spec, base) or take_toolchain(store, spec, base)
+    known = known_toolchain(store, spec, base)
+    if known is not None:
+        return known
+    taken, keep = take_toolchain(store, spec, base)
+    keep()
+    return taken
 
 
 def known_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain | None:
@@ -67,8 +74,11 @@ def known_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain 
     return Toolchain(known.tree, dict(spec.env), tuple(known.watched), memory.path)
 
 
-def take_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain:
-    """Look at what `spec` names, and store it as a tree.
+def take_toolchain(
+    store: Store, spec: ToolchainSpec, base: Path, idle: Callable[[], bool] = lambda: True
+) -> tuple[Toolchain, Callable[[], None]]:
+    """Look at what `spec` names, and store it as a tree; return that, and what makes it durable and
+    keeps it, which is to be called before anything runs with it. For `idle` see `Cas.copy_all`.
 
     Only files that changed since they were last stored are read. The tree depends on nothing but
     the files' content and places. Raises InputError for what is missing (all missing packages at
@@ -79,11 +89,30 @@ def take_toolchain(store: Store, spec: ToolchainSpec, base: Path) -> Toolchain:
     memory = Memory(store, spec, base)
     wanted = spec.debian, spec.paths, spec.exclude, str(base)
     helpers = store.cas.helpers
-    found = _look(*wanted) if helpers is None else helpers.call(_look, *wanted)
+    with span("look at a toolchain", "toolchains"):
+        found = _look(*wanted) if helpers is None else helpers.call(_look, *wanted)
     entries, watched, looked = found
-    tree = _tree(store, _stored(store, entries))
-    memory.keep(tree, watched, looked)
-    return Toolchain(tree, dict(spec.env), watched, memory.path)
+    with span("copy a toolchain", "toolchains", entries=len(entries)):
+        tree, fresh = _tree(store, _stored(store, entries, idle))
+
+    def keep() -> None:
+        with span("keep a toolchain", "toolchains"):
+            if fresh is not None:
+                store.cas.sync()  # what shows it as a root file system is not looked at again
+                store.index.write([fresh])
+            memory.keep(tree, watched, looked)
+
+    return Toolchain(tree, dict(spec.env), watched, memory.path), keep
+
+
+_ahead: list[tuple[dict[str, Signature], list[Package]]] = []
+"""What `look_ahead` saw, for the next look in this process."""
+
+
+def look_ahead() -> None:
+    """Look for installed packages before it is known that they are asked for. Raises HostError
+    where there is no dpkg."""
+    _ahead.append(packages_now())
 
 
 def _look(
@@ -96,9 +125,9 @@ def _look(
     watched: list[str] = []
     before: dict[str, Signature] = {}
     if debian:
-        watched += packages_watched()
-        before = {path: mark_of(path) for path in watched}
-        take_packages(layout, debian)
+        before, installed = _ahead.pop() if _ahead else packages_now()
+        watched += before
+        take_packages(layout, debian, installed)
         layout.settle()
     if paths:
         watched += take_paths(layout, paths, Path(base))
@@ -114,7 +143,9 @@ def _look(
     return entries, tuple(dict.fromkeys(watched)), marks_of(host, before)
 
 
-def _stored(store: Store, plain: Mapping[str, _Plain | str]) -> dict[str, Entry]:
+def _stored(
+    store: Store, plain: Mapping[str, _Plain | str], idle: Callable[[], bool]
+) -> dict[str, Entry]:
     """Return the entries by path, with all files in the store. The stat cache is that of
     `store.ingest`."""
     entries: dict[str, Entry] = {}
@@ -134,20 +165,22 @@ def _stored(store: Store, plain: Mapping[str, _Plain | str]) -> dict[str, Entry]
                 entries[place] = File(Digest(digest), mark[_SIZE], executable)
             case _:
                 unknown.append((place, one))
-    entries.update(_read(store, unknown, rows))
+    entries.update(_read(store, unknown, rows, idle))
     return entries
 
 
 def _read(
-    store: Store, unknown: list[tuple[str, _Plain]], rows: Mapping[str, dict[str, Any]]
+    store: Store,
+    unknown: list[tuple[str, _Plain]],
+    rows: Mapping[str, dict[str, Any]],
+    idle: Callable[[], bool],
 ) -> Iterator[tuple[str, File]]:
     """Yield the files that are `unknown` to the stat cache (`rows` of it), put into the store and
     noted there."""
     started = time.time_ns()
     try:
         read = store.cas.copy_all(
-            [(path, mark[_SIZE], executable) for _, (path, mark, executable) in unknown],
-            alone=True,
+            [(path, mark[_SIZE], executable) for _, (path, mark, executable) in unknown], idle
         )
         changed = [path for _, (path, mark, _) in unknown if signature(os.lstat(path)) != mark]
     except OSError as error:
@@ -174,8 +207,9 @@ def _key(directory: str) -> Digest:
     return digest_bytes(os.fsencode(directory))
 
 
-def _tree(store: Store, entries: Mapping[str, Entry]) -> Digest:
-    """Return the tree of `entries`, built only if the very same ones have not been before."""
+def _tree(store: Store, entries: Mapping[str, Entry]) -> tuple[Digest, Write | None]:
+    """Return the tree of `entries`, built only if the very same ones have not been before; else
+    what is to be noted when it is durable, too."""
     plain = {
         place: entry.target if isinstance(entry, Link) else _plain(entry)
         for place, entry in entries.items()
@@ -183,11 +217,9 @@ def _tree(store: Store, entries: Mapping[str, Entry]) -> Digest:
     key = digest_bytes(encode({TYPE_KEY: LAYOUT, "entries": plain}))
     known = Digest((store.index.get(Table.DERIVED, key) or b"").decode())
     if is_digest(known) and store.cas.complete(Directory(known)):
-        return known
+        return known, None
     tree = build_tree(store.cas, entries)
-    store.cas.sync()  # what shows it as a root file system is not looked at again
-    store.index.write([(Table.DERIVED, key, tree.encode())])
-    return tree
+    return tree, (Table.DERIVED, key, tree.encode())
 
 
 def _plain(entry: File | Directory) -> list[str | int]:

@@ -109,6 +109,52 @@ def test_a_damaged_file_is_left_alone(place: Path, damage: str) -> None:
     assert values == ["1", "11", "2"]
 
 
+TEXTS = """
+import builtins, sys
+sys.path.insert(0, {root!r})
+import engine.cli.imports as imports
+imports.WORTH = 1
+imports.FRESH_NS = -(10**15)
+found = imports.Imports(sys.argv[1])
+sys.meta_path.insert(0, found)
+import attrs
+@attrs.frozen
+class Two:
+    a: int
+assert hash(Two(1)) == hash(Two(1)) != hash(Two(2))
+@attrs.frozen(unsafe_hash=False)
+class One:
+    a: int
+    b: "str" = attrs.field(default="x", eq=False)
+one, two = One(1), One(1, b="y")
+assert one == two and repr(two) == "One(a=1, b='y')"
+assert One.__init__.__annotations__ == {{"a": int, "b": "str", "return": None}}
+try:
+    one.a = 2
+except attrs.exceptions.FrozenInstanceError:
+    print("none" if found._compiled is None else len(found._compiled.fresh), len(found._texts))
+imports.renew()
+"""
+
+
+def test_what_attrs_writes_is_compiled_once(tmp_path: Path) -> None:
+    def defined(*flags: str) -> list[str]:
+        code = TEXTS.format(root=str(ROOT))
+        command = [sys.executable, "-I", *flags, "-c", code, str(tmp_path / "all")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert defined() == ["none", "0"], "attrs itself was not in the file"
+    fresh, kept = map(int, defined())
+    assert fresh > 0
+    assert kept == 0
+    assert defined() == ["0", str(fresh)]
+    file = tmp_path / "all"
+    data = file.read_bytes()
+    file.write_bytes(data[:-400] + bytes(400))  # the last text
+    assert defined("-B") == ["1", str(fresh)]
+
+
 def test_nothing_is_written_where_bytecode_is_not(tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text("VALUE = 2\n")
     assert imported(tmp_path, "two", flags=("-B",))[0][1] == "2"

@@ -11,6 +11,7 @@ import pytest
 from attrs import asdict
 
 from engine.evaluate import evaluate
+from engine.helped import helped
 from engine.kept_graph import Evaluation, KeptGraph
 from engine.spec.project import Unit, load_project
 from executors.base import HERMETIC
@@ -117,7 +118,8 @@ def load() -> Unit:
 
 def anew(store: Store, into: KeptGraph | None = None) -> Evaluation:
     """Evaluate everything."""
-    return evaluate(store, Path("spec.toml"), {}, None, HERMETIC, into)
+    with helped(store, into or kept(store)):
+        return evaluate(store, Path("spec.toml"), {}, None, HERMETIC, into)
 
 
 def test_only_what_was_never_evaluated_has_helpers(
@@ -126,10 +128,11 @@ def test_only_what_was_never_evaluated_has_helpers(
     made: list[object] = []
 
     class Counted(Helpers):
-        def __init__(self, files: BlobFiles) -> None:
+        def __init__(self, files: BlobFiles, first: Callable[[], object] = int) -> None:
             made.append(files)
-            super().__init__(files)
+            super().__init__(files, first)
 
+    monkeypatch.setattr("store.helpers.Helpers", Counted)
     monkeypatch.setattr("engine.evaluate.Helpers", Counted)
     anew(store, kept(store))
     assert made == [store.cas]

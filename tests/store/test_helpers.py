@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -61,9 +62,9 @@ def test_files_are_copied(
     store: Store, helpers: Helpers, tmp_path: Path, number: int, alone: bool
 ) -> None:
     wanted = written(tmp_path / "files", number)
-    files = store.cas.copy_all(wanted, alone=alone)
+    files = store.cas.copy_all(wanted, lambda: not alone)
     same(store, wanted, files)
-    assert store.cas.copy_all(wanted, alone=alone) == files
+    assert store.cas.copy_all(wanted, lambda: not alone) == files
     assert not store.cas.unfinished()
 
 
@@ -73,7 +74,7 @@ def test_what_helpers_copy_is_counted_and_made_durable(
     store.cas.sync()
     store.cas.take_added()
     wanted = [one for one in written(tmp_path / "files", 90) if one[1] < MMAP_FROM]
-    files = store.cas.copy_all(wanted, alone=True)
+    files = store.cas.copy_all(wanted, lambda: False)
     assert store.cas.primary.is_dirty
     distinct = {(file.digest, file.executable): file.size for file in files}
     assert sum(store.cas.take_added().values()) == sum(distinct.values())
@@ -84,7 +85,7 @@ def test_two_threads_share_helpers(store: Store, helpers: Helpers, tmp_path: Pat
     found: dict[int, list[File]] = {}
 
     def copy(number: int) -> None:
-        found[number] = store.cas.copy_all(wanted[number], alone=number == 1)
+        found[number] = store.cas.copy_all(wanted[number], lambda: number == 0)
 
     threads = [threading.Thread(target=copy, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -140,7 +141,7 @@ def test_a_file_that_is_gone_is_told(
     wanted = written(tmp_path / "files", 300)
     os.unlink(wanted[150][0])
     with pytest.raises(FileNotFoundError) as raised:
-        store.cas.copy_all(wanted, alone=alone)
+        store.cas.copy_all(wanted, lambda: not alone)
     assert raised.value.filename == wanted[150][0]
 
 
@@ -179,7 +180,7 @@ def test_a_tier_that_was_unmounted_is_not_made_again(
         store.cas.put_bytes(b"x")  # it is noticed
         assert store.cas.primary.name == "slow"
         with Helpers(store.cas):
-            files = store.cas.copy_all(wanted, alone=True)
+            files = store.cas.copy_all(wanted, lambda: False)
         same(store, wanted, files)
     assert not any((tmp_path / "fast").iterdir())
 
@@ -194,6 +195,47 @@ def test_what_a_function_raises_is_raised(helpers: Helpers, error: type[Exceptio
     with pytest.raises(error):
         helpers.call(_failing, error.__name__)
     assert helpers.call(_doubled, 1) == 2
+
+
+def test_one_begins_with_what_it_is_to_know(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    with Helpers(store.cas, lambda: _known.append(os.getpid())) as helpers:
+        one, two = (helpers._take() for _ in range(2))
+        assert one is not None
+        assert two is not None
+        for helper in (one, two):
+            helper.ask(_knows)
+        knows = sorted((helper.answer() for helper in (one, two)), key=repr, reverse=True)
+        assert knows == [([],), ([helpers._all[0]._process],)]
+        for helper in (one, two):
+            helpers._give_back(helper)
+    assert not _known
+
+
+@pytest.mark.parametrize("error", [BnError("no"), KeyError("no")])
+def test_what_fails_at_first_is_done_without(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+
+    def failing() -> None:
+        raise error
+
+    with Helpers(store.cas, failing) as helpers:
+        assert helpers.call(_process) in processes(helpers)
+
+
+def test_they_import_nothing_through_what_is_closed_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Finder:
+        """One with a file open."""
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with Helpers(store.cas) as helpers:
+        assert "Finder" not in helpers.call(_finders)
+        assert "PathFinder" in helpers.call(_finders)
 
 
 def test_they_end_with_the_context(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +256,7 @@ def test_with_one_processor_there_are_none(
     with Helpers(store.cas) as made:
         assert not processes(made)
         wanted = written(tmp_path / "files", 70)
-        same(store, wanted, store.cas.copy_all(wanted, alone=True))
+        same(store, wanted, store.cas.copy_all(wanted, lambda: False))
         assert made.call(_process) == os.getpid()
 
 
@@ -238,6 +280,17 @@ def test_a_helper_keeps_nothing_open(
 
 def _doubled(number: int) -> int:
     return 2 * number
+
+
+_known: list[int] = []
+
+
+def _knows() -> list[int]:
+    return _known
+
+
+def _finders() -> list[str]:
+    return [getattr(one, "__name__", type(one).__name__) for one in sys.meta_path]
 
 
 def _process() -> int:

@@ -130,3 +130,19 @@ def test_a_tree_that_cannot_be_shown_leaves_nothing(store: Store, tree: Digest) 
         materialised(store.cas, tree)
     assert store.cas.unfinished() == []
     assert not (store.cas.root / "trees" / tree).exists()
+
+
+def test_nothing_is_shown_before_it_is_durable(store: Store) -> None:
+    tree = build_tree(store.cas, {"a": File(store.cas.put_bytes(b"a"), 1)})
+    shown = store.root / "trees" / tree
+
+    def failed() -> None:
+        assert not shown.exists()
+        raise HostError("the disk is gone")
+
+    store.cas.settled = failed
+    with pytest.raises(HostError, match="the disk is gone"):
+        materialised(store.cas, tree)
+    assert not shown.exists()
+    store.cas.settled = int
+    assert materialised(store.cas, tree) == shown

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from engine.toolchains import dpkg
 from engine.toolchains.closure import closure
 from engine.toolchains.dpkg import (
     Choice,
     Listed,
+    Package,
     installed_packages,
     parse_alternative,
     parse_listings,
@@ -69,6 +73,33 @@ def test_listings_and_diversions() -> None:
             Listed("/usr/bin/c", "/usr/bin/c.mine"),
         ],
     ]
+
+
+def test_lists_are_what_dpkg_query_tells() -> None:
+    packages = dpkg.installed_packages()
+    told = parse_listings(dpkg._query("-L", *map(str, packages)))
+    assert dpkg._read_lists(packages) == told
+
+
+@pytest.mark.parametrize("strange", ["another form", "a list is missing", "nothing diverted"])
+def test_lists_that_are_not_as_expected_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strange: str
+) -> None:
+    package = Package("one", "all", "1")
+    monkeypatch.setenv("DPKG_ADMINDIR", str(tmp_path))
+    monkeypatch.setattr(dpkg, "_query", lambda *asked: f"/asked/{' '.join(asked)}\n")
+    info = tmp_path / "info"
+    info.mkdir()
+    (tmp_path / "diversions").write_text("/b\n/b.mine\n:\n/c\n/c.other\nother\n/d\n/d.d\none\n")
+    (info / "format").write_text("1\n")
+    (info / "one.list").write_text("/.\n/a\n/b\n/c\n/d\n")
+    read = [Listed("/a"), Listed("/b", "/b.mine"), Listed("/c", "/c.other", "other"), Listed("/d")]
+    assert dpkg.listed_files([package]) == [read]
+    if strange == "another form":
+        (info / "format").write_text("2\n")
+    else:
+        (info / "one.list" if "list" in strange else tmp_path / "diversions").unlink()
+    assert dpkg.listed_files([package]) == [[Listed("/asked/-L one:all")]]
 
 
 def test_alternatives() -> None:

@@ -38,7 +38,6 @@ class FakeMachine:
         self.alternatives: list[Alternative] = []
         (root / "usr" / "bin").mkdir(parents=True)
         (root / "bin").symlink_to("usr/bin")
-        monkeypatch.setattr(debian, "installed_packages", self.packages)
         monkeypatch.setattr(debian, "listed_files", self.listed)
         monkeypatch.setattr(debian, "alternatives", lambda: self.alternatives)
 
@@ -61,7 +60,7 @@ class FakeMachine:
     def layout(self, *packages: str, exclude: Sequence[str] = ()) -> dict[str, str]:
         """Return what an import places where: links as `-> target`, files by their source."""
         layout = Layout(Host(str(self.root)), exclusion(exclude))
-        debian.take_packages(layout, packages)
+        debian.take_packages(layout, packages, self.packages())
         layout.settle()
         return {
             place: entry.source if isinstance(entry, Taken) else f"-> {entry.target}"
