@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,6 +139,35 @@ def test_a_file_is_copied_in(cas: Cas, tmp_path: Path, data: bytes, executable: 
     assert file == File(digest_bytes(data), len(data), executable)
     assert cas.get_bytes(file.digest) == source.read_bytes() == data
     assert digest_file(source, len(data)) == file.digest
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, 5000])
+@pytest.mark.parametrize("size", [1 << 16, 1 << 18, 16 << 18, 3 << 20])
+def test_large_files_are_hashed_part_by_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, more: int
+) -> None:
+    monkeypatch.setattr("store.digest._WINDOW", 1 << 16)
+    monkeypatch.setattr("store.digest._LARGE_WINDOW", 1 << 18)
+    data = os.urandom(size + more)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    assert digest_file(path, MMAP_FROM + len(data)) == digest_bytes(data)
+
+
+def test_hashing_a_large_file_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        for _ in range(128):
+            file.write(os.urandom(1 << 20))
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from store.digest import digest_file\n"
+        "def peak(): return int(next(line for line in open('/proc/self/status')"
+        " if line.startswith('VmHWM')).split()[1])\n"
+        "before = peak(); digest_file(sys.argv[2], 128 << 20); print(peak() - before)"
+    )
+    command = [sys.executable, "-I", "-c", code, str(Path(__file__).parents[2]), str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 24 << 10
 
 
 @pytest.mark.parametrize("executable", [False, True])
