@@ -9,6 +9,7 @@ evaluation.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
@@ -28,7 +29,7 @@ from store.digest import Digest
 from store.errors import BnError
 from store.follow import NOTHING, Followed, Look, follow
 from store.ingest import RACY_NS, Signature, Snapshot, ingest_directory, signature
-from store.mapped import MANY, give_back_large
+from store.mapped import give_back_large
 from store.objects import Directory, File
 from store.presence import blobs_under, present
 from store.records import evolve, frozen
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 KIND: Final = "graph"
 FORMAT: Final = "6"
+
+LARGE: Final = 2 << 20
+"""Bytes of a kept graph, some 6,000 steps, from which on its memory is worth some milliseconds."""
 
 
 @frozen(eq=False)
@@ -133,6 +137,7 @@ class KeptGraph:
         ]
         settings = [f"{name}={value}" for name, value in sets.items()]
         self._path = memo_path(store.root, KIND, FORMAT, *_makers(), *words, *settings)
+        self._recipes = f"{self._path}.recipes"
 
     @property
     def is_new(self) -> bool:
@@ -154,6 +159,9 @@ class KeptGraph:
         needs one that is gone finds that out. Where contents did change `changed` is called as soon
         as that is known.
         """
+        with contextlib.suppress(OSError):
+            if os.path.getsize(self._path) + os.path.getsize(self._recipes) > LARGE:
+                give_back_large()
         memo: Any = read_memo(self._path)
         if memo is None:
             return None
@@ -205,7 +213,7 @@ class KeptGraph:
         if renewed:
             write_memo(self._path, (now, *memo[1:]))
         del memo, local
-        rest: Any = read_memo(f"{self._path}.recipes")
+        rest: Any = read_memo(self._recipes)
         if rest is None or rest[0] != stamp:
             return None
         taken = [snapshots[number] for number in rest[1]]
@@ -226,8 +234,6 @@ class KeptGraph:
         kept, and how that was found out if the source was followed; None where more changed."""
         root, exclude, tree, plain, whole = source
         cas, first = self._store.cas, Seen.read(plain, b"")
-        if len(first.names) > MANY:
-            give_back_large()
         excluded = local_exclusion(str(self._store.root), exclude, root)
         found = follow(cas, root, excluded, look, first, told) if look else None
         if found is not None:
@@ -290,7 +296,7 @@ class KeptGraph:
         ]
         stamp = f"{self._began} {os.getpid()}"
         self._keep_looks(stamp, [Look.of(one.snapshot) for one in ground.local])
-        write_memo(f"{self._path}.recipes", (stamp, sources, packed))
+        write_memo(self._recipes, (stamp, sources, packed))
         write_memo(self._path, (marks, ground.toolchains, local, blobs, stamp))
         return evolve(graph, kept=(self._path, stamp))
 

@@ -158,6 +158,7 @@ class Cell:
                 os.mkdir(f"{path}/{name}")
             os.close(os.open(f"{path}/log", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         self._path = path
+        self._log = self.workspace.log
         self._watched = [
             os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             for name in ("build", "io", "io/out", "log")
@@ -308,7 +309,7 @@ class Cell:
             exceeded = await watch(
                 channel.fileno(),
                 lambda: host_pid(self._wall.pid, channel.inner),
-                self.workspace.log,
+                self._log,
                 limits,
                 self._fence,
                 lambda: way.since,

@@ -126,7 +126,7 @@ class PlainSandbox:
 
     def _root(self, toolchains: tuple[Digest, ...]) -> Path:
         root = self._roots.get(toolchains)
-        if root is None or not root.exists():
+        if root is None or not os.path.exists(root):
             root = self._roots[toolchains] = sandbox_root(self._store, toolchains)
         return root
 

@@ -22,7 +22,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,9 @@ from store.tiers import EPOCH_NS as EPOCH_NS
 from store.tiers import Form, Tier, TierSpec, form_of
 from store.upstream import UNKNOWN, Upstream
 
+_USES_KEPT: Final = 16384
+"""Blobs whose uses are counted; of more the counts of those that were used least are dropped, as
+only the most used ones are noted (`store.heat`)."""
 _TREES_KEPT: Final = 4096
 _ENTRIES_KEPT: Final = 32768
 """Trees, and entries of trees, up to which they are kept in memory."""
@@ -364,6 +367,8 @@ class Cas(BlobFiles):
 
     def _used(self, digest: Digest) -> None:
         self.uses[digest] = self.uses.get(digest, 0) + 1
+        if len(self.uses) > _USES_KEPT:
+            self.uses = dict(most_used(self.uses, _USES_KEPT // 4))
 
     def _remember(self, digest: Digest, tree: Tree) -> None:
         if digest in self._trees:
@@ -381,6 +386,11 @@ class Cas(BlobFiles):
         if len(self._known) >= _KNOWN_KEPT:
             self._known.clear()
         self._known.add(digest)
+
+
+def most_used(uses: Mapping[Digest, int], number: int) -> list[tuple[Digest, int]]:
+    """Return the blobs that were used most, with how often."""
+    return sorted(uses.items(), key=lambda item: (-item[1], item[0]))[:number]
 
 
 def empty_tree(cas: Cas) -> Digest:

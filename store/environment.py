@@ -22,7 +22,7 @@ from store.checkpoints import Checkpoints, Mark, boot
 from store.epoch import EPOCH_NS
 from store.errors import HostError, IntegrityError
 from store.lmdb_errors import as_lmdb, told
-from store.mapped import PATIENCE, is_much, places_of, release, reserve
+from store.mapped import TableMap, reserve, trim
 from store.pages import DATA as DATA
 from store.resting import at_rest as at_rest
 from store.resting import check as check
@@ -39,9 +39,6 @@ READERS: Final = 1024
 """Read transactions that may be open at a time, of all processes."""
 
 Value = TypeVar("Value")
-
-_open: list[Environment] = []
-"""The environments that this process has open: what is mapped of all of them counts."""
 
 
 class Environment:
@@ -85,11 +82,10 @@ class Environment:
         self._tables: dict[str, Any] = {}
         self._environment: Any = None
         self._size = MAP_SIZE
-        self._looks = 0
+        self._map = TableMap(path / DATA, self._reading)
         self._own = self._others = 0
         """The numbers of the last transactions that changed something: our own, and those of
         others, as far as one of our own came after them."""
-        self._places: list[tuple[int, int]] | None = None
         if self._went_back(lost) or not comes_to_rest(path):
             check(path, tables, what, hint)
         sizes = [max(MAP_LEAST, MAP_SIZE >> shift) for shift in range(0, 21, 4)]
@@ -97,7 +93,6 @@ class Environment:
         self._rest()
         if self._relaxed:
             self._set_relaxed()
-        _open.append(self)
 
     @property
     def map_size(self) -> int:
@@ -162,7 +157,10 @@ class Environment:
             )
         self._retried(write, f"cannot write to the {self._what}")
         self._rest()
-        self._keep_small()
+        self._map.keep_small()
+        if self._map.keeps_pages() and not self._relaxed:
+            self._guarded(lambda: self._reopen([self._size]), f"cannot open the {self._what}")
+            trim()
 
     def handle(self, table: str) -> Any:
         """Return the handle of a table, for `change`; it is another one after each growth."""
@@ -191,9 +189,11 @@ class Environment:
     def looked(self, times: int = 1) -> None:
         """Count looks into a table, of those in a long transaction, too: now and then what is
         mapped of it is given back."""
-        self._looks += times
-        if self._looks > PATIENCE:
-            self._keep_small()
+        self._map.looked(times)
+
+    def put(self, rows: int) -> None:
+        """Count rows that were put in a transaction, as `looked` does."""
+        self._map.put(rows)
 
     def sync(self) -> None:
         """Make what was committed durable, by others as well."""
@@ -286,9 +286,7 @@ class Environment:
     def close(self) -> None:
         """Close the environment; every process that opened it should."""
         with self._reading, self._syncing:
-            self._places = []
-            if self in _open:
-                _open.remove(self)
+            self._map.closed()
             self._checkpoints.close()
             self._environment.close()
 
@@ -337,24 +335,6 @@ class Environment:
                     transaction.abort()
 
         return self._retried(act, f"cannot write to the {self._what}")
-
-    def _keep_small(self) -> None:
-        """Give back what is mapped of all tables that are open, where it is much."""
-        self._looks = 0
-        if is_much():
-            for one in _open:
-                one._give_back()
-
-    def _give_back(self) -> None:
-        """Give back what is mapped of the tables, unless another thread is at them."""
-        if not self._reading.acquire(blocking=False):
-            return
-        try:  # nobody maps it elsewhere meanwhile
-            if self._places is None:
-                self._places = places_of(self._path / DATA)
-            release(self._places)
-        finally:
-            self._reading.release()
 
     def _retried(self, action: Callable[[], Value], what: str) -> Value:
         """Return what `action` gives, with a larger map and without stale readers where it must."""
@@ -408,7 +388,7 @@ class Environment:
         else:
             raise lmdb.MemoryError("no room for a map")
         self._size = size
-        self._places = None
+        self._map.opened()
         if not self._readonly:
             self._environment.reader_check()
         self._tables = self._there() if self._readonly else self._made()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from store.cas import Cas
+from store.cas import Cas, most_used
 from store.digest import Digest, is_digest
 from store.errors import BnError
 from store.index import Index, Table, Write
@@ -43,7 +43,7 @@ def take_heat(cas: Cas, index: Index, policy: Policy) -> tuple[list[Write], list
     writes: list[Write] = []
     hot: list[tuple[int, Digest]] = []
     still: list[Digest] = []
-    most = sorted(uses.items(), key=lambda item: (-item[1], item[0]))[:COUNTED]
+    most = most_used(uses, COUNTED)
     rows = index.get_many(Table.HEAT, [digest for digest, _ in most])
     for digest, count in most:
         before, since = _row(rows.get(digest))

@@ -177,7 +177,7 @@ class Index:
                 cursor = transaction.cursor(handle(table))
                 found = [row[1:] for row in standing if row[0] == table]
                 for at in range(0, len(found), TOGETHER):
-                    self._environment.looked(len(found[at : at + TOGETHER]))
+                    self._environment.put(len(found[at : at + TOGETHER]))
                     cursor.putmulti(found[at : at + TOGETHER])
             for key, number in numbers.items():
                 meta, name = handle(Table.META), key_row(key)

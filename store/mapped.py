@@ -12,22 +12,35 @@ import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from threading import RLock
 
 MOST: Final = 96 * 2**20
 LEAST: Final = 24 * 2**20
 """Bytes of files that may be mapped, programs and libraries among them: the first in a process that
 needs little else, the second in any."""
 
-ALTOGETHER: Final = 132 * 2**20
+ALTOGETHER: Final = 116 * 2**20
 """Bytes that a process may have in memory before less than `MOST` is left to what is mapped."""
+
+HEAVY: Final = 80 * 2**20
+"""Bytes of its own from which on a process gives back what only makes it quicker."""
+
+MANY_ROWS: Final = 1024
+"""Rows that were put since a file was opened after which it is worth a millisecond to open it
+anew."""
 
 MANY: Final = 8192
 """Files, or steps, from which on their memory is worth some milliseconds."""
 
 PATIENCE: Final = 64
-"""Looks into a table after which one at the memory is worth while: each maps some 300 KiB, as each
-page that is read brings 64 KiB along. Four times as often made no peak of 50,000 steps smaller."""
+"""Looks into a table after which one at the memory is worth while: each maps some 100 KiB, as each
+page that is read brings 64 KiB along."""
+
+PUT: Final = 4
+"""Looks as which one row that is put counts: 64 of them were seen to map 20 MiB and more."""
 
 LOCK_BYTES: Final = 17 * 4096
 """Bytes of LMDB's lock file, with room for all readers. It is mapped, so the disk gives them
@@ -40,16 +53,95 @@ _DONT_NEED: Final = 4
 """MADV_DONTNEED of Linux."""
 
 
+class TableMap:
+    """What is mapped of a file of tables while it is open, where looks into it and rows that are
+    put are counted."""
+
+    def __init__(self, file: Path, reading: RLock) -> None:
+        """`reading` is held by who may map the file elsewhere."""
+        self._file = file
+        self._reading = reading
+        self._looks = 0
+        self._rows = 0
+        self._places: list[tuple[int, int]] | None = None
+
+    def opened(self) -> None:
+        """Take notice that the file was opened, or opened anew."""
+        self._places, self._rows = None, 0
+        if self not in _maps:
+            _maps.append(self)
+
+    def closed(self) -> None:
+        """Take notice that it is to be closed; the caller holds `reading`."""
+        self._places = []
+        if self in _maps:
+            _maps.remove(self)
+
+    def looked(self, times: int) -> None:
+        """Count looks; now and then what is mapped is given back."""
+        self._looks += times
+        if self._looks >= PATIENCE:
+            self.keep_small()
+
+    def put(self, rows: int) -> None:
+        """Count rows that were put, as `looked` does."""
+        self._rows += rows
+        self.looked(rows * PUT)
+
+    def keep_small(self) -> None:
+        """Give back what is mapped of all files that are open, where it is much."""
+        self._looks = 0
+        if is_much():
+            for one in _maps:
+                one._give_back()
+
+    def keeps_pages(self) -> bool:
+        """Say whether the file should be opened anew, for the memory that LMDB keeps: as many pages
+        as its largest transaction had, a page or more a row."""
+        return self._rows >= MANY_ROWS and is_heavy()
+
+    def _give_back(self) -> None:
+        """Give back what is mapped, unless another thread is at it."""
+        if not self._reading.acquire(blocking=False):
+            return
+        try:  # nobody maps it elsewhere meanwhile
+            if self._places is None:
+                self._places = places_of(self._file)
+            release(self._places)
+        finally:
+            self._reading.release()
+
+
+_maps: list[TableMap] = []
+"""Those of all files that this process has open: what is mapped of each counts."""
+
+
 def is_much() -> bool:
     """Say whether this process has more of files mapped and in memory than it should."""
+    own, mapped = _memory()
+    return mapped > min(MOST, max(LEAST, ALTOGETHER - own))
+
+
+def is_heavy() -> bool:
+    """Say whether this process has much memory of its own."""
+    return _memory()[0] > HEAVY
+
+
+def _memory() -> tuple[int, int]:
+    """Return the bytes that this process has of its own, and those of files mapped; 0 where that
+    is not to be had."""
     try:
         with open("/proc/self/statm", "rb", buffering=0) as file:
             _, resident, mapped, *_ = map(int, file.read().split())
     except (OSError, ValueError):
-        return False
+        return 0, 0
     page = os.sysconf("SC_PAGE_SIZE")
-    rest = ALTOGETHER - (resident - mapped) * page
-    return mapped * page > min(MOST, max(LEAST, rest))
+    return (resident - mapped) * page, mapped * page
+
+
+def trim() -> None:
+    """Give back what is free of the heap, a page or more in a piece."""
+    _function("malloc_trim")(0)
 
 
 def give_back_large() -> None:
@@ -59,9 +151,7 @@ def give_back_large() -> None:
     By itself the C library keeps pieces as large as the largest one that was free once, up to
     32 MiB each: of 50,000 recipes that is a tenth of all memory.
     """
-    import ctypes
-
-    mallopt = ctypes.CDLL(None).mallopt
+    mallopt = _function("mallopt")
     for option, value in ((_MMAP_THRESHOLD, 1 << 17), (_TRIM_THRESHOLD, 1 << 18), (_ARENAS, 1)):
         mallopt(option, value)
 
@@ -85,18 +175,20 @@ def places_of(path: Path) -> list[tuple[int, int]]:
 
 def release(places: Iterable[tuple[int, int]]) -> None:
     """Give back the mapped pages of an open file, which nobody writes to through a map."""
-    advise = _madvise()
+    advise = _function("madvise")
     for start, length in places:
         advise(start, length, _DONT_NEED)
 
 
 @cache
-def _madvise() -> Callable[[int, int, int], int]:
-    """Return madvise(2); each look for it would leave a class behind."""
+def _function(name: str) -> Callable[..., int]:
+    """Return a function of the C library; each look for it would leave a class behind."""
     import ctypes
 
-    found: Callable[[int, int, int], int] = ctypes.CDLL(None).madvise
-    found.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)  # type: ignore[attr-defined]
+    found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+    if name == "madvise":
+        pointer = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        found.argtypes = pointer  # type: ignore[attr-defined]
     return found
 
 

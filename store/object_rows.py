@@ -26,8 +26,8 @@ TIME: Final = struct.Struct("<d")
 KEY: Final = 32
 """Bytes of a digest."""
 
-TOGETHER: Final = 64
-"""Rows that are put at once."""
+TOGETHER: Final = 16
+"""Rows that are put before what they mapped is given back, if it is much."""
 
 Looked = Callable[[int], object]
 """Called with a number of looks, so that what is mapped is given back."""

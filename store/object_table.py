@@ -307,7 +307,7 @@ class ObjectTable:
 
         def change(transaction: Any) -> None:
             nonlocal added
-            added = ObjectRows(transaction, environment.handle).put(rows, environment.looked)
+            added = ObjectRows(transaction, environment.handle).put(rows, environment.put)
 
         with _system_errors(self.path):
             environment.change(change)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from store.environment import DATA, Environment
-from store.mapped import PATIENCE
+from store.mapped import MANY_ROWS, PATIENCE
 
 ROWS = 4096
 
@@ -59,7 +59,7 @@ def test_looks_into_one_table_give_back_what_is_mapped_of_all(
     tables: list[Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for much in (False, True):
-        monkeypatch.setattr("store.environment.is_much", lambda much=much: much)
+        monkeypatch.setattr("store.mapped.is_much", lambda much=much: much)
         for table in tables:
             read_all(table)
         tables[0].looked(PATIENCE + 1)
@@ -68,3 +68,27 @@ def test_looks_into_one_table_give_back_what_is_mapped_of_all(
     tables[1].close()
     tables[0].looked(PATIENCE + 1)
     read_all(tables[0])
+
+
+def test_tables_of_a_large_process_are_opened_anew(
+    tables: list[Environment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, opened = tables[0], list[object]()
+    environment_of = Environment._environment_of
+
+    def counted(self: Environment, size: int) -> object:
+        opened.append(self)
+        return environment_of(self, size)
+
+    def fill(transaction: Any) -> None:
+        transaction.put(b"7", b"x" * 1024, db=table.handle("rows"))
+        table.put(MANY_ROWS // 2)
+
+    monkeypatch.setattr(Environment, "_environment_of", counted)
+    for heavy, times in ((False, 4), (True, 1), (True, 1), (True, 1)):
+        monkeypatch.setattr("store.mapped.is_heavy", lambda heavy=heavy: heavy)
+        for _ in range(times):
+            table.change(fill)
+    assert opened == [table, table], "after the first, as many rows as before wait, and the third"
+    assert table.get("rows", b"7") == b"x" * 1024
+    read_all(table)

@@ -271,3 +271,18 @@ def test_migration_killed_between_copy_and_removal_loses_nothing(opened: Open) -
     assert fast.find(digest) is None
     assert store.cas.get_bytes(digest) == TEXT
     assert digest == Digest(digest_bytes(TEXT))
+
+
+def test_of_many_blobs_those_used_most_are_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.cas._USES_KEPT", 8)
+    often, twice, *once = (store.cas.put_object(b"%d" % number) for number in range(30))
+    for _ in range(3):
+        store.cas.get_bytes(often)
+    for _ in range(2):
+        store.cas.get_bytes(twice)
+    for digest in once:
+        store.cas.get_bytes(digest)
+        assert len(store.cas.uses) <= 8
+    assert (store.cas.uses[often], store.cas.uses[twice]) == (3, 2)
