@@ -136,6 +136,14 @@ class _Rows:
         return self._keys[_LENGTH * number : _LENGTH * (number + 1)]
 
 
+def _joined(pieces: Iterable[bytearray]) -> bytearray:
+    """Return pieces one after another; `join` would hold all of them beside that."""
+    whole = bytearray()
+    for piece in pieces:
+        whole += piece
+    return whole
+
+
 def _in_order(keys: bytearray) -> list[int]:
     """Return the numbers of keys by key, one of equal ones."""
     each = [bytes(keys[at : at + _LENGTH]) for at in range(0, len(keys), _LENGTH)]
@@ -249,9 +257,9 @@ class Remembered:
                 self._path,
                 (
                     stamp,
-                    b"".join([keys[_LENGTH * n : _LENGTH * (n + 1)] for n in order]),
+                    _joined(keys[_LENGTH * n : _LENGTH * (n + 1)] for n in order),
                     array("Q", accumulate(lengths)).tobytes(),
-                    b"".join([rows[ends[n] : ends[n + 1]] for n in order]),
+                    _joined(rows[ends[n] : ends[n + 1]] for n in order),
                 ),
             )
 

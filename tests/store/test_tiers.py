@@ -277,7 +277,7 @@ def test_of_many_blobs_those_used_most_are_counted(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("store.cas._USES_KEPT", 8)
-    often, twice, *once = (store.cas.put_object(b"%d" % number) for number in range(30))
+    often, twice, *once = (store.cas.put_bytes(b"%d" % number) for number in range(30))
     for _ in range(3):
         store.cas.get_bytes(often)
     for _ in range(2):
