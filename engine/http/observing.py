@@ -51,8 +51,6 @@ _METHODS: Final = frozenset(
 _OTHER: Final = "other"
 _HEAD: Final = struct.Struct("<QII")
 _SLOT: Final = 512 * 1024
-_TRIES: Final = 16
-"""How often a worker's file is read whose slots were both written meanwhile."""
 _SIZES: Final = 4
 """Count, bytes received, bytes sent, seconds; the buckets come after them."""
 
@@ -296,26 +294,16 @@ def _files(run: Path) -> Iterator[tuple[Path, bool]]:
 
 def _last(path: Path) -> Counts:
     """Return what the newer of the whole slots of a worker's file holds."""
-    for _ in range(_TRIES):
-        found = _newest(_content(path))
-        if found is not None:
-            return Counts.decode(found)
-    return Counts()
-
-
-def _newest(content: bytes) -> bytes | None:
-    """Return the newer of the whole slots; None where both were written while they were read."""
-    if not content:
-        return b""
-    best, found = -1, None
+    whole = _content(path)
+    best, found = -1, b""
     for start in (0, _SLOT):
-        if len(content) < start + _HEAD.size:
+        if len(whole) < start + _HEAD.size:
             continue
-        length, sequence, check = _HEAD.unpack_from(content, start)
-        data = content[start + _HEAD.size : start + _HEAD.size + length]
+        length, sequence, check = _HEAD.unpack_from(whole, start)
+        data = whole[start + _HEAD.size : start + _HEAD.size + length]
         if sequence > best and len(data) == length and zlib.crc32(data) == check:
             best, found = sequence, data
-    return found
+    return Counts.decode(found)
 
 
 def _content(path: Path) -> bytes:
