@@ -60,14 +60,14 @@ class Helpers:
     """
 
     def __init__(self, files: BlobFiles, first: Callable[[], object] = int) -> None:
-        """Fork them. One of them calls `first`, before it has anything to do: what modules have
-        learned by that, its later calls know."""
+        """Fork them. The last one, which is used first, calls `first` before it has anything to do:
+        what modules have learned by that, its later calls know."""
         self._files = files
         self._taking = threading.Lock()
         self._free: list[_Helper] = []
-        for _ in range(min(MOST, len(os.sched_getaffinity(0)) - 1)):
+        for left in reversed(range(min(MOST, len(os.sched_getaffinity(0)) - 1))):
             with contextlib.suppress(OSError):  # no more processes: then without
-                self._free.append(_Helper(files, int if self._free else first))
+                self._free.append(_Helper(files, int if left else first))
         self._all = [*self._free]
 
     def __enter__(self) -> Self:

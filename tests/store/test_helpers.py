@@ -206,9 +206,10 @@ def test_one_begins_with_what_it_is_to_know(store: Store, monkeypatch: pytest.Mo
         for helper in (one, two):
             helper.ask(_knows)
         knows = sorted((helper.answer() for helper in (one, two)), key=repr, reverse=True)
-        assert knows == [([],), ([helpers._all[0]._process],)]
-        for helper in (one, two):
+        assert knows == [([],), ([helpers._all[-1]._process],)]
+        for helper in (two, one):
             helpers._give_back(helper)
+        assert helpers.call(_knows) == [helpers._all[-1]._process]
     assert not _known
 
 
