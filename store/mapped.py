@@ -89,25 +89,26 @@ class TableMap:
         self.looked(rows * PUT)
 
     def keep_small(self) -> None:
-        """Give back what is mapped of all files that are open, where it is much."""
+        """Give back what is mapped of all files that are open, where it is much; at the next look,
+        where another thread is at one of them: it may well be so whenever this one runs."""
         self._looks = 0
-        if is_much():
-            for one in _maps:
-                one._give_back()
+        if is_much() and False in {one._gave_back() for one in _maps}:
+            self._looks = PATIENCE
 
     def keeps_pages(self) -> bool:
         """Say whether the file should be opened anew, for the memory that LMDB keeps: as many pages
         as its largest transaction had, a page or more a row."""
         return self._rows >= MANY_ROWS and is_heavy()
 
-    def _give_back(self) -> None:
-        """Give back what is mapped, unless another thread is at it."""
+    def _gave_back(self) -> bool:
+        """Give back what is mapped; False where another thread is at it."""
         if not self._reading.acquire(blocking=False):
-            return
+            return False
         try:  # nobody maps it elsewhere meanwhile
             if self._places is None:
                 self._places = places_of(self._file)
             release(self._places)
+            return True
         finally:
             self._reading.release()
 

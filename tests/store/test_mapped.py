@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,28 @@ def test_looks_into_one_table_give_back_what_is_mapped_of_all(
     tables[1].close()
     tables[0].looked(PATIENCE + 1)
     read_all(tables[0])
+
+
+def test_what_another_thread_reads_is_given_back_at_the_next_look(
+    tables: list[Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, reads, looked = tables[0], threading.Event(), threading.Event()
+    monkeypatch.setattr("store.mapped.is_much", lambda: True)
+
+    def held(transaction: Any) -> int:
+        reads.set()
+        looked.wait(10)
+        return sum(len(row) for _, row in transaction.cursor())
+
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(table.read, "rows", held, 0)
+        assert reads.wait(10)
+        table.looked(PATIENCE)
+        looked.set()
+        assert read.result() == ROWS * 1024
+    assert mapped(tmp_path / "one") > 1 << 20
+    table.looked()
+    assert mapped(tmp_path / "one") < 1 << 16
 
 
 def test_tables_of_a_large_process_are_opened_anew(
