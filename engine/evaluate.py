@@ -67,7 +67,7 @@ def evaluate(
         sources = _sources(store, units, errors)
         meanwhile(any(_is_wide(unit) for unit in units))
         idle.set()
-        toolchains, watched, more, keeps = importing.result()
+        toolchains, watched, more, keeping = importing.result()
     errors += more
     materials = Materials(
         sources=sources,
@@ -75,8 +75,7 @@ def evaluate(
         platform=f"{os.uname().machine}-linux",
         isolation=isolation,
     )
-    if keeps:
-        keeping = store.closing.enter_context(Background(lambda: [keep() for keep in keeps]))
+    if keeping is not None:
         store.cas.settled = keeping.result
     try:
         graph = build_graph(project, materials, lambda: load_project(path, sets, profile))
@@ -143,10 +142,14 @@ def _tools(store: Store, units: list[Unit]) -> _Tools:
 def _toolchains(
     store: Store, units: list[Unit], tools: _Tools, idle: Callable[[], bool]
 ) -> tuple[
-    dict[tuple[str, str], Toolchain], dict[str, Signature], list[BnError], list[Callable[[], None]]
+    dict[tuple[str, str], Toolchain],
+    dict[str, Signature],
+    list[BnError],
+    Background[list[None]] | None,
 ]:
     """Return the toolchains of all units, each file imported once, what they depend on, what is
-    wrong with them, and what keeps those that were imported now."""
+    wrong with them, and what by now keeps those that were imported; it has ended when the store is
+    closed."""
     errors: list[BnError] = []
     keeps: list[Callable[[], None]] = []
     made: dict[tuple[str, str], Toolchain] = {}
@@ -175,7 +178,10 @@ def _toolchains(
     for toolchain in loaded.values():
         for path in toolchain.watched:
             _watch(watched, path)
-    return made, watched, errors, keeps
+    keeping = Background(lambda: [keep() for keep in keeps]) if keeps else None
+    if keeping is not None:
+        store.closing.enter_context(keeping)
+    return made, watched, errors, keeping
 
 
 def _watch(watched: dict[str, Signature], path: str) -> None:
