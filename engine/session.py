@@ -281,7 +281,8 @@ def _build(
                 verified = _verified(build_id, graph, store, history, request, sharing, result)
             trees = trees_of(store, graph, targets, result)
             with span("note uses"):
-                note_uses(store, emit)  # now, so that it takes no transaction of its own
+                # now, so that it takes no transaction of its own
+                note_uses(store, emit, result.seconds)
         finally:
             store.index.later([log.close()])
         if len(plan.steps) > len(labels):

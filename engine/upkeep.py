@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
 DEMOTION_SECONDS: Final = 2.0
 """How long a build moves blobs from a tier that is over its limit; `bn store migrate` moves all."""
 
+WARM_SHARE: Final = 1 / 32
+"""The share of a build's time that goes into copies on the RAM disk, for later ones."""
+
 
 def load() -> None:
     """Import what comes after a build's last action; to be done while that runs."""
     from store import heat, orphans  # noqa: F401
 
 
-def note_uses(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
-    """Copy what became hot to the RAM disk, and note what was used: with the next transaction of
-    the index. Nothing here makes a build fail."""
+def note_uses(store: Store, tell: Callable[[BlobsMoved], None], took: float = math.inf) -> None:
+    """Copy what became hot to the RAM disk, for a small share of the seconds that a build `took`,
+    and note what was used: with the next transaction of the index. Nothing here makes a build
+    fail."""
     if store.cas.uses:
         from store.heat import take_heat
 
@@ -37,7 +42,7 @@ def note_uses(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
             writes, hot = take_heat(store.cas, store.index, store.policy)
             store.index.later(writes)
             if hot:
-                _warm(store, hot, tell)
+                _warm(store, hot, tell, took * WARM_SHARE)
 
 
 def look_after(store: Store, build: str = "") -> None:
@@ -69,12 +74,15 @@ def _look_after(store: Store, tell: Callable[[BlobsMoved], None]) -> None:
         bound(store)
 
 
-def _warm(store: Store, hot: Sequence[Digest], tell: Callable[[BlobsMoved], None]) -> None:
-    """Copy what became hot to the RAM disk."""
-    from store.heat import warm
+def _warm(
+    store: Store, hot: Sequence[Digest], tell: Callable[[BlobsMoved], None], seconds: float
+) -> None:
+    """Copy what became hot to the RAM disk, for at most so many seconds."""
+    from store.heat import WARM_SECONDS, warm
 
     ram = next((t.name for t in store.cas.tiers if t.level == RAM), "")
-    copied = warm(store.cas, hot, used=store.index.number(f"{USED}{ram}"))
+    used = store.index.number(f"{USED}{ram}")
+    copied = warm(store.cas, hot, min(seconds, WARM_SECONDS), used)
     if copied:
         tell(BlobsMoved(target=ram, why="hot", blobs=copied))
 
