@@ -37,6 +37,9 @@ RECENT: Final = 32
 MOST_NEEDS: Final = 64
 """Needs that are remembered: in most graphs many recipes in a row have the same ones."""
 
+MOST_SINGLE: Final = 1024
+"""Selections of one file that are remembered: many recipes may have the same ones."""
+
 
 class PackedRecipes(Mapping[str, Recipe]):
     """The recipes of a graph, each made when it is asked for; `changed` names the files of each of
@@ -59,6 +62,8 @@ class PackedRecipes(Mapping[str, Recipe]):
         self._numbers = {label: number for number, label in enumerate(self._labels)}
         self._forms: dict[int, tuple[dict[str, str], Resources]] = {}
         self._shared: dict[int, Selection] = {}
+        self._single: dict[int, Selection] = {}
+        """Selections of several files, and of the others those that were made last."""
         self._needs: dict[int, tuple[Need, ...]] = {}
         """Those that recipes had last."""
         self._now: bytes | bytearray = self._kept
@@ -250,11 +255,15 @@ class PackedRecipes(Mapping[str, Recipe]):
 
     def _selection(self, number: int) -> Selection:
         """Return a selection; one of many files is made only once."""
-        selection = self._shared.get(number)
+        selection = self._shared.get(number) or self._single.get(number)
         if selection is None:
             selection = self._select(number)
             if len(selection.entries) > 1:
                 self._shared[number] = selection
+            else:
+                if len(self._single) >= MOST_SINGLE:
+                    self._single.clear()
+                self._single[number] = selection
         return selection
 
     def _select(self, number: int) -> Selection:
