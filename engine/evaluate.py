@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from engine.artifacts import Materials, SourceFiles
@@ -65,7 +65,7 @@ def evaluate(
         importing = Background(functools.partial(_toolchains, store, units, tools, idle.is_set))
         stack.enter_context(importing)
         sources = _sources(store, units, errors)
-        meanwhile(any(_is_wide(unit) for unit in units))
+        meanwhile(_is_wide(units))
         idle.set()
         toolchains, watched, more, keeping = importing.result()
     errors += more
@@ -91,8 +91,18 @@ def evaluate(
     return Evaluation(graph, Watched(watched, snapshots.values()), taken)
 
 
-def _is_wide(unit: Unit) -> bool:
-    return any(action.foreach for action in unit.spec.file.actions.values())
+def _is_wide(units: Iterable[Unit]) -> bool:
+    """Say whether steps can begin side by side, as far as the specs alone show."""
+    first = 0
+    for unit in units:
+        actions = unit.spec.file.actions
+        for action in actions.values():
+            if action.foreach or action.matrix:
+                return True
+            first += all(selector.partition(":")[0] not in actions for selector in action.inputs)
+            if first > 1:
+                return True
+    return False
 
 
 def _ground(
