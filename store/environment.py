@@ -388,7 +388,7 @@ class Environment:
         else:
             raise lmdb.MemoryError("no room for a map")
         self._size = size
-        self._map.opened()
+        self._map.opened(self._environment)
         if not self._readonly:
             self._environment.reader_check()
         self._tables = self._there() if self._readonly else self._made()

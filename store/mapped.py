@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -64,15 +65,18 @@ class TableMap:
         self._looks = 0
         self._rows = 0
         self._places: list[tuple[int, int]] | None = None
+        self._open: Callable[[], object] = int
 
-    def opened(self) -> None:
-        """Take notice that the file was opened, or opened anew."""
+    def opened(self, environment: object) -> None:
+        """Take notice that the file was opened, or opened anew: it is mapped as long as the
+        `environment` is there, which may go without being closed."""
         self._places, self._rows = None, 0
+        self._open = weakref.ref(environment)
         if self not in _maps:
             _maps.append(self)
 
     def closed(self) -> None:
-        """Take notice that it is to be closed; the caller holds `reading`."""
+        """Take notice that it is to be closed, or is; the caller holds `reading`."""
         self._places = []
         if self in _maps:
             _maps.remove(self)
@@ -92,7 +96,7 @@ class TableMap:
         """Give back what is mapped of all files that are open, where it is much; at the next look,
         where another thread is at one of them: it may well be so whenever this one runs."""
         self._looks = 0
-        if is_much() and False in {one._gave_back() for one in _maps}:
+        if is_much() and False in {one._gave_back() for one in [*_maps]}:
             self._looks = PATIENCE
 
     def keeps_pages(self) -> bool:
@@ -104,9 +108,14 @@ class TableMap:
         """Give back what is mapped; False where another thread is at it."""
         if not self._reading.acquire(blocking=False):
             return False
-        try:  # nobody maps it elsewhere meanwhile
+        try:  # nobody maps it elsewhere meanwhile, nor lets go of it
+            environment = self._open()
+            if environment is None:
+                self.closed()  # at its place may be anything by now
+                return True
             if self._places is None:
-                self._places = places_of(self._file)
+                found = places_of(self._file)
+                self._places = found if len(found) == 1 else []  # LMDB's, and nobody else's
             release(self._places)
             return True
         finally:

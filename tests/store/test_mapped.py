@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from store.environment import DATA, Environment
-from store.mapped import MANY_ROWS, PATIENCE
+from store.mapped import MANY_ROWS, PATIENCE, places_of
 
 ROWS = 4096
 
@@ -92,6 +93,27 @@ def test_what_another_thread_reads_is_given_back_at_the_next_look(
     assert mapped(tmp_path / "one") > 1 << 20
     table.looked()
     assert mapped(tmp_path / "one") < 1 << 16
+
+
+def test_nothing_is_given_back_of_tables_that_went_without_being_closed(
+    tables: list[Environment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At their place may be anything by then: other tables, or this process's own memory."""
+    released: list[tuple[int, int]] = []
+    monkeypatch.setattr("store.mapped.is_much", lambda: True)
+    monkeypatch.setattr("store.mapped.release", released.extend)
+    (tmp_path / "gone").mkdir()
+    gone = Environment(tmp_path / "gone", ["rows"], "table", "make it again")
+    tables[0].looked(PATIENCE)
+    of_gone = set(places_of(tmp_path / "gone" / DATA))
+    assert of_gone & {*released}
+    released.clear()
+    del gone
+    gc.collect()
+    assert not places_of(tmp_path / "gone" / DATA)
+    tables[0].looked(PATIENCE)
+    assert released
+    assert not of_gone & {*released}
 
 
 def test_tables_of_a_large_process_are_opened_anew(
