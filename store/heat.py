@@ -80,7 +80,8 @@ def _row(data: bytes | None) -> tuple[int, float]:
 def warm(
     cas: Cas, hot: Iterable[Digest], seconds: float = WARM_SECONDS, used: int | None = None
 ) -> int:
-    """Copy blobs to the RAM disk, if there is one, and return how many came there.
+    """Copy blobs to the RAM disk, if there is one, and return how many came there: one at least, if
+    there is room, and no more once the `seconds` are over.
 
     `used` is how many bytes it holds by the index's count, if that is known: while that is far from
     the limit nothing has to be counted.
@@ -106,7 +107,7 @@ def warm(
         before = ram.added
         for digest, source in wanted.items():
             taken = ram.added - before + _size(source, digest)
-            if taken > room or time.monotonic() > end:
+            if taken > room or (copied and time.monotonic() > end):
                 break
             copied += _copy(cas, source, ram, digest)
     except OSError as error:
