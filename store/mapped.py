@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-import weakref
+from _weakref import ref  # weakref takes half a millisecond to load
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -71,7 +71,7 @@ class TableMap:
         """Take notice that the file was opened, or opened anew: it is mapped as long as the
         `environment` is there, which may go without being closed."""
         self._places, self._rows = None, 0
-        self._open = weakref.ref(environment)
+        self._open = ref(environment)
         if self not in _maps:
             _maps.append(self)
 
