@@ -76,6 +76,42 @@ class Record:
         names = body[: self._length].split(b"\0") if self._length else []
         return names, memoryview(body)[self._length :].cast("q")
 
+    def signatures(
+        self, names: Sequence[bytes], marks: Iterable[int], but: Iterable[int]
+    ) -> dict[str, tuple[int, int, int, int]]:
+        """Return the signatures that the record has of its files, by absolute path, `but` not those
+        with these numbers."""
+        start = self.directory.rstrip("/")
+        texts = os.fsdecode(b"\0".join(names)).split("\0")
+        paths = [name if name.startswith("/") else f"{start}/{name}" for name in texts]
+        one = iter(marks)
+        found = dict(zip(paths, zip(one, one, one, one, strict=True), strict=True))
+        for number in but:
+            found.pop(paths[number], None)
+        return found
+
+
+class Stale:
+    """A record that holds no more, as some of its files are not as they were, and all others are:
+    somebody has just looked at them."""
+
+    def __init__(
+        self, record: Record, names: Sequence[bytes], marks: Sequence[int], changed: Sequence[int]
+    ) -> None:
+        """`changed` are the numbers of the files that are not as they were."""
+        self._record, self._names, self._marks = record, names, marks
+        self._changed = changed
+
+    @property
+    def will_run(self) -> bool:
+        """Whether something will probably run. Specs and toolchains are TOML: of these, other words
+        may say the same, and nothing runs."""
+        return not all(self._names[number].endswith(b".toml") for number in self._changed)
+
+    def others(self) -> dict[str, tuple[int, int, int, int]]:
+        """Return what files look like that are as they were, by absolute path."""
+        return self._record.signatures(self._names, self._marks, self._changed)
+
 
 def record_path(store: str | Path, arguments: Sequence[str]) -> str:
     """Return where the record of a command line in the current directory lies."""
@@ -84,10 +120,10 @@ def record_path(store: str | Path, arguments: Sequence[str]) -> str:
 
 
 def read_record(
-    path: str | Path, ask: bool = True, tell: Callable[[bytes], object] = id
+    path: str | Path, ask: bool = True, tell: Callable[[Stale], object] = id
 ) -> Record | None:
     """Return the record at `path` if everything that it saw is still as it was, else None; then
-    `tell` is told of the first file that is not, where that is known.
+    `tell` is told of the files that are not, where that is known.
 
     A watcher, where one runs, is asked about the files first, unless not to `ask`. A link to the
     result that is gone or leads elsewhere is made again.
@@ -102,10 +138,10 @@ def read_record(
         known = _watcher_says(path, record) if ask else None
         if known is None:
             names, marks = record.body(lambda: _rest(file))
-            first = first_changed(names, marks)
-            known = first is None
-            if first is not None:
-                tell(first)
+            changed = changed_files(names, marks)
+            known = not changed
+            if changed:
+                tell(Stale(record, names, marks, changed))
         if not known or not _linked(path, record):
             return None
         _renew(path, record.timeline)
@@ -116,20 +152,19 @@ def read_record(
     return record
 
 
-def unchanged(names: Sequence[bytes], marks: Iterable[int]) -> bool:
-    """Say whether the files still have these signatures. Raises OSError where one is gone."""
-    return first_changed(names, marks) is None
-
-
-def first_changed(names: Sequence[bytes], marks: Iterable[int]) -> bytes | None:
-    """Return the first file that has another signature than this, None where all are unchanged.
-    Raises OSError where one is gone."""
+def changed_files(names: Sequence[bytes], marks: Iterable[int]) -> list[int]:
+    """Return the numbers of the files that have other signatures than these, or are gone."""
     one, left = iter(marks), iter(names)
     seen = zip(one, one, one, one, strict=True)
     found = map(SIGNATURE, map(os.lstat, left))
-    if all(map(eq, found, seen)):
-        return None
-    return names[len(names) - length_hint(left) - 1]
+    changed: list[int] = []
+    while True:
+        try:
+            if all(map(eq, found, seen)):
+                return changed
+        except OSError:
+            next(seen)  # of which nothing was taken
+        changed.append(len(names) - length_hint(left) - 1)
 
 
 def links_of(path: str | Path) -> list[tuple[str, str]]:

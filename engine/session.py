@@ -42,6 +42,7 @@ from store.store import Store
 
 if TYPE_CHECKING:
     from engine.job import Job
+    from engine.record import Stale
     from engine.remote.sharing import Sharing
     from engine.remote.verify import Verified
     from engine.seats import Seats
@@ -84,9 +85,8 @@ class Request:
     """How many of the results that they give are built again here and compared."""
     around: Callable[[Job, Seats], Seats] | None = None
     """Makes seats that stand in front of the build's: a debugger's."""
-    will_run: bool | None = None
-    """Whether a source has changed since the last build, so that something runs, where that is
-    known: it decides only what is started early."""
+    stale: Stale | None = None
+    """What has changed since the last build, where somebody has just looked."""
     link: Path | None = None
     """Where a link to the result is made afterwards: it is noted as a root with the results."""
 
@@ -131,7 +131,7 @@ def evaluated(
         return load_project(*wanted)
 
     kept = KeptGraph(store, *wanted, isolation)
-    known = kept.recall(load, doubt, changed, lambda: {} if doubt else _told(store))
+    known = kept.recall(load, doubt, changed, lambda: {} if doubt else _told(store, request))
     if known is not None:
         return known
     with helped(store, kept):
@@ -140,8 +140,11 @@ def evaluated(
         return evaluate(store, *wanted, isolation, kept, anew)
 
 
-def _told(store: Store) -> Mapping[str, Signature]:
-    """Return the signatures of the files that a watcher vouches for."""
+def _told(store: Store, request: Request) -> Mapping[str, Signature]:
+    """Return the signatures of the files that somebody has just looked at or a watcher vouches
+    for."""
+    if request.stale is not None:
+        return request.stale.others()
     if not (store.root / "watch" / "socket").is_socket():
         return {}
     from engine.watch.told import told
@@ -221,7 +224,8 @@ def _build(
     """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
     where one turns out to be missing, MissingBlob is raised."""
     again, doubt = doubt, doubt or store.cas.upstream is not None
-    ahead = Ahead(store, request.executor, request.spec, request.will_run)
+    will_run = None if request.stale is None else request.stale.will_run
+    ahead = Ahead(store, request.executor, request.spec, will_run)
     with _collector_at_rest():
         try:
             ahead.begin()

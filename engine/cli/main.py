@@ -14,36 +14,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from engine.record import Stale
+
 
 def main() -> NoReturn:
     """Run bn with the process's arguments and exit with the code that tells how it went."""
     changed = _drop_python_path()
     arguments = sys.argv[1:]
-    stale: list[bytes] = []
+    stale: list[Stale] = []
     if arguments[:1] == ["build"] and _up_to_date(arguments[1:], stale.append):
         _finish(0)
     if not changed and arguments[:1] in (["build"], ["test"]):
         code = _handed_over()
         if code is not None:
             _finish(code)
-    # specs and toolchains are TOML: of these, other words may say the same, and nothing runs
-    will_run = None if not stale else not stale[0].endswith(b".toml")
-    _finish(run_command(arguments, will_run))
+    _finish(run_command(arguments, stale[0] if stale else None))
 
 
-def run_command(arguments: list[str], will_run: bool | None = None) -> int:
-    """Run a command line in this process and return the exit code. Where an action will probably
-    run (`will_run`), what waits for that is started before anything else."""
+def run_command(arguments: list[str], stale: Stale | None = None) -> int:
+    """Run a command line in this process and return the exit code. Where something has changed so
+    that an action will probably run, what waits for that is started before anything else."""
     try:
         _end_as_interrupted()
         find_packages()
-        return _load(arguments, will_run)()
+        return _load(arguments, stale)()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
 
 
-def _load(arguments: list[str], will_run: bool | None) -> Callable[[], int]:
+def _load(arguments: list[str], stale: Stale | None) -> Callable[[], int]:
     """Import what a command line needs, and return what runs it."""
     gc.disable()  # what is imported stays: there is no garbage to be found
     try:
@@ -55,7 +55,7 @@ def _load(arguments: list[str], will_run: bool | None) -> Callable[[], int]:
 
         plain = plain_words(arguments[1:]) if arguments[:1] == ["build"] else None
         if plain is not None:
-            if will_run:
+            if stale is not None and stale.will_run:
                 from executors.wall import begin
                 from store.where import store_path
 
@@ -65,7 +65,7 @@ def _load(arguments: list[str], will_run: bool | None) -> Callable[[], int]:
             load()
             from engine.cli.plain import build_named
 
-            return lambda: build_named(*plain, will_run=will_run)
+            return lambda: build_named(*plain, stale=stale)
         from engine.cli.commands import run
 
         return lambda: run(arguments)
@@ -128,9 +128,9 @@ def _drop_python_path() -> bool:
     return False
 
 
-def _up_to_date(arguments: list[str], tell: Callable[[bytes], object]) -> bool:
+def _up_to_date(arguments: list[str], tell: Callable[[Stale], object]) -> bool:
     """Say that all is as it was when this very command was last done, if that is known; else `tell`
-    is told of a file that has changed, if one is known."""
+    is told of the files that have changed, if they are known."""
     from engine.record import read_record, record_path
     from store.where import store_path
 

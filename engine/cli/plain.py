@@ -8,17 +8,18 @@ from typing import Any
 from engine.cli.asking import split_spec
 from engine.cli.building import build_asked
 from engine.cli.ending import ended
+from engine.record import Stale
 from engine.session import Request
 
 
 def build_named(
-    names: Sequence[str], options: Mapping[str, Any], will_run: bool | None = None
+    names: Sequence[str], options: Mapping[str, Any], stale: Stale | None = None
 ) -> int:
     """Build the targets `[SPEC] [TARGET]...` and return the exit code; `options` are members of the
-    request, `will_run` says whether a source has changed, where that is known."""
+    request, `stale` is what has changed, where that is known."""
 
     def command() -> int:
         spec, targets = split_spec(names)
-        return build_asked(Request(spec=spec, targets=targets, will_run=will_run, **options))
+        return build_asked(Request(spec=spec, targets=targets, stale=stale, **options))
 
     return ended(False, command)

@@ -34,13 +34,6 @@ def told(store: str) -> Mapping[str, Signature]:
         if reply[:1] != b"=":
             return {}
         names, marks = record.body(lambda: b"")
-        start = record.directory.rstrip("/")
-        texts = os.fsdecode(b"\0".join(names)).split("\0")
-        paths = [name if name.startswith("/") else f"{start}/{name}" for name in texts]
-        one = iter(marks)
-        seen = dict(zip(paths, zip(one, one, one, one, strict=True), strict=True))
-        for number in array("I", reply[1:]):
-            seen.pop(paths[number], None)
+        return record.signatures(names, marks, array("I", reply[1:]))
     except (OSError, ValueError, IndexError):
         return {}
-    return seen

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeAlias
 
-from engine.record import Record, unchanged
+from engine.record import Record, changed_files
 from engine.watch.inotify import ATTRIB, DIRECTORY, FILE, GONE, OPEN, OVERFLOW, PLACE, Inotify
 from engine.watch.places import places_of, unfit
 from engine.watch.writers import has_no_writer
@@ -270,19 +270,12 @@ class Vigil:
         for start in range(0, len(self._names), SLICE):
             names = self._names[start : start + SLICE]
             marks = islice(self._marks, 4 * start, 4 * (start + len(names)))
-            try:
-                same = unchanged(names, marks)
-            except OSError as error:
-                raise ValueError(f"{error.filename!r} is gone") from error
-            if not same:
+            if changed_files(names, marks):
                 raise ValueError("files changed")
             yield
 
     def _same(self, number: int) -> bool:
-        try:
-            return unchanged([self._names[number]], self._marks[4 * number : 4 * number + 4])
-        except OSError:
-            return False
+        return not changed_files([self._names[number]], self._marks[4 * number : 4 * number + 4])
 
 
 def _is_plain(name: bytes) -> bool:

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.record import FIRST_READ, MAGIC, links_of, read_record, record_path, write_record
+from engine.record import (
+    FIRST_READ,
+    MAGIC,
+    Stale,
+    links_of,
+    read_record,
+    record_path,
+    write_record,
+)
 from store.ingest import RACY_NS, signature
 
 
@@ -165,14 +173,43 @@ def test_use_renews_the_timeline_and_the_record(record: Path, tmp_path: Path) ->
     assert read_record(record) is None
 
 
-def test_the_first_file_that_changed_is_told(record: Path, watched: Path) -> None:
-    told: list[bytes] = []
-    assert read_record(record, tell=told.append) is not None
-    assert told == []
+def test_all_files_that_changed_are_told_and_what_the_others_look_like(
+    record: Path, watched: Path
+) -> None:
+    stale: list[Stale] = []
+    names = ["", "/file", "/link", "/tree"]
+    before = {f"{watched}{name}": signature(os.lstat(f"{watched}{name}")) for name in names}
+    assert read_record(record, tell=stale.append) is not None
+    assert stale == []
     (watched / "file").write_text("two")
     (watched / "tree" / "new").touch()
-    assert read_record(record, tell=told.append) is None
-    assert told == [os.fsencode(watched / "file")]
+    assert read_record(record, tell=stale.append) is None
+    same = {str(watched), f"{watched}/link"}
+    assert stale[-1].others() == {name: before[name] for name in same}
     (watched / "file").unlink()
-    assert read_record(record, tell=told.append) is None
-    assert len(told) == 2, "the directory, which comes first"
+    assert read_record(record, tell=stale.append) is None
+    assert stale[-1].others() == {f"{watched}/link": before[f"{watched}/link"]}
+    (watched / "tree" / "new").unlink()
+    (watched / "tree").rmdir()
+    assert read_record(record, tell=stale.append) is None
+    assert stale[-1].others() == {f"{watched}/link": before[f"{watched}/link"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "runs"),
+    [({"spec.toml"}, False), ({"file.c"}, True), ({"spec.toml", "file.c"}, True)],
+)
+def test_what_changed_tells_whether_something_will_run(
+    tmp_path: Path, changed: set[str], runs: bool
+) -> None:
+    names = [tmp_path / name for name in ("file.c", "spec.toml", "other.toml")]
+    for name in names:
+        name.write_text("one")
+    time.sleep(RACY_NS / 1e9)
+    marks = {str(name): signature(os.lstat(name)) for name in names}
+    write_record(tmp_path / "records" / "record", marks, {}, "", "")
+    for one in changed:
+        (tmp_path / one).write_text("another")
+    stale: list[Stale] = []
+    assert read_record(tmp_path / "records" / "record", tell=stale.append) is None
+    assert stale[0].will_run == runs

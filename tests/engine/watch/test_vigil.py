@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.record import Record, read_record, unchanged, write_record
+from engine.record import Record, changed_files, read_record, write_record
 from engine.watch.inotify import OVERFLOW, Inotify
 from engine.watch.places import parse_mounts
 from engine.watch.vigil import MOST_OPENS, MOST_SUSPECTS, Vigil
@@ -68,16 +68,9 @@ class Watched:
         numbers = self.vigil.differing()
         if numbers is not None:
             names, marks = Record(self.record.read_bytes()).body(lambda: b"")
-            assert numbers == [n for n, name in enumerate(names) if not _same(name, marks, n)]
+            assert numbers == changed_files(names, marks)
         assert answer == b"?" or self.vigil.state != "watched" or numbers is not None
         return answer
-
-
-def _same(name: bytes, marks: memoryview, number: int) -> bool:
-    try:
-        return unchanged([name], marks[4 * number : 4 * number + 4])
-    except OSError:
-        return False
 
 
 @pytest.fixture
