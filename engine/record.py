@@ -76,29 +76,18 @@ class Record:
         names = body[: self._length].split(b"\0") if self._length else []
         return names, memoryview(body)[self._length :].cast("q")
 
-    def signatures(
-        self, names: Sequence[bytes], marks: Iterable[int], but: Iterable[int]
-    ) -> dict[str, tuple[int, int, int, int]]:
-        """Return the signatures that the record has of its files, by absolute path, `but` not those
-        with these numbers."""
-        start = self.directory.rstrip("/")
-        texts = os.fsdecode(b"\0".join(names)).split("\0")
-        paths = [name if name.startswith("/") else f"{start}/{name}" for name in texts]
-        one = iter(marks)
-        found = dict(zip(paths, zip(one, one, one, one, strict=True), strict=True))
-        for number in but:
-            found.pop(paths[number], None)
-        return found
-
 
 class Stale:
-    """A record that holds no more, as some of its files are not as they were, and all others are:
-    somebody has just looked at them."""
+    """A record some of whose files are not as they were, as far as somebody has just found, and all
+    others are."""
 
     def __init__(
-        self, record: Record, names: Sequence[bytes], marks: Sequence[int], changed: Sequence[int]
+        self, record: Record, names: Sequence[bytes], marks: Iterable[int], changed: Sequence[int]
     ) -> None:
-        """`changed` are the numbers of the files that are not as they were."""
+        """`changed` are the numbers of the files that are not as they were. Raises ValueError where
+        there are no such files."""
+        if any(number >= len(names) for number in changed):
+            raise ValueError("files that are not in the record")
         self._record, self._names, self._marks = record, names, marks
         self._changed = changed
 
@@ -110,7 +99,14 @@ class Stale:
 
     def others(self) -> dict[str, tuple[int, int, int, int]]:
         """Return what files look like that are as they were, by absolute path."""
-        return self._record.signatures(self._names, self._marks, self._changed)
+        start = self._record.directory.rstrip("/")
+        texts = os.fsdecode(b"\0".join(self._names)).split("\0")
+        paths = [name if name.startswith("/") else f"{start}/{name}" for name in texts]
+        one = iter(self._marks)
+        found = dict(zip(paths, zip(one, one, one, one, strict=True), strict=True))
+        for number in self._changed:
+            found.pop(paths[number], None)
+        return found
 
 
 def record_path(store: str | Path, arguments: Sequence[str]) -> str:

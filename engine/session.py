@@ -34,7 +34,7 @@ from executors.base import HERMETIC, NATIVE, Executor
 from store.cas import MissingBlob
 from store.digest import Digest
 from store.errors import HostError, InputError
-from store.ingest import RACY_NS, Signature
+from store.ingest import RACY_NS
 from store.records import field, frozen
 from store.roots import artifact_root
 from store.spans import span
@@ -118,10 +118,11 @@ def evaluated(
     doubt: bool = True,
     changed: Callable[[], None] = lambda: None,
     anew: Callable[[bool], None] = lambda wide: None,
+    stale: Stale | None = None,
 ) -> Evaluation:
     """Evaluate the request's spec; without `doubt` files that did not change are taken to be in
-    the store. As soon as it turns out that a source's files changed and nothing else, `changed` is
-    called; for `anew` see `engine.evaluate`."""
+    the store. What `stale` tells of files is believed. As soon as it turns out that a source's
+    files changed and nothing else, `changed` is called; for `anew` see `engine.evaluate`."""
     isolation = ISOLATION[request.executor]
     wanted = (request.spec, request.sets, request.profile)
 
@@ -131,7 +132,7 @@ def evaluated(
         return load_project(*wanted)
 
     kept = KeptGraph(store, *wanted, isolation)
-    known = kept.recall(load, doubt, changed, lambda: {} if doubt else _told(store, request))
+    known = kept.recall(load, doubt, changed, lambda: {} if stale is None else stale.others())
     if known is not None:
         return known
     with helped(store, kept):
@@ -140,13 +141,11 @@ def evaluated(
         return evaluate(store, *wanted, isolation, kept, anew)
 
 
-def _told(store: Store, request: Request) -> Mapping[str, Signature]:
-    """Return the signatures of the files that somebody has just looked at or a watcher vouches
-    for."""
-    if request.stale is not None:
-        return request.stale.others()
-    if not (store.root / "watch" / "socket").is_socket():
-        return {}
+def _stale(store: Store, request: Request) -> Stale | None:
+    """Return what has changed since the last build, where somebody has just looked or a watcher
+    knows."""
+    if request.stale is not None or not (store.root / "watch" / "socket").is_socket():
+        return request.stale
     from engine.watch.told import told
 
     return told(str(store.root))
@@ -224,13 +223,15 @@ def _build(
     """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
     where one turns out to be missing, MissingBlob is raised."""
     again, doubt = doubt, doubt or store.cas.upstream is not None
-    will_run = None if request.stale is None else request.stale.will_run
+    stale = _stale(store, request)
+    will_run = None if stale is None else stale.will_run
     ahead = Ahead(store, request.executor, request.spec, will_run)
     with _collector_at_rest():
         try:
             ahead.begin()
             with span("evaluate"):
-                evaluation = evaluated(store, request, doubt, ahead.start, ahead.load)
+                known = None if doubt else stale
+                evaluation = evaluated(store, request, doubt, ahead.start, ahead.load, known)
             graph = evaluation.graph
             targets = targets_of(graph, request)
             labels = labels_of(graph, targets)
