@@ -30,7 +30,7 @@ from engine.places import Places
 from engine.plan import Cached, Plan, Run, look_up
 from engine.prefetch import Prefetch
 from engine.resolve import NothingMatchesError, resolve, with_inputs
-from engine.result import BuildStatus, Built, Cancelled, Failed, Result, Skipped
+from engine.result import BuildStatus, Built, Cancelled, Failed, Mistaken, Result, Skipped
 from engine.seating import begins_ahead, seats_for
 from engine.seats import Seats, Turn
 from engine.upkeep import load
@@ -178,10 +178,26 @@ class Loop:
         if alone:
             await self._run_in_turn()
         else:
+            self._look_at_the_rest()
             self._tell_cached()
-            await self._run_side_by_side()
+            if not self.error:
+                await self._run_side_by_side()
+        if not self._is_behind():
+            self._look_at_the_rest()
         if self.error:
             raise self.error
+
+    def _look(self) -> bool:
+        """Look at some of what was taken for granted; say whether there may be more."""
+        found = None if self.interrupted else next(self.options.look, None)
+        if found is False:
+            self.error = self.error or Mistaken()
+        return bool(found)
+
+    def _look_at_the_rest(self) -> None:
+        """Look at what was taken for granted and nobody looked at yet."""
+        while self._look():
+            pass
 
     def _tell_cached(self) -> None:
         """Tell of the steps that are cached to begin with, and go on with what waited for them."""
@@ -202,9 +218,13 @@ class Loop:
 
         later = Later(meanwhile)
         now, self.ledger.then = self.ledger.then, later.then
-        meanwhile(self._tell_cached)
-        meanwhile(self.store.sweep)
-        meanwhile(load)
+
+        def look() -> None:
+            if self._look():
+                meanwhile(look)
+
+        for chore in (self._tell_cached, look, self.store.sweep, load):
+            meanwhile(chore)
         try:
             try:
                 await self._decide(lambda: later.then(self.commits.if_due))
@@ -362,6 +382,10 @@ class Loop:
     def _take_in(self, running: Running, outcome: Outcome) -> None:
         recipe = self.graph.recipes[running.labels[0]]
         outcome = unless_inputs_changed(recipe, outcome)
+        if outcome.outputs is None:
+            self._look_at_the_rest()  # a failure that is none is not told
+            if self.error:
+                return
         labels, resolved = running.labels, running.resolved
         placement = running.turn.placement
         took = Took(outcome.wall_seconds, placement.cpus, placement.node)

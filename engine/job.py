@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from engine.begun import Asked
@@ -33,6 +33,9 @@ class Options:
     sharing: Sharing | None = None
     """The part of remote caches, where there are any."""
     asked: Asked = Asked()
+    look: Iterator[bool] = iter(())
+    """Looks at what was taken for granted, for whenever there is time before the end: False, where
+    something is not as it was taken to be."""
     around: Callable[[Job, Seats], Seats] | None = None
     """Makes seats that stand in front of the build's: a debugger's."""
 

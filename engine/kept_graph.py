@@ -10,6 +10,7 @@ evaluation.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
@@ -51,12 +52,14 @@ LARGE: Final = 2 << 20
 class Evaluation:
     """A graph, and the signatures of every file and directory that it was made from.
 
-    `taken_ns` is when it began, in nanoseconds since 1970.
+    `taken_ns` is when it began, in nanoseconds since 1970. `look` looks at what was taken for
+    granted, some things for each value: False where that is not as it was taken to be.
     """
 
     graph: Graph
     watched: Mapping[str, Signature]
     taken_ns: int
+    look: Iterator[bool] = iter(())
 
 
 class Watched(Mapping[str, Signature]):
@@ -150,6 +153,7 @@ class KeptGraph:
         doubt: bool = False,
         changed: Callable[[], None] = lambda: None,
         told: Callable[[], Mapping[str, Signature]] = lambda: NOTHING,
+        later: bool = False,
     ) -> Evaluation | None:
         """Return the evaluation if only contents of files changed, else None; `load` gives the
         project where somebody wants it. `told` gives the signatures of files that somebody vouches
@@ -157,7 +161,7 @@ class KeptGraph:
 
         Unless there is `doubt`, files that did not change are not looked for in the store: whoever
         needs one that is gone finds that out. Where contents did change `changed` is called as soon
-        as that is known.
+        as that is known. Who can `look` at toolchains' files `later` is told how.
         """
         with contextlib.suppress(OSError):
             if os.path.getsize(self._path) + os.path.getsize(self._recipes) > LARGE:
@@ -167,7 +171,7 @@ class KeptGraph:
             return None
         try:
             self._store.cas.settled()  # the toolchain that this very process imported is kept now
-            return self._recall(memo, load, doubt, changed, told())
+            return self._recall(memo, load, doubt, changed, told(), later)
         except (BnError, OSError):
             return None  # whoever evaluates it all says what is wrong, and where
 
@@ -178,28 +182,29 @@ class KeptGraph:
         doubt: bool,
         tell: Callable[[], None],
         told: Mapping[str, Signature],
+        later: bool,
     ) -> Evaluation | None:
         files, toolchains, local, fetched, stamp = memo
-        watched: dict[str, Signature] = {}
-        now = []
-        for path, mark, text in files:
-            watched[path] = signature(os.lstat(path))
-            seen = _seen(path, mark, text)
-            if seen is None:
-                return None
-            now.append(seen)
+        watched = {path: signature(os.lstat(path)) for path, _, _ in files}
+        now = [one for one in itertools.starmap(_seen, files) if one is not None]
+        if len(now) < len(files):
+            return None
         renewed = now != files and _at_rest(now, self._began)
-        for path, tree in toolchains:
-            known = recall(self._store, path, doubt, told)
-            if known is None or known.tree != tree:
-                return None
-            watched.update(known.watched)
+        tools = [recall(self._store, path, doubt, told) for path, _ in toolchains]
+        known = [one for one in tools if one is not None]
+        if [one.tree for one in known] != [tree for _, tree in toolchains]:
+            return None
+        for one in known:
+            watched.update(one.watched)
+        look = itertools.chain.from_iterable(one.look() for one in known)
+        if not (later or all(look)):
+            return None
         if not present(self._store.cas, fetched):
             return None
-        looks = [None] * len(local) if doubt else self._looks(stamp, len(local))
+        before = [None] * len(local) if doubt else self._looks(stamp, len(local))
         snapshots, changed, followed = [], [], []
-        for source, look in zip(local, looks, strict=True):
-            found = self._source(source, look, told)
+        for source, last in zip(local, before, strict=True):
+            found = self._source(source, last, told)
             if found is None:
                 return None
             snapshots.append(found[0])
@@ -208,8 +213,8 @@ class KeptGraph:
         if any(changed):
             tell()
         if any(one and one.is_much for one in followed):
-            newer = zip(looks, followed, strict=True)
-            self._keep_looks(stamp, [one.look if one else look for look, one in newer])
+            newer = zip(before, followed, strict=True)
+            self._keep_looks(stamp, [one.look if one else last for last, one in newer])
         if renewed:
             write_memo(self._path, (now, *memo[1:]))
         del memo, local
@@ -225,7 +230,7 @@ class KeptGraph:
             lambda: self._reverse(stamp, rest[2]),
             (self._path, stamp),
         )
-        return Evaluation(graph, Watched(watched, snapshots), self._began)
+        return Evaluation(graph, Watched(watched, snapshots), self._began, look)
 
     def _source(
         self, source: Any, look: Look | None, told: Mapping[str, Signature]

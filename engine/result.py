@@ -57,6 +57,11 @@ class Counted(Protocol):
         ...
 
 
+class Mistaken(Exception):
+    """Nothing came of a build, as something was taken for granted that is not so. Who looks at it
+    first does not do that."""
+
+
 class BuildStatus(StrEnum):
     """How a build ended."""
 

@@ -24,7 +24,7 @@ from engine.kept_plan import KeptPlan
 from engine.outcomes import keep, remember
 from engine.plan import Cached, Plan, make_plan
 from engine.remembered import Remembered
-from engine.result import BuildStatus, Result
+from engine.result import BuildStatus, Mistaken, Result
 from engine.signals import uninterrupted
 from engine.spec.faults import shown
 from engine.timeline.events import Event
@@ -34,7 +34,7 @@ from executors.base import HERMETIC, NATIVE, Executor
 from store.cas import MissingBlob
 from store.digest import Digest
 from store.errors import HostError, InputError
-from store.ingest import RACY_NS
+from store.ingest import RACY_NS, Signature
 from store.records import field, frozen
 from store.roots import artifact_root
 from store.spans import span
@@ -121,8 +121,9 @@ def evaluated(
     stale: Stale | None = None,
 ) -> Evaluation:
     """Evaluate the request's spec; without `doubt` files that did not change are taken to be in
-    the store. What `stale` tells of files is believed. As soon as it turns out that a source's
-    files changed and nothing else, `changed` is called; for `anew` see `engine.evaluate`."""
+    the store, what `stale` tells of files is believed, and there may be something to `look` at
+    later. As soon as it turns out that a source's files changed and nothing else, `changed` is
+    called; for `anew` see `engine.evaluate`."""
     isolation = ISOLATION[request.executor]
     wanted = (request.spec, request.sets, request.profile)
 
@@ -132,7 +133,11 @@ def evaluated(
         return load_project(*wanted)
 
     kept = KeptGraph(store, *wanted, isolation)
-    known = kept.recall(load, doubt, changed, lambda: {} if stale is None else stale.others())
+
+    def told() -> Mapping[str, Signature]:
+        return {} if doubt or stale is None else stale.others()
+
+    known = kept.recall(load, doubt, changed, told, later=not doubt)
     if known is not None:
         return known
     with helped(store, kept):
@@ -210,6 +215,9 @@ def _build_at_last(
                 raise
             if store.cas.upstream is not None:
                 store.cas.upstream.doubt(altogether=attempt > 0)
+        except Mistaken:
+            if attempt:  # nothing was taken for granted
+                raise
         except HostError as error:
             replaced = store.cas.primary is not primary or store.cas.reconsider(error)
             if attempt == ATTEMPTS - 1 or not replaced:
@@ -230,8 +238,7 @@ def _build(
         try:
             ahead.begin()
             with span("evaluate"):
-                known = None if doubt else stale
-                evaluation = evaluated(store, request, doubt, ahead.start, ahead.load, known)
+                evaluation = evaluated(store, request, doubt, ahead.start, ahead.load, stale)
             graph = evaluation.graph
             targets = targets_of(graph, request)
             labels = labels_of(graph, targets)
@@ -254,6 +261,8 @@ def _build(
                 with span("ask the remotes"):
                     plan = sharing.after_plan(graph, plan)
             executor = ahead.executor(plan)
+            if executor is None and not all(evaluation.look):
+                raise Mistaken
         except BaseException:
             ahead.drop()
             raise
@@ -276,14 +285,14 @@ def _build(
             else:
                 with span("run"):
                     result = _run(
-                        build_id, graph, plan, store, history, request, executor, emit, sharing
+                        build_id, evaluation, plan, store, history, request, executor, emit, sharing
                     )
             if sharing is not None:
                 with span("fetch"):
                     sharing.deliver(graph, targets, result)
                 for event in sharing.take_events():
                     emit(event)
-                verified = _verified(build_id, graph, store, history, request, sharing, result)
+                verified = _verified(build_id, evaluation, store, history, request, sharing, result)
             trees = trees_of(store, graph, targets, result)
             with span("note uses"):
                 # now, so that it takes no transaction of its own
@@ -336,7 +345,7 @@ def _collector_at_rest() -> Iterator[None]:
 
 def _run(
     build: str,
-    graph: Graph,
+    evaluation: Evaluation,
     plan: Plan,
     store: Store,
     history: History,
@@ -357,10 +366,11 @@ def _run(
         sharing=sharing,
         asked=_asked(request),
         around=request.around,
+        look=evaluation.look,
     )
     job = Job(
         build=build,
-        graph=graph,
+        graph=evaluation.graph,
         plan=plan,
         store=store,
         executor=executor,
@@ -397,7 +407,7 @@ def _sharing(store: Store, request: Request) -> Sharing | None:
 
 def _verified(
     build: str,
-    graph: Graph,
+    evaluation: Evaluation,
     store: Store,
     history: History,
     request: Request,
@@ -412,6 +422,8 @@ def _verified(
     from engine.places import places
     from engine.remote.verify import verify
 
+    graph = evaluation.graph
+
     def silent(_: Event) -> None:
         pass
 
@@ -420,7 +432,7 @@ def _verified(
         executor = Ahead(store, request.executor).executor(plan)
         if executor is None:
             return all_cached(build, graph, plan, store, history, silent, _asked(request))
-        return _run(build, graph, plan, store, history, request, executor, silent, sharing)
+        return _run(build, evaluation, plan, store, history, request, executor, silent, sharing)
 
     with span("verify"):
         found = verify(

@@ -58,8 +58,9 @@ class Counts:
     def add(self, event: Event) -> None:
         """Take in one event."""
         match event:
-            case BuildStarted(steps=steps):
-                self.total = steps
+            case BuildStarted(steps=steps):  # of a build that is tried again not the first
+                self.total, self.done, self.failed = steps, 0, 0
+                self.running.clear()
             case StepCached():
                 self.done += 1
             case StepsCached(labels=labels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import attrgetter, eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from engine.memo import memo_path, read_memo, write_memo
 from store.digest import Digest
 from store.errors import BnError
-from store.follow import NOTHING, signatures
+from store.follow import NOTHING
 from store.ingest import RACY_NS, Signature, signature
 from store.objects import Directory
 from store.presence import blobs_under, present
@@ -30,50 +30,62 @@ FORMAT: Final = "1"
 
 ABSENT: Final[Signature] = (0, 0, 0, 0)
 
+AT_A_TIME: Final = 128
+"""Things that are looked at at a time: that takes less than a millisecond."""
+
 _IDENTITY: Final = attrgetter("st_dev", "st_ino")
 
+Looked: TypeAlias = tuple[dict[str, Signature], list[tuple[str, int, int]]]
+"""The signature of everything that was asked for, absent things too; of directories that were only
+passed through, which change with whatever else is in them, their place, device and inode."""
 
-@frozen
+
+@frozen(eq=False)
 class Known:
-    """The tree of a toolchain that did not change, and what is watched for it, as it looks now."""
+    """The tree of a toolchain, what is watched for it, which did not change, and all that was
+    looked at."""
 
     tree: Digest
     watched: Mapping[str, Signature]
+    looked: Looked
+
+    def look(self) -> Iterator[bool]:
+        """Look at all that is not watched, some things for each value that is yielded: False where
+        one is not as it was."""
+        marks, directories = self.looked
+        marks = {place: mark for place, mark in marks.items() if place not in self.watched}
+        yield all(mark_of(place) == ABSENT for place, mark in marks.items() if mark == ABSENT)
+        there = [place for place, mark in marks.items() if mark != ABSENT]
+        passed = [place for place, _, _ in directories]
+        identities = [(device, inode) for _, device, inode in directories]
+        for places, look, wanted in (
+            (there, signature, [marks[place] for place in there]),
+            (passed, _IDENTITY, identities),
+        ):
+            for first in range(0, len(places), AT_A_TIME):
+                some = slice(first, first + AT_A_TIME)
+                try:
+                    yield all(map(eq, map(look, map(os.lstat, places[some])), wanted[some]))
+                except OSError:
+                    yield False
 
 
 def recall(
     store: Store, path: str, doubt: bool = True, told: Mapping[str, Signature] = NOTHING
 ) -> Known | None:
-    """Return the toolchain whose memo is at `path`, if nothing of what was looked at changed and
-    its blobs are here, which is taken for granted unless there is `doubt`. Files that the caller
-    was `told` of look like that."""
+    """Return the toolchain whose memo is at `path`, if nothing of what is watched changed and its
+    blobs are here, which is taken for granted unless there is `doubt`. Files that the caller was
+    `told` of look like that. Whether all else is as it was is for the caller to `look`."""
     memo: Any = read_memo(path)
     if memo is None:
         return None
     tree, watched, marks, directories, blobs = memo
-    there = [place for place, mark in marks.items() if mark != ABSENT]
-    try:
-        found = signatures(there, told)
-        if not all(map(eq, found, map(marks.__getitem__, there))):
-            return None
-    except OSError:
-        return None
-    if any(mark == ABSENT and mark_of(place) != ABSENT for place, mark in marks.items()):
-        return None
-    try:
-        same = map(_IDENTITY, map(os.lstat, [place for place, _, _ in directories]))
-        if not all(map(eq, same, [(device, inode) for _, device, inode in directories])):
-            return None
-    except OSError:
+    seen = {place: marks[place] for place in watched}
+    if any((told.get(place) or mark_of(place)) != mark for place, mark in seen.items()):
         return None
     if not present(store.cas, blobs if doubt else [one for one in blobs if one[1] < 0]):
         return None
-    return Known(tree, {place: marks[place] for place in watched})
-
-
-Looked: TypeAlias = tuple[dict[str, Signature], list[tuple[str, int, int]]]
-"""The signature of everything that was asked for, absent things too; of directories that were only
-passed through, which change with whatever else is in them, their place, device and inode."""
+    return Known(tree, seen, (marks, directories))
 
 
 def marks_of(host: Host, before: Mapping[str, Signature]) -> Looked:
@@ -103,7 +115,8 @@ class Memory:
 
     def recall(self) -> Known | None:
         """Return the toolchain if nothing of what was looked at changed and its blobs are here."""
-        return recall(self._store, self.path)
+        known = recall(self._store, self.path)
+        return known if known is not None and all(known.look()) else None
 
     def keep(self, tree: Digest, watched: tuple[str, ...], looked: Looked) -> None:
         """Keep what the import came to, unless something may still change without a trace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
+
+from engine.memo import read_memo, write_memo
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bn
@@ -93,3 +96,43 @@ def test_all_is_looked_for_where_the_plan_is_shown(built: Bn) -> None:
     built.put("src/a.txt", "two\n")
     plan = built.json("build", "--dry-run")["steps"]
     assert plan["leaf[src/b.txt]"]["plan"] == "run"
+
+
+def evaluations(bn: Bn, code: int = 0) -> tuple[int, str]:
+    """Build, and return how often all was evaluated, and what was said."""
+    said = bn("build", "--profile-bn", "trace.json", code=code).stderr
+    events = json.loads((bn.directory / "trace.json").read_text())["traceEvents"]
+    return [event["name"] for event in events].count("evaluate"), said
+
+
+@pytest.fixture
+def other_tools(built: Bn) -> Bn:
+    """A project that was built, with tools of which one is not as it was when they were imported,
+    behind the back of the package manager."""
+    (path,) = (built.store / "records").glob("*.toolchain")
+    tree, watched, marks, directories, blobs = read_memo(str(path))
+    place = next(place for place, mark in marks.items() if place not in watched and any(mark))
+    marks = {**marks, place: (1, 1, 1, 1)}
+    write_memo(str(path), (tree, watched, marks, directories, blobs))
+    return built
+
+
+def test_tools_that_changed_unseen_are_found_out_while_something_runs(other_tools: Bn) -> None:
+    other_tools.put("src/b.txt", "two\n")
+    assert evaluations(other_tools)[0] == 2
+    assert other_tools.result("all") == "x one\nx two\nx c\nx d\n"
+    other_tools.put("src/b.txt", "three\n")
+    assert evaluations(other_tools)[0] == 1
+
+
+def test_tools_that_changed_unseen_are_found_out_where_nothing_runs(other_tools: Bn) -> None:
+    other_tools.spec(f"{SPEC}\n# a comment", "all")
+    assert evaluations(other_tools)[0] == 2
+
+
+def test_a_failure_with_tools_that_changed_unseen_is_not_told(other_tools: Bn) -> None:
+    other_tools.put("src/common", "")
+    count, said = evaluations(other_tools, code=1)
+    assert count == 2
+    failures = [line.split(" leaf")[0] for line in said.splitlines() if "exited with" in line]
+    assert failures == ["failed: [1/5]", "failed: [2/5]"], "two ran at a time, and once"

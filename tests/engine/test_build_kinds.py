@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from attrs import define, field
 from engine.job import Job, Options
 from engine.modes import run
 from engine.placement import Node
-from engine.result import BuildStatus, Built, Result
+from engine.result import BuildStatus, Built, Mistaken, Result
 from executors.base import ExecutionRequest, Outcome, Status
 from executors.simulated import SIMULATED
 from executors.waiting import pause, shielded
@@ -79,7 +79,9 @@ class Sleeping:
         )
 
 
-def _run(workshop: Workshop, executor: Sleeping, document: Any) -> Result:
+def _run(
+    workshop: Workshop, executor: Sleeping, document: Any, looks: Iterable[bool] = ()
+) -> Result:
     graph = workshop.graph(document)
     node = Node(name="node", cpus=2, memory=2**33, free_cpus=2, free_memory=2**33)
     job = Job(
@@ -89,7 +91,7 @@ def _run(workshop: Workshop, executor: Sleeping, document: Any) -> Result:
         store=workshop.store,
         executor=executor,
         history=workshop.history,
-        options=Options(node=node),
+        options=Options(node=node, look=iter(looks)),
         emit=lambda event: None,
     )
     return run(job)
@@ -105,6 +107,28 @@ def test_steps_run_side_by_side(workshop: Workshop) -> None:
     workshop.store.actions.commit()
     assert _run(workshop, again, STEPS).status is BuildStatus.OK
     assert not again.tidied
+
+
+@both
+def test_what_was_taken_for_granted_is_looked_at_before_the_end(
+    workshop: Workshop, document: Any
+) -> None:
+    look = iter([True] * 100)
+    assert _run(workshop, Sleeping(workshop), document, look).status is BuildStatus.OK
+    assert next(look, None) is None
+
+
+@both
+@pytest.mark.parametrize("at", [0, 1, 99])
+def test_a_build_that_took_too_much_for_granted_comes_to_nothing(
+    workshop: Workshop, document: Any, at: int
+) -> None:
+    looks = [number != at for number in range(100)]
+    with pytest.raises(Mistaken):
+        _run(workshop, Sleeping(workshop), document, looks)
+    again = Sleeping(workshop)
+    assert _run(workshop, again, document).status is BuildStatus.OK
+    assert len(again.tidied) < 4 or document is STEPS, "what had run is kept"
 
 
 WIDE = {"a": "", "b": "", "c": "", "d": "a b c"}
