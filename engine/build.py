@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,7 @@ from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
 from engine.crew import Crew, InTurn, SideBySide, in_order
 from engine.execution import blame, execute, finished, unless_inputs_changed
+from engine.expecting import Expecting
 from engine.finished import Finished, Running
 from engine.graph import Graph
 from engine.job import Job, Options
@@ -219,15 +221,18 @@ class Loop:
         later = Later(meanwhile)
         now, self.ledger.then = self.ledger.then, later.then
 
-        def look() -> None:
-            if self._look():
-                meanwhile(look)
+        expecting = Expecting(self.job.executor, self.graph, self.waits)
+        chores = iter((self._look, self.store.sweep, load))
 
-        for chore in (self._tell_cached, look, self.store.sweep, load):
-            meanwhile(chore)
+        def before_wait() -> None:
+            later.then(self.commits.if_due)
+            for chore in itertools.chain(expecting.chores(self.running), chores):
+                meanwhile(chore)
+
+        meanwhile(self._tell_cached)
         try:
             try:
-                await self._decide(lambda: later.then(self.commits.if_due))
+                await self._decide(before_wait)
             except Interrupted as interrupted:
                 self._interrupt(interrupted.number)
             finally:

@@ -29,6 +29,7 @@ from executors.waiting import shielded
 from executors.wall import Wall
 from store.errors import HostError, host_error
 from store.records import frozen
+from store.shelf import Looked
 from store.spans import span
 from store.store import Store, remove_tree
 
@@ -66,6 +67,7 @@ class Pool:
         self._idle: list[Cell] = []
         self._coming: list[Cell] = []
         self._turnstile = turnstile
+        self.looked: Looked = {}
 
     async def take(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
         """Return a cell of this kind that nobody else uses, made if need be.
@@ -99,7 +101,9 @@ class Pool:
 
     def _begin(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
         limits = Limits(memory=kind.memory, processes=kind.processes, cpu_seconds=kind.cpu_seconds)
-        return Cell.begin(self.wall, kind, store, limiter.fence(limits), self._turnstile)
+        return Cell.begin(
+            self.wall, kind, store, limiter.fence(limits), self._turnstile, self.looked
+        )
 
     async def give_back(self, cell: Cell) -> None:
         """Take a cell back from an action; one that is not as new any more ends."""
@@ -140,7 +144,13 @@ class Cell:
     """One cell and its workspace."""
 
     def __init__(
-        self, wall: Wall, kind: Kind, store: Store, fence: Fence, turnstile: Turnstile
+        self,
+        wall: Wall,
+        kind: Kind,
+        store: Store,
+        fence: Fence,
+        turnstile: Turnstile,
+        looked: Looked,
     ) -> None:
         """Make the workspace. Raises OSError."""
         self.kind = kind
@@ -169,15 +179,21 @@ class Cell:
         """Whether a directory's size tells what is in it (tmpfs, btrfs, XFS), and not, as ext4's,
         how much was in it once."""
         self._out = os.fstat(self._watched[2]).st_ino
-        self._inputs = Inputs(path, store.cas)
+        self._inputs = Inputs(path, store.cas, looked)
 
     @classmethod
     def begin(
-        cls, wall: Wall, kind: Kind, store: Store, fence: Fence, turnstile: Turnstile
+        cls,
+        wall: Wall,
+        kind: Kind,
+        store: Store,
+        fence: Fence,
+        turnstile: Turnstile,
+        looked: Looked,
     ) -> Cell:
         """Have a cell made; `made` waits for it. Raises HostError; then nothing is left."""
         try:
-            cell = cls(wall, kind, store, fence, turnstile)
+            cell = cls(wall, kind, store, fence, turnstile, looked)
         except OSError as error:
             raise host_error(error, "cannot make a workspace") from error
         request = {

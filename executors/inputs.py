@@ -19,7 +19,7 @@ from store.cas import EPOCH_NS, Cas
 from store.digest import Digest, digest_bytes
 from store.errors import host_error
 from store.objects import Action, Directory, Entry, Link
-from store.shelf import Shelf
+from store.shelf import Looked, Shelf
 from store.store import remove_tree
 
 Shown: TypeAlias = dict[str, Digest | None]
@@ -29,14 +29,14 @@ Shown: TypeAlias = dict[str, Digest | None]
 class Inputs:
     """The inputs in the workspace at `path`, which has empty directories `in`, `build`, `aside`."""
 
-    def __init__(self, path: str, cas: Cas) -> None:
-        """Raises OSError."""
+    def __init__(self, path: str, cas: Cas, looked: Looked | None = None) -> None:
+        """For `looked` see `Shelf`. Raises OSError."""
         self._path = path
         self._cas = cas
         self._aside = f"{path}/aside"
         size = os.stat(self._aside).st_size
         self._stage = Stage(cas, self._aside, size, replaces_in_place(self._aside))
-        self._shelf = Shelf(cas, self._aside)
+        self._shelf = Shelf(cas, self._aside, looked)
         self._shown: Shown = {}
         self._trees: dict[str, Digest] = {}
         self._keys: dict[str, str] = {}
@@ -138,7 +138,7 @@ class Inputs:
         if held != digest:
             self._keys.pop(name, None)
         if held != digest and self._shelf.is_large(digest):
-            key = self._keys[name] = _key(action, name)
+            key = self._keys[name] = key_of(action.command, action.outputs, name)
             if held is None:
                 aside = self._shelf.take(key, digest, place)
             elif self._shelf.has(key) and not same_names(self._cas, held, digest):
@@ -166,10 +166,10 @@ class Inputs:
         self._shown = {}
 
 
-def _key(action: Action, name: str) -> str:
+def key_of(command: tuple[str, ...], outputs: tuple[str, ...], name: str) -> str:
     """Return where inputs of this name lie aside for the next action that is the same but for the
     contents of its inputs."""
-    return digest_bytes(repr((name, action.command, action.outputs)).encode())
+    return digest_bytes(repr((name, command, outputs)).encode())
 
 
 def _make_parents(out: str, outputs: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from executors.cells import Kind, Pool
 from executors.channel import SetUpFailed
 from executors.conclude import CANNOT_RUN, conclude
 from executors.depfile import Observer
+from executors.inputs import key_of
 from executors.kernel import adopt_orphans, fix_addresses
 from executors.limits import Limiter, require_space
 from executors.process import (
@@ -31,6 +32,7 @@ from store.digest import Digest
 from store.errors import HostError
 from store.objects import Action
 from store.records import evolve
+from store.shelf import Shelf
 from store.spans import span
 from store.store import Store
 
@@ -158,6 +160,16 @@ class Sandbox(PlainSandbox):
             root = self._root(toolchains)
             if root.parent == pool.wall.trees:
                 pool.prepare(Kind.of(root, limits), self._store, self._limiter)
+
+    def expect(
+        self, command: tuple[str, ...], outputs: tuple[str, ...], inputs: Iterable[str]
+    ) -> Iterator[bool]:
+        """Get ready, in a part for each True, for an action of this command that will be asked for
+        soon, with directories of these names among its inputs."""
+        for pool in self._pools.values():
+            shelf = Shelf(self._store.cas, "", pool.looked)
+            for name in inputs:
+                yield from shelf.look(key_of(command, outputs, name))
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Run one action to its end. On cancellation everything that it started is killed.

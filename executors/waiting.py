@@ -62,9 +62,10 @@ def closing(descriptor: int) -> None:
         trio.lowlevel.notify_closing(descriptor)
 
 
-def meanwhile(chore: Callable[[], None]) -> None:
+def meanwhile(chore: Callable[[], object]) -> None:
     """Have something short done as soon as there is nothing to do but to wait; only for what runs
-    alone. What it raises comes out of that wait. Nobody waits just for it to be done."""
+    alone. What returns True is done again, as soon as there still is nothing else to do. What it
+    raises comes out of that wait. Nobody waits just for it to be done."""
     assert _Alone.now is not None
     _Alone.now.chores.append(chore)
 
@@ -113,7 +114,7 @@ class _Alone:
         self._told = False
         self._waits = False
         self._shields = 0
-        self.chores: list[Callable[[], None]] = []
+        self.chores: list[Callable[[], object]] = []
 
     def interrupt(self, number: int, _frame: FrameType | None) -> None:
         """Note a signal; one that comes during a wait ends it."""
@@ -126,9 +127,11 @@ class _Alone:
         poll = select.poll()
         if descriptor is not None:
             poll.register(descriptor, events)
-        while self.chores and not self._shields and not poll.poll(0):
-            self.chores.pop(0)()
         end = math.inf if seconds is None else time.monotonic() + seconds
+        while self.chores and not self._shields and time.monotonic() < end and not poll.poll(0):
+            chore = self.chores.pop(0)
+            if chore() is True:
+                self.chores.insert(0, chore)
         try:
             self._waits = not self._shields
             if self._waits:

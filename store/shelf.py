@@ -5,8 +5,9 @@
     staged/KEY/note     what tree it is, and what each of its directories looks like
     staged/KEY/tree/    hard links to blobs
 
-Only a cache: whoever takes something up compares every directory and every file first. Something
-is taken by one rename, so that two builds cannot have the same, nor a build and the collector.
+Only a cache: whoever takes something up compares every directory and every file first, or has had
+that done while there was nothing else to do. Something is taken by one rename, so that two builds
+cannot have the same, nor a build and the collector.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from operator import attrgetter, eq
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -25,7 +27,7 @@ from store.alike import know_alike, same_names
 from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.errors import BnError
-from store.objects import PORTION, Directory, File
+from store.objects import Directory, Entry, File, Link
 from store.store import remove_tree
 
 LARGE: Final = 256
@@ -33,6 +35,9 @@ LARGE: Final = 256
 
 MOST: Final = 8
 """Trees that are kept; the one that was laid aside first goes."""
+
+AT_A_TIME: Final = 128
+"""Files that are looked at at a time where others may be waiting: less than half a millisecond."""
 
 _DIRECTORY: Final = "staged"
 
@@ -42,16 +47,24 @@ _CHANGED: Final = attrgetter("st_ctime")
 _Mark: TypeAlias = list[int]
 """Inode and change time: entries cannot come, go or change place without a later one."""
 
+Looked: TypeAlias = dict[str, tuple[float, bytes]]
+"""By key, when somebody found a tree to be as it was left (by `time.monotonic`), and its note."""
+
+LOOKED_SECONDS: Final = 1.0
+"""How long that is believed."""
+
 
 class Shelf:
     """The trees that lie aside in the primary tier of a store.
 
-    `aside` is a directory on the same file system that only the caller uses, and removes.
+    `aside` is a directory on the same file system that only the caller uses, and removes. What one
+    of them found when it had a look the others know by `looked`.
     """
 
-    def __init__(self, cas: Cas, aside: str) -> None:
+    def __init__(self, cas: Cas, aside: str, looked: Looked | None = None) -> None:
         self._cas = cas
         self._aside = aside
+        self._looked = {} if looked is None else looked
         self._taken = 0
 
     def is_large(self, tree: Digest) -> bool:
@@ -76,17 +89,34 @@ class Shelf:
         if box is None:
             return None
         try:
-            with open(f"{box}/note", "rb") as file:
-                held, marks = json.load(file)
+            note = _note(box)
+            held, marks = json.loads(note)
             know_alike(self._cas, Digest(held), wanted)
             if not same_names(self._cas, Digest(held), wanted):
                 return None
-            if not self._is_as_left(f"{box}/tree", Digest(held), iter(marks)):
+            when, what = self._looked.pop(key, (-math.inf, b""))
+            files = what != note or time.monotonic() - when > LOOKED_SECONDS
+            if not all(self._look(f"{box}/tree", Digest(held), iter(marks), files)):
                 return None
             os.rename(f"{box}/tree", place)
         except (BnError, OSError, ValueError, TypeError):
             return None
         return Digest(held)
+
+    def look(self, key: str) -> Iterator[bool]:
+        """Have the look at what lies under `key` that whoever takes it up would have, a part of it
+        for each True; what is taken soon need not be looked at again then."""
+        box = _place(self._cas.root, key)
+        try:
+            note = _note(box)
+            held, marks = json.loads(note)
+            for fine in self._look(f"{box}/tree", Digest(held), iter(marks)):
+                if not fine:
+                    return
+                yield True
+        except (BnError, OSError, ValueError, TypeError):
+            return
+        self._looked[key] = time.monotonic(), note
 
     def put(self, key: str, path: str, tree: Digest) -> None:
         """Lay aside the directory `path`, which holds `tree`; where that fails it is not kept."""
@@ -127,33 +157,36 @@ class Shelf:
             if isinstance(entry, Directory):
                 yield from self._marks(f"{path}/{name}", entry.digest)
 
-    def _is_as_left(self, path: str, tree: Digest, marks: Iterator[_Mark]) -> bool:
-        """Say whether directories are as they were laid aside, so that they have the same entries,
-        and whether nobody wrote to the files, as is asked of a blob before it is linked to.
+    def _look(
+        self, path: str, tree: Digest, marks: Iterator[_Mark], files: bool = True
+    ) -> Iterator[bool]:
+        """Say for one part after the other whether directories are as they were laid aside, so that
+        they have the same entries, and whether nobody wrote to the `files`, as is asked of a blob
+        before it is linked to.
 
         Files that were not used lately do not count: a new link shows their use.
         """
         status = os.lstat(path)
-        if [status.st_ino, status.st_ctime_ns] != next(marks, None):
-            return False
-        epoch, others = EPOCH_NS[0], []
+        yield [status.st_ino, status.st_ctime_ns] == next(marks, None)
         rows = self._cas.get_tree(tree).sorted()
-        while some := list(itertools.islice(rows, PORTION)):
-            sizes = {}
+        while some := list(itertools.islice(rows, AT_A_TIME)):
             for name, entry in some:
-                if isinstance(entry, File):
-                    sizes[f"{path}/{name}"] = (epoch, entry.size)
-                elif isinstance(entry, Directory):
-                    if not self._is_as_left(f"{path}/{name}", entry.digest, marks):
-                        return False
-                else:
-                    others.append(f"{path}/{name}")
-            files = list(map(os.lstat, sizes))
-            if not all(map(eq, map(_FORM, files), sizes.values())):
-                return False
-            if min(map(_CHANGED, files), default=math.inf) < self._cas.touch_before:
-                return False
-        return all(os.lstat(link).st_mtime_ns == epoch for link in others)
+                if isinstance(entry, Directory):
+                    yield from self._look(f"{path}/{name}", entry.digest, marks, files)
+            if files:
+                yield self._are_as_left(path, some)
+
+    def _are_as_left(self, path: str, some: Iterable[tuple[str, Entry]]) -> bool:
+        """Say whether nobody wrote to some entries of a directory."""
+        epoch = EPOCH_NS[0]
+        sizes = {f"{path}/{n}": (epoch, one.size) for n, one in some if isinstance(one, File)}
+        found = list(map(os.lstat, sizes))
+        links = [f"{path}/{name}" for name, entry in some if isinstance(entry, Link)]
+        return (
+            all(map(eq, map(_FORM, found), sizes.values()))
+            and min(map(_CHANGED, found), default=math.inf) >= self._cas.touch_before
+            and all(os.lstat(link).st_mtime_ns == epoch for link in links)
+        )
 
 
 def clear_shelf(cas: Cas, root: Path) -> int:
@@ -170,6 +203,12 @@ def clear_shelf(cas: Cas, root: Path) -> int:
             remove_tree(temporary)
             removed += 1
     return removed
+
+
+def _note(box: str) -> bytes:
+    """Return what was written of a tree. Raises OSError."""
+    with open(f"{box}/note", "rb") as file:
+        return file.read()
 
 
 def _place(root: Path, key: str) -> str:

@@ -6,7 +6,7 @@ import signal
 import pytest
 import trio
 
-from executors.waiting import Interrupted, pause, readable, run_alone, shielded
+from executors.waiting import Interrupted, meanwhile, pause, readable, run_alone, shielded
 
 
 async def _exchange() -> tuple[bool, bool]:
@@ -63,3 +63,33 @@ def test_a_signal_between_waits_is_told_at_the_next() -> None:
     with pytest.raises(Interrupted):
         run_alone(main())
     assert reached == ["shielded"]
+
+
+def test_chores_are_done_while_there_is_nothing_else_to_do() -> None:
+    reading, writing = os.pipe()
+    done: list[int] = []
+
+    def first() -> bool:
+        done.append(1)
+        return done.count(1) < 3
+
+    def second() -> bool:
+        done.append(2)
+        os.write(writing, b"x")
+        return True
+
+    async def main() -> None:
+        meanwhile(first)
+        meanwhile(second)
+        await readable(reading)
+        assert done == [1, 1, 1, 2], "one goes on before the next, until there is something to do"
+        await readable(reading)
+        assert done == [1, 1, 1, 2], "and not before that is done"
+        await pause(0)
+        assert done == [1, 1, 1, 2], "and not longer than asked for"
+
+    try:
+        run_alone(main())
+    finally:
+        os.close(reading)
+        os.close(writing)

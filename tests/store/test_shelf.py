@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from store.digest import Digest
 from store.gc import collect
 from store.materialise import materialise
 from store.objects import File, Link
-from store.shelf import LARGE, MOST, Shelf, clear_shelf
+from store.shelf import LARGE, MOST, Looked, Shelf, clear_shelf
 from store.store import Store
 from store.trees import build_tree
 
@@ -124,6 +125,64 @@ def test_what_was_touched_is_not_taken(
     change(store.root / "staged/k/tree")
     assert Shelf(store.cas, aside).take("k", tree, f"{aside}/place") is None
     assert not os.path.exists(f"{aside}/place")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_touched_is_not_taken_after_a_look(
+    store: Store, aside: str, tree: Digest, change: Callable[[Path], object]
+) -> None:
+    looked: Looked = {}
+    change(store.root / "staged/k/tree")
+    assert all(Shelf(store.cas, aside, looked).look("k"))
+    assert looked == {}
+    assert Shelf(store.cas, aside, looked).take("k", tree, f"{aside}/place") is None
+
+
+@pytest.mark.parametrize("change", [change for change in CHANGES if change is not overwritten])
+def test_what_was_touched_since_a_look_is_not_taken(
+    store: Store, aside: str, tree: Digest, change: Callable[[Path], object]
+) -> None:
+    looked: Looked = {}
+    assert all(Shelf(store.cas, aside, looked).look("k"))
+    assert [*looked] == ["k"]
+    change(store.root / "staged/k/tree")
+    assert Shelf(store.cas, aside, looked).take("k", tree, f"{aside}/place") is None
+
+
+def test_files_are_looked_at_once_for_each_that_is_taken(
+    store: Store, aside: str, tree: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: Looked = {}
+    shelf = Shelf(store.cas, aside, looked)
+    assert sum(1 for _ in shelf.look("k")) > 2, "in parts"
+    asked: list[object] = []
+    are_as_left = Shelf._are_as_left
+
+    def noted(self: Shelf, path: str, some: Any) -> bool:
+        asked.append(path)
+        return are_as_left(self, path, some)
+
+    monkeypatch.setattr(Shelf, "_are_as_left", noted)
+    assert shelf.take("k", tree, f"{aside}/place") == tree
+    assert (asked, looked) == ([], {})
+    shelf.put("k", f"{aside}/place", tree)
+    assert shelf.take("k", tree, f"{aside}/again") == tree
+    assert asked
+
+
+def test_an_old_look_is_not_believed(
+    store: Store, aside: str, tree: Digest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: Looked = {}
+    shelf = Shelf(store.cas, aside, looked)
+    assert all(shelf.look("k"))
+    monkeypatch.setattr("store.shelf.LOOKED_SECONDS", 0)
+    overwritten(store.root / "staged/k/tree")
+    assert shelf.take("k", tree, f"{aside}/place") is None
+
+
+def test_there_may_be_nothing_to_look_at(store: Store, aside: str) -> None:
+    assert [*Shelf(store.cas, aside).look("k")] == []
 
 
 def test_what_was_not_used_lately_is_not_taken(store: Store, aside: str, tree: Digest) -> None:
