@@ -28,6 +28,7 @@ from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Directory, Entry, File, Link
+from store.records import frozen
 from store.store import remove_tree
 
 LARGE: Final = 256
@@ -47,11 +48,29 @@ _CHANGED: Final = attrgetter("st_ctime")
 _Mark: TypeAlias = list[int]
 """Inode and change time: entries cannot come, go or change place without a later one."""
 
-Looked: TypeAlias = dict[str, tuple[float, bytes]]
-"""By key, when somebody found a tree to be as it was left (by `time.monotonic`), and its note."""
-
 LOOKED_SECONDS: Final = 1.0
-"""How long that is believed."""
+"""How long it is believed what somebody found who had a look."""
+
+
+@frozen(eq=False)
+class Look:
+    """A look at what lies aside that somebody began, at a time by `time.monotonic`: its note, and
+    for each part whether that is as it was left."""
+
+    began: float
+    note: bytes
+    parts: Iterator[bool]
+
+    def went_well(self) -> bool:
+        """Finish it; say whether all was as it was left, and that is still to be believed."""
+        try:
+            return time.monotonic() - self.began < LOOKED_SECONDS and all(self.parts)
+        except (BnError, OSError):
+            return False
+
+
+Looked: TypeAlias = dict[str, Look]
+"""By key, looks at which nothing was amiss as far as they went."""
 
 
 class Shelf:
@@ -85,6 +104,8 @@ class Shelf:
     def take(self, key: str, wanted: Digest, place: str) -> Digest | None:
         """Move what lies under `key` to the path `place` and return the tree that it holds, which
         has the names of `wanted`; None where there is nothing like it, or it was touched."""
+        look = self._looked.pop(key, None)
+        well = look is not None and look.went_well()
         box = self._fetch(_place(self._cas.root, key))
         if box is None:
             return None
@@ -94,8 +115,7 @@ class Shelf:
             know_alike(self._cas, Digest(held), wanted)
             if not same_names(self._cas, Digest(held), wanted):
                 return None
-            when, what = self._looked.pop(key, (-math.inf, b""))
-            files = what != note or time.monotonic() - when > LOOKED_SECONDS
+            files = not well or look is None or look.note != note
             if not all(self._look(f"{box}/tree", Digest(held), iter(marks), files)):
                 return None
             os.rename(f"{box}/tree", place)
@@ -105,18 +125,22 @@ class Shelf:
 
     def look(self, key: str) -> Iterator[bool]:
         """Have the look at what lies under `key` that whoever takes it up would have, a part of it
-        for each True; what is taken soon need not be looked at again then."""
+        for each True; who takes it soon goes on from there."""
         box = _place(self._cas.root, key)
         try:
             note = _note(box)
             held, marks = json.loads(note)
-            for fine in self._look(f"{box}/tree", Digest(held), iter(marks)):
+            parts = self._look(f"{box}/tree", Digest(held), iter(marks))
+            self._looked[key] = Look(time.monotonic(), note, parts)
+            for fine in parts:
                 if not fine:
-                    return
+                    break
                 yield True
+            else:
+                return
         except (BnError, OSError, ValueError, TypeError):
-            return
-        self._looked[key] = time.monotonic(), note
+            pass
+        self._looked.pop(key, None)
 
     def put(self, key: str, path: str, tree: Digest) -> None:
         """Lay aside the directory `path`, which holds `tree`; where that fails it is not kept."""

@@ -133,7 +133,8 @@ def test_what_was_touched_is_not_taken_after_a_look(
 ) -> None:
     looked: Looked = {}
     change(store.root / "staged/k/tree")
-    assert all(Shelf(store.cas, aside, looked).look("k"))
+    for _ in Shelf(store.cas, aside, looked).look("k"):
+        pass
     assert looked == {}
     assert Shelf(store.cas, aside, looked).take("k", tree, f"{aside}/place") is None
 
@@ -168,6 +169,21 @@ def test_files_are_looked_at_once_for_each_that_is_taken(
     shelf.put("k", f"{aside}/place", tree)
     assert shelf.take("k", tree, f"{aside}/again") == tree
     assert asked
+
+
+@pytest.mark.parametrize("parts", range(4))
+def test_a_look_that_was_begun_is_finished(
+    store: Store, aside: str, tree: Digest, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    looked: Looked = {}
+    shelf = Shelf(store.cas, aside, looked)
+    look = shelf.look("k")
+    for _ in range(parts):
+        assert next(look)
+    overwritten(store.root / "staged/k/tree")
+    files = tree_of(store)
+    assert shelf.take("k", files, f"{aside}/place") == (tree if parts == 3 else None)
+    assert looked == {}
 
 
 def test_an_old_look_is_not_believed(
