@@ -1,4 +1,5 @@
-"""What takes long to start, started before it is certain that a build needs it."""
+"""What takes long to start, started before it is certain that a build needs it, and before most of
+what a build needs is loaded."""
 
 from __future__ import annotations
 
@@ -8,10 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.graph import Graph
 from engine.memo import memo_path, read_memo, write_memo
 from engine.picking import make_executor, make_wall, wall_stands
-from engine.plan import Cached, Plan
 from executors.base import Executor, Limits
 from store.digest import Digest
 from store.errors import BnError
@@ -19,6 +18,8 @@ from store.spans import span
 from store.store import Store
 
 if TYPE_CHECKING:
+    from engine.graph import Graph
+    from engine.plan import Plan
     from executors.sandbox import Sandbox
     from executors.wall import Wall
 
@@ -110,6 +111,8 @@ class Ahead:
     def executor(self, plan: Plan) -> Executor | None:
         """Return the executor that runs what the plan says, None where nothing has to run. It is
         the caller's to end."""
+        from engine.plan import Cached
+
         if all(isinstance(step, Cached) for step in plan.others.values()):
             self.drop()
             return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.ahead import Ahead
+from engine.background import Background
 from engine.begun import Asked
 from engine.cached import all_cached
 from engine.delivery import link_of, trees_of
@@ -87,6 +88,8 @@ class Request:
     """Makes seats that stand in front of the build's: a debugger's."""
     stale: Stale | None = None
     """What has changed since the last build, where somebody has just looked."""
+    ahead: Ahead | None = None
+    """What was started for it already; its maker drops what is not used."""
     link: Path | None = None
     """Where a link to the result is made afterwards: it is noted as a root with the results."""
 
@@ -154,6 +157,12 @@ def _stale(store: Store, request: Request) -> Stale | None:
     from engine.watch.told import told
 
     return told(str(store.root))
+
+
+def _ahead(store: Store, request: Request, stale: Stale | None) -> Ahead:
+    """Return what starts early what a request may need."""
+    will_run = None if stale is None else stale.will_run
+    return Ahead(store, request.executor, request.spec, will_run)
 
 
 def targets_of(graph: Graph, request: Request) -> tuple[str, ...]:
@@ -232,8 +241,7 @@ def _build(
     where one turns out to be missing, MissingBlob is raised."""
     again, doubt = doubt, doubt or store.cas.upstream is not None
     stale = _stale(store, request)
-    will_run = None if stale is None else stale.will_run
-    ahead = Ahead(store, request.executor, request.spec, will_run)
+    ahead = (None if again else request.ahead) or _ahead(store, request, stale)
     with _collector_at_rest():
         try:
             ahead.begin()
@@ -274,7 +282,7 @@ def _build(
         for watcher in watchers:
             watcher(event)
 
-    verified = None
+    verified = syncing = None
     try:
         try:
             if executor is None:
@@ -284,7 +292,7 @@ def _build(
                 )
             else:
                 with span("run"):
-                    result = _run(
+                    result, syncing = _run(
                         build_id, evaluation, plan, store, history, request, executor, emit, sharing
                     )
             if sharing is not None:
@@ -305,7 +313,8 @@ def _build(
         with span("commit"):
             roots = [artifact_root(package, name, tree) for name, tree in trees.items()]
             rooted = link_of(store, request.link, result, trees)
-            store.actions.commit_with(roots if rooted is None else [*roots, rooted])
+            was_safe = syncing is None or syncing.result()
+            store.actions.commit_with(roots if rooted is None else [*roots, rooted], was_safe)
     except BaseException:  # a second Ctrl-C among them: what was built is kept
         with uninterrupted():
             store.actions.commit()
@@ -353,8 +362,9 @@ def _run(
     executor: Executor,
     emit: Callable[[Event], None],
     sharing: Sharing | None,
-) -> Result:
-    """Run what the plan says has to run."""
+) -> tuple[Result, Background[bool]]:
+    """Run what the plan says has to run; return also what makes safe what came of that, by now: it
+    has ended when the store is closed."""
     from engine.job import Job, Options
     from engine.modes import run
     from engine.places import places
@@ -381,10 +391,11 @@ def _run(
     end = executor.close
     try:
         result = run(job)
+        syncing = store.closing.enter_context(Background(store.cas.sync))
         end = getattr(executor, "leave", end)
     finally:
         end()
-    return result
+    return result, syncing
 
 
 def _sharing(store: Store, request: Request) -> Sharing | None:
@@ -432,7 +443,8 @@ def _verified(
         executor = Ahead(store, request.executor).executor(plan)
         if executor is None:
             return all_cached(build, graph, plan, store, history, silent, _asked(request))
-        return _run(build, evaluation, plan, store, history, request, executor, silent, sharing)
+        ran = _run(build, evaluation, plan, store, history, request, executor, silent, sharing)
+        return ran[0]
 
     with span("verify"):
         found = verify(

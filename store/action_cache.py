@@ -111,16 +111,17 @@ class ActionCache:
         """Make all that was recorded durable."""
         self.write(self.take())
 
-    def commit_with(self, writes: Iterable[Write]) -> None:
-        """Make all that was recorded and `writes` durable together."""
-        self.write([*self.take(), *writes])
+    def commit_with(self, writes: Iterable[Write], was_safe: bool = True) -> None:
+        """Make all that was recorded and `writes` durable together. Who called `Cas.sync` before
+        says whether all `was_safe` then."""
+        self.write([*self.take(), *writes], was_safe)
 
     def take(self) -> list[Write]:
         """Return what was recorded and not written yet, for `write`; look-ups still see it."""
         self._in_flight, self._pending = {**self._in_flight, **self._pending}, {}
         return [(table, key, value) for (table, key), value in self._in_flight.items()]
 
-    def write(self, writes: list[Write]) -> None:
+    def write(self, writes: list[Write], was_safe: bool = True) -> None:
         """Make `writes` durable: first objects and files, then the entries that name them. The one
         method here that may run in another thread.
 
@@ -130,7 +131,7 @@ class ActionCache:
             return
         rows = writes
         with span("sync blobs", "commits"):
-            if not self._cas.sync():
+            if not (self._cas.sync() and was_safe):
                 rows = [one for one in writes if self._is_whole(one)]
         added = self._cas.take_added()
         with span("write index", "commits", entries=len(rows)):

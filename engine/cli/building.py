@@ -49,8 +49,9 @@ def build_asked(
     explain: bool = False,
     check: bool = False,
     watchers: Sequence[Callable[[Event], None]] = (),
+    opened: Store | None = None,
 ) -> int:
-    """Build what is asked for and return the exit code.
+    """Build what is asked for and return the exit code; in a store that was `opened`, if one was.
 
     The result is linked as ./result, unless it goes to `target` or nowhere (`no_link`). Where bn's
     own time goes is written to `trace`; with `explain` it is said why each action starts where and
@@ -72,7 +73,8 @@ def build_asked(
             spans.write(trace)
     if target is not None and target.exists() and not target.is_dir():
         raise InputError(f"--out {target}: is there already and is no directory")
-    with open_store(sweep_later=True) as store:
+    context = open_store(sweep_later=True) if opened is None else contextlib.nullcontext(opened)
+    with context as store:
         if dry_run:
             return _dry_run(store, asked, as_json)
         if asked.verify is not None and store.cas.upstream is None:

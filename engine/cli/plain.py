@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.cli.asking import split_spec
-from engine.cli.building import build_asked
+from engine.ahead import Ahead
+from engine.cli.asking import open_store, split_spec
 from engine.cli.ending import ended
-from engine.record import Stale
-from engine.session import Request
+
+if TYPE_CHECKING:
+    from engine.record import Stale
 
 
 def build_named(
     names: Sequence[str], options: Mapping[str, Any], stale: Stale | None = None
 ) -> int:
     """Build the targets `[SPEC] [TARGET]...` and return the exit code; `options` are members of the
-    request, `stale` is what has changed, where that is known."""
+    request, `stale` is what has changed, where that is known.
+
+    Where something will probably run, a first cell is asked for before the rest is loaded.
+    """
 
     def command() -> int:
         spec, targets = split_spec(names)
-        return build_asked(Request(spec=spec, targets=targets, stale=stale, **options))
+        with contextlib.ExitStack() as stack:
+            store = ahead = None
+            if stale is not None and stale.will_run:
+                store = stack.enter_context(open_store(sweep_later=True))
+                ahead = Ahead(store, "sandbox", spec, will_run=True)
+                stack.callback(ahead.drop)
+                ahead.begin()
+            from engine.cli.building import build_asked
+            from engine.session import Request
+
+            asked = Request(spec=spec, targets=targets, stale=stale, ahead=ahead, **options)
+            return build_asked(asked, opened=store)
 
     return ended(False, command)
