@@ -70,8 +70,9 @@ def test_objects_go_to_the_tier_that_takes_over(
     assert not (two.cas.tiers[0].root / DIRECTORY).exists()
 
 
+@pytest.mark.parametrize("early", [False, True])
 def test_objects_survive_a_tier_that_fails_at_the_sync(
-    two: Store, monkeypatch: pytest.MonkeyPatch
+    two: Store, monkeypatch: pytest.MonkeyPatch, early: bool
 ) -> None:
     tree = two.cas.put_tree(Tree())
     made = make(two, "made")
@@ -81,7 +82,9 @@ def test_objects_survive_a_tier_that_fails_at_the_sync(
         raise OSError(errno.EIO, "input/output error")
 
     monkeypatch.setattr(fast, "sync", fails)
-    two.actions.commit()
+    was_safe = two.cas.sync() if early else True
+    two.actions.commit_with([], was_safe)
+    assert was_safe is not early
     assert two.cas.primary.name == "slow"
     assert two.cas.get_bytes(tree) == Tree().encode()
     assert not is_whole(two, made), "its files are lost"
