@@ -25,10 +25,11 @@ _LARGEST: Final = 1 << 60
 """Bytes that no file has."""
 
 _TEXT: Final = rb'"(?:[^"\\\x00-\x1f]|\\.)*"'
-_ENTRY: Final = re.compile(
+_ENTRY: Final = (
     rb"(,?)(" + _TEXT + rb'):\{(?:("executable":true,)?"file":"([0-9a-f]{64})","size":'
     rb'(0|[1-9][0-9]*)|"tree":"([0-9a-f]{64})"|"link":(' + _TEXT + rb"))\}"
 )
+"""A pattern that takes half a millisecond to compile: where it is asked for, `re` keeps it."""
 
 
 class PackedEntries(Mapping[str, Entry]):
@@ -54,9 +55,10 @@ class PackedEntries(Mapping[str, Entry]):
         """Return the entries whose canonical JSON, as `tree.1` has it, is a part of `text`; None
         where it is none."""
         packed = PackedEntries()
+        match = re.compile(_ENTRY).match
         place, comma = begin, b""
         while place < end:
-            found = _ENTRY.match(text, place, end)
+            found = match(text, place, end)
             if found is None or found[1] != comma or not packed._take(found):
                 return None
             place, comma = found.end(), b","
