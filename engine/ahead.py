@@ -53,6 +53,9 @@ class Ahead:
         """Toolchains and memory of the actions for which a cell is made."""
         self._wall: Wall | None = None
         self._sandbox: Sandbox | None = None
+        self.held = contextlib.ExitStack()
+        """The lease of the build, where that did not begin yet: nothing may be collected that was
+        started with."""
 
     def begin(self) -> None:
         """Start the wall before anything else, where that is right."""

@@ -89,7 +89,7 @@ class Request:
     stale: Stale | None = None
     """What has changed since the last build, where somebody has just looked."""
     ahead: Ahead | None = None
-    """What was started for it already; its maker drops what is not used."""
+    """What was started for it already, with the build's lease; its maker drops what is not used."""
     link: Path | None = None
     """Where a link to the result is made afterwards: it is noted as a root with the results."""
 
@@ -201,7 +201,7 @@ def build(
 
     Raises InputError, HostError and IntegrityError; a failed action is part of the report.
     """
-    with store.lease("build"):
+    with store.lease("build") if request.ahead is None else request.ahead.held:
         report = _build_at_last(store, request, watchers)
     with span("upkeep"):
         look_after(store, report.result.build)

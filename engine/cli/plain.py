@@ -30,6 +30,7 @@ def build_named(
             if stale is not None and stale.will_run:
                 store = stack.enter_context(open_store(sweep_later=True))
                 ahead = Ahead(store, "sandbox", spec, will_run=True)
+                stack.enter_context(ahead.held).enter_context(store.lease("build"))
                 stack.callback(ahead.drop)
                 ahead.begin()
             from engine.cli.building import build_asked

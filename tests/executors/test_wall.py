@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from engine.ahead import Ahead
+from engine.cli.plain import build_named
+from engine.record import Stale, read_record, write_record
 from executors import wall as walls
+from store.errors import InputError
+from store.ingest import signature
+from store.leases import holders
 from store.store import Store
 from tests.executors.test_standing import gone
 
@@ -56,3 +61,27 @@ def test_a_wall_is_started_where_something_may_run(store: Store, will_run: bool 
         assert (ahead._wall is None) == (will_run is False)
     finally:
         ahead.drop()
+
+
+def test_nothing_is_started_for_a_build_before_it_has_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection removes a root file system that nobody leased, under a cell that has it."""
+    (tmp_path / "spec.toml").write_text("[package]\nname = 'none'\n")
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "store"
+    monkeypatch.setenv("BN_STORE", str(root))
+    held: list[list[str]] = []
+
+    def begin(self: Ahead) -> None:
+        held.append([one.purpose for one in holders(root)])
+
+    monkeypatch.setattr(Ahead, "begin", begin)
+    mark = signature((tmp_path / "spec.toml").stat())
+    source = str(tmp_path / "source")
+    write_record(tmp_path / "record", {source: mark}, {}, "", "")
+    stale: list[Stale] = []
+    assert read_record(tmp_path / "record", tell=stale.append) is None
+    assert build_named([], {}, stale[0]) == InputError.exit_code
+    assert held == [["build"], ["build"]], "once early, and once by the build itself"
+    assert holders(root) == []
