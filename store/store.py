@@ -60,16 +60,17 @@ class Store:
                 self._upgrade()
             if not self.read_only:
                 (root / "index").mkdir(exist_ok=True)
-                if not (root / "format").exists():
-                    _note_format(root, FORMAT)
         except OSError as error:
             raise host_error(error, "cannot open the store") from error
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.cas.close)
             self.cas.open_tables()
             self.index = Index(root / "index", readonly=self.read_only)
-        except BaseException:
-            self.cas.close()
-            raise
+            opened.callback(self.index.close)
+            # last: a store that has a format and no index is one whose index was lost
+            if not (root / "format").exists():
+                _note_format(root, FORMAT)
+            opened.pop_all()
         self.index.before_write = self.cas.commit_objects
         self.actions = ActionCache(self.cas, self.index)
         self._entries: Entries | None = None
@@ -215,11 +216,13 @@ def remove_tree(path: str | Path) -> None:
 
 
 def _note_format(root: Path, version: str) -> None:
-    """Write the format down, whole or not at all: the disk may be full."""
+    """Write the format down, whole or not at all: the disk may be full. Raises HostError."""
     temporary = root / f"format.{os.getpid()}"
     try:
         temporary.write_text(f"{version}\n")
         os.replace(temporary, root / "format")
+    except OSError as error:
+        raise host_error(error, "cannot open the store") from error
     finally:
         temporary.unlink(missing_ok=True)
 
