@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from executors.traces import clear, mark
 from executors.turnstile import Pass, Turnstile
 from executors.waiting import shielded
 from executors.wall import Wall
+from store import stock
 from store.errors import HostError, host_error
 from store.records import frozen
 from store.shelf import Looked
@@ -57,15 +59,25 @@ class Kind:
         """Return the kind that an action needs."""
         return cls(str(root), limits.memory, limits.processes, limits.cpu_seconds)
 
+    def row(self) -> tuple[str | int | None, ...]:
+        """Return all that it says."""
+        return self.root, self.memory, self.processes, self.cpu_seconds
+
+    def limits(self) -> Limits:
+        """Return the limits of all that runs in such a cell."""
+        return Limits(memory=self.memory, processes=self.processes, cpu_seconds=self.cpu_seconds)
+
 
 class Pool:
     """The cells behind one wall: those at rest, found again by kind."""
 
     def __init__(self, wall: Wall, turnstile: Turnstile) -> None:
-        """Start with none. Their commands go through the turnstile."""
+        """Start with those that the wall has. Their commands go through the turnstile."""
         self.wall = wall
         self._idle: list[Cell] = []
-        self._coming: list[Cell] = []
+        self._coming: list[Cell]
+        self._coming, wall.cells = wall.cells, []
+        self._noted = False
         self._turnstile = turnstile
         self.looked: Looked = {}
 
@@ -84,26 +96,36 @@ class Pool:
                     if not ready:
                         await cell.discard()
                 return cell if ready else await self.take(kind, store, limiter)
-        for cell in self._coming:
-            if cell.kind == kind:
-                self._coming.remove(cell)
+        self._note(kind)
+        coming = [cell for cell in self._coming if cell.kind == kind]
+        for cell in coming:
+            self._coming.remove(cell)
+            if cell.is_as_asked():
                 break
+            await cell.discard()
         else:
-            cell = self._begin(kind, store, limiter)
+            cell = self._begin(kind, limiter)
         await cell.made()
+        cell.join(self._turnstile, Inputs(cell.path, store.cas, self.looked))
         return cell
 
-    def prepare(self, kind: Kind, store: Store, limiter: Limiter) -> None:
-        """Have a cell of this kind made that will be asked for soon. Where that fails, who asks
-        for it hears of it."""
+    def prepare(self, kind: Kind, limiter: Limiter) -> None:
+        """Have a cell of this kind made that will be asked for soon, unless one is. Where that
+        fails, who asks for it hears of it."""
+        self._note(kind)
+        if any(cell.kind == kind and cell.is_as_asked() for cell in self._coming):
+            return
         with contextlib.suppress(HostError):
-            self._coming.append(self._begin(kind, store, limiter))
+            self._coming.append(self._begin(kind, limiter))
 
-    def _begin(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
-        limits = Limits(memory=kind.memory, processes=kind.processes, cpu_seconds=kind.cpu_seconds)
-        return Cell.begin(
-            self.wall, kind, store, limiter.fence(limits), self._turnstile, self.looked
-        )
+    def _begin(self, kind: Kind, limiter: Limiter) -> Cell:
+        return Cell.begin(self.wall, kind, limiter.fence(kind.limits()))
+
+    def _note(self, kind: Kind) -> None:
+        """Note the kind of the first cell that is asked for: it would be well to have one."""
+        if not self._noted:
+            self._noted = True
+            stock.missed(stock.CELL, marshal.dumps(kind.row()))
 
     async def give_back(self, cell: Cell) -> None:
         """Take a cell back from an action; one that is not as new any more ends."""
@@ -141,59 +163,45 @@ class Pool:
 
 
 class Cell:
-    """One cell and its workspace."""
+    """One cell and its workspace; it runs actions once it has joined a pool."""
 
-    def __init__(
-        self,
-        wall: Wall,
-        kind: Kind,
-        store: Store,
-        fence: Fence,
-        turnstile: Turnstile,
-        looked: Looked,
-    ) -> None:
-        """Make the workspace. Raises OSError."""
+    _turnstile: Turnstile
+    _inputs: Inputs
+
+    def __init__(self, wall: Wall, kind: Kind, fence: Fence) -> None:
+        """Make the workspace. Raises OSError and HostError."""
         self.kind = kind
-        self._turnstile = turnstile
-        self.workspace = new_workspace(store)
+        self.workspace = new_workspace(wall.work)
         self.name = f"cell {self.workspace.path.name.rpartition('-')[2]}"
         self._wall = wall
         self._fence = fence
         self._channel: Channel | None = None
         self._rests = True
         self._cpu_seconds = 0.0
-        path = str(self.workspace.path)
+        self.path = path = str(self.workspace.path)
         with usual_umask():
             for name in ("in", "build", "io", "io/out", "aside"):
                 os.mkdir(f"{path}/{name}")
             os.close(os.open(f"{path}/log", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        self._path = path
         self._log = self.workspace.log
         self._watched = [
             os.open(f"{path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
             for name in ("build", "io", "io/out", "log")
         ]
+        self._root = -1
+        """The root file system, which nothing else can have the inode of while this is open."""
         self._marks = list(map(mark, self._watched))
         build, above = (os.fstat(descriptor).st_size for descriptor in self._watched[:2])
         self._counts_names = build != above
         """Whether a directory's size tells what is in it (tmpfs, btrfs, XFS), and not, as ext4's,
         how much was in it once."""
         self._out = os.fstat(self._watched[2]).st_ino
-        self._inputs = Inputs(path, store.cas, looked)
 
     @classmethod
-    def begin(
-        cls,
-        wall: Wall,
-        kind: Kind,
-        store: Store,
-        fence: Fence,
-        turnstile: Turnstile,
-        looked: Looked,
-    ) -> Cell:
+    def begin(cls, wall: Wall, kind: Kind, fence: Fence) -> Cell:
         """Have a cell made; `made` waits for it. Raises HostError; then nothing is left."""
         try:
-            cell = cls(wall, kind, store, fence, turnstile, looked)
+            cell = cls(wall, kind, fence)
         except OSError as error:
             raise host_error(error, "cannot make a workspace") from error
         request = {
@@ -204,9 +212,12 @@ class Cell:
             "workspace": cell.workspace.path.name,
         }
         try:
+            cell._root = os.open(kind.root, os.O_PATH | os.O_CLOEXEC)
             cell._channel = ask_for_cell(wall, request, fence.entrances())
-        except BaseException:
+        except BaseException as error:
             cell.abandon()
+            if isinstance(error, OSError):
+                raise host_error(error, "cannot show the toolchains") from error
             raise
         return cell
 
@@ -221,6 +232,30 @@ class Cell:
             with shielded():
                 await self.discard()
             raise
+
+    def is_as_asked(self) -> bool:
+        """Say whether its root file system and its workspace, in which nothing ran yet, are still
+        those that it was asked for with."""
+        try:
+            there = os.stat(self.kind.root)
+            return os.path.samestat(there, os.fstat(self._root)) and self._is_as_new()
+        except OSError:
+            return False
+
+    def descriptors(self) -> tuple[int, ...]:
+        """Return the descriptors that it needs."""
+        assert self._channel is not None
+        return self._channel.fileno(), self._root, *self._watched
+
+    def moved(self, channel: int, root: int, *watched: int) -> None:
+        """Go on with other numbers for its descriptors; the ones before are somebody else's."""
+        assert self._channel is not None
+        self._channel.moved(channel)
+        self._root, self._watched = root, [*watched]
+
+    def join(self, turnstile: Turnstile, inputs: Inputs) -> None:
+        """Run actions from now on, with `inputs` in the workspace, through a turnstile."""
+        self._turnstile, self._inputs = turnstile, inputs
 
     async def is_ready(self) -> bool:
         """Wait until the last action's traces are gone; say whether that went well."""
@@ -281,14 +316,14 @@ class Cell:
         if self._channel is None:
             return False
         try:
-            if os.stat(f"{self._path}/io/out", follow_symlinks=False).st_ino != self._out:
+            if os.stat(f"{self.path}/io/out", follow_symlinks=False).st_ino != self._out:
                 return False
-            clear(f"{self._path}/io/out")
-            clear(f"{self._path}/io", {"out"})
-            clear(f"{self._path}/build", self._inputs.names())
+            clear(f"{self.path}/io/out")
+            clear(f"{self.path}/io", {"out"})
+            clear(f"{self.path}/build", self._inputs.names())
             if os.fstat(self._watched[-1]).st_size:
-                os.truncate(f"{self._path}/log", 0)
-            return list(map(mark, self._watched)) == self._marks
+                os.truncate(f"{self.path}/log", 0)
+            return self._is_as_new()
         except OSError:
             return False
 
@@ -312,8 +347,14 @@ class Cell:
             self._channel = None
         while self._watched:
             os.close(self._watched.pop())
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
         self._fence.drop()
-        remove_tree(self._path)
+        remove_tree(self.path)
+
+    def _is_as_new(self) -> bool:
+        return list(map(mark, self._watched)) == self._marks
 
     async def _watch(
         self, channel: Channel, limits: Limits, way: Pass

@@ -37,6 +37,12 @@ class Channel:
         """Return the descriptor that is readable when there is a message."""
         return self._socket.fileno()
 
+    def moved(self, descriptor: int) -> None:
+        """Go on with another number for its descriptor; the one before is somebody else's."""
+        self._socket.detach()
+        self._socket = _socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+
     def send(self, message: Mapping[str, Any]) -> bool:
         """Send a message to a cell that waits for one, or soon will; say whether it is there."""
         data = marshal.dumps(dict(message))

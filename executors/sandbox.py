@@ -159,7 +159,7 @@ class Sandbox(PlainSandbox):
         for pool in self._pools.values():
             root = self._root(toolchains)
             if root.parent == pool.wall.trees:
-                pool.prepare(Kind.of(root, limits), self._store, self._limiter)
+                pool.prepare(Kind.of(root, limits), self._limiter)
 
     def expect(
         self, command: tuple[str, ...], outputs: tuple[str, ...], inputs: Iterable[str]

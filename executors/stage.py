@@ -91,9 +91,9 @@ class Workspace:
         return kept
 
 
-def new_workspace(store: Store) -> Workspace:
-    """Return a workspace that nobody else uses, empty. Raises HostError."""
-    workspace = Workspace(store.work() / f"{mark()}-{next(_counter)}")
+def new_workspace(work: Path) -> Workspace:
+    """Return a workspace in the directory `work` that nobody else uses, empty. Raises HostError."""
+    workspace = Workspace(work / f"{mark()}-{next(_counter)}")
     try:
         with usual_umask():
             workspace.path.mkdir()
@@ -110,7 +110,7 @@ def stage(store: Store, action: Action, private: bool = False) -> Workspace:
     """
     if store.cas.upstream is not None:
         store.cas.upstream.bring([Directory(action.input_root)])
-    workspace = new_workspace(store)
+    workspace = new_workspace(store.work())
     try:
         with usual_umask():
             for path in (workspace.build, workspace.io, workspace.path / "in"):

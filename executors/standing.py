@@ -1,4 +1,5 @@
-"""A wall that was started before there was a build, for the first one that this process does.
+"""A wall that was started before there was a build, for the first one that this process does, and
+a first cell behind it.
 
 It is taken only where one that is started now would be the same: behind it are the same directories
 and programs, and it has from this process what that would give it now.
@@ -15,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from executors.cells import Cell, Kind
 from executors.kernel import fixes_addresses, free_addresses
+from executors.limits import Limiter
 from executors.wall import Wall, served
 from store.errors import HostError
 from store.records import define
@@ -42,16 +45,26 @@ class _Standing:
 _now: Final = _Standing()
 
 
-def stand(root: Path) -> None:
-    """Start a wall for the store at `root`, where that has been used with one; where that fails
-    there is none."""
+def stand(root: Path, kind: Kind | None = None) -> None:
+    """Start a wall for the store at `root`, where that has been used with one, and a cell of that
+    kind behind it; where that fails there is none."""
     work, trees = root / "work", root / "trees"
     was = fixes_addresses()
     with contextlib.suppress(OSError, HostError):
         _now.given = tuple(_given(work, trees))
         _now.wall = Wall(work, trees)
+        if kind is not None:
+            _add_cell(_now.wall, kind)
     if not was:
         free_addresses()
+
+
+def _add_cell(wall: Wall, kind: Kind) -> None:
+    """Raises HostError."""
+    fence = Limiter().fence(kind.limits())
+    # how many threads the user has is known when an action runs
+    if all(name != "RLIMIT_NPROC" for name, _, _ in fence.resource_limits()):
+        wall.cells.append(Cell.begin(wall, kind, fence))
 
 
 def take(work: Path, trees: Path) -> Wall | None:

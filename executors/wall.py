@@ -8,6 +8,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import _socket
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from executors.names import HOST_NAME, NAMESPACES, UID
 TYPE_CHECKING = False  # the server is started before typing and pathlib are there
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache")
 """What of the host Python needs besides its prefix; the fork server sees it, no action does."""
@@ -41,6 +43,8 @@ class Wall:
         fix_addresses()
         adopt_orphans()
         self._places = work, trees
+        self.cells: list[Any] = []
+        """Cells that were asked for before there was a pool; they go with the wall."""
         self.control, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         said, says = os.pipe2(os.O_CLOEXEC)
         self._said = said
@@ -104,14 +108,18 @@ class Wall:
             self.close()
             raise sandbox_failed(said.decode(errors="replace"))
 
-    def descriptors(self) -> tuple[int, int]:
-        """Return the descriptors that it needs."""
-        return self.control.fileno(), self._said
+    def descriptors(self) -> tuple[int, ...]:
+        """Return the descriptors that it needs, those of its cells among them."""
+        cells = [one for cell in self.cells for one in cell.descriptors()]
+        return self.control.fileno(), self._said, *cells
 
-    def moved(self, control: int, said: int) -> None:
+    def moved(self, control: int, said: int, *cells: int) -> None:
         """Go on with other numbers for its descriptors; the ones before are somebody else's."""
         self.control.detach()
         self.control, self._said = _socket.socket(fileno=control), said
+        left = iter(cells)
+        for cell in self.cells:
+            cell.moved(*itertools.islice(left, len(cell.descriptors())))
 
     @property
     def alive(self) -> bool:
@@ -139,6 +147,8 @@ class Wall:
         if self._said >= 0:
             os.close(self._said)
             self._said = -1
+        while self.cells:
+            self.cells.pop().abandon()
 
     def drop(self) -> None:
         """End the server at once, where it was started for nothing; else do nothing."""

@@ -20,6 +20,8 @@ ROW: Final = "row"
 """The bytes of a row of the stat cache → its value."""
 TREE: Final = "tree"
 """The digest of a tree → the tree."""
+CELL: Final = "cell"
+"""The kind of the first sandbox that was asked for: only ever missed."""
 
 LARGE: Final = 4096
 """Bytes from which on something is worth keeping."""
@@ -47,9 +49,10 @@ def made(kind: str, key: Hashable, source: str | bytes, make: Callable[[], Value
 
 
 def missed(kind: str, source: str | bytes) -> None:
-    """Note what it would have been well to have: a memo's path, or large bytes."""
+    """Note what it would have been well to have: a memo's path, a kind of sandbox, or large
+    bytes."""
     global _bytes
-    if _missed is None or (kind != MEMO and len(source) < LARGE):
+    if _missed is None or (kind in (ROW, TREE) and len(source) < LARGE):
         return
     _missed.append((kind, source))
     _bytes += len(source)

@@ -1,8 +1,9 @@
 """The zygote's stock: taken in after a worker's end, piece by piece, so that clients do not wait.
 
 A worker leaves a file that says what it had to work out: paths of memos, rows of the stat cache,
-trees. The zygote works out the same from the bytes, whose digests it computes itself; so whatever
-that file says, no value can be in stock under a digest that it does not have.
+trees, and the kind of sandbox that it asked for first. The zygote works out the same from the
+bytes, whose digests it computes itself; so whatever that file says, no value can be in stock under
+a digest that it does not have.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from engine import kept_graph, remembered
 from engine.memo import parsed
+from executors.cells import Kind
 from store import stock
 from store.digest import digest_bytes
 from store.errors import BnError
@@ -56,6 +58,8 @@ class Stocking:
         self._due: list[tuple[str, str | bytes]] = []
         self._held: OrderedDict[tuple[str, Hashable], int] = OrderedDict()
         self._memos: dict[str, bytes] = {}
+        self.cell: Kind | None = None
+        """The kind of sandbox that the next worker will hardly go without."""
 
     @property
     def is_due(self) -> bool:
@@ -84,12 +88,15 @@ class Stocking:
                     self._take_memo(source)
                 case stock.ROW, bytes():
                     self._put(kind, source, parsed_row(source), len(source))
+                case stock.CELL, bytes():
+                    self._take_cell(source)
                 case stock.TREE, bytes():
                     self._put(kind, digest_bytes(source), Tree.decode(source), len(source))
         return not self._due
 
     def clear(self) -> None:
         """Let go of all."""
+        self.cell = None
         self._due.clear()
         self._memos.clear()
         for one in list(self._held):
@@ -106,6 +113,11 @@ class Stocking:
             self._memos[path] = digest
             ready = AT_HAND.get(path.rpartition(".")[2])
             self._put(stock.MEMO, digest, ready(value) if ready else value, len(data))
+
+    def _take_cell(self, source: bytes) -> None:
+        root, *limits = marshal.loads(source)
+        if isinstance(root, str) and all(isinstance(one, int | None) for one in limits):
+            self.cell = Kind(root, *limits)
 
     def _put(self, kind: str, key: Hashable, value: Any, size: int) -> None:
         if size > LARGEST:

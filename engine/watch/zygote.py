@@ -207,8 +207,8 @@ class Zygote:
                 _work(connection, self._left_by(os.getpid()), allowed)
 
             with contextlib.suppress(OSError):
-                store = self._directory.parent
-                self._spare = Spare(work, lambda: standing.stand(store), standing.end)
+                store, cell = self._directory.parent, self._stocking.cell
+                self._spare = Spare(work, lambda: standing.stand(store, cell), standing.end)
         else:
             self._drop_spare()
             self._stocking.clear()

@@ -35,6 +35,13 @@ def ready(warm: Warm) -> psutil.Process:
     return worker
 
 
+def with_cell(warm: Warm) -> psutil.Process:
+    """Return the worker that waits, as soon as it has a cell, too."""
+    worker = ready(warm)
+    until(lambda: len(worker.children(recursive=True)) >= 4)
+    return worker
+
+
 def builds(warm: Warm, handed: int = 1) -> None:
     """Change the input and build; look at what came of it, and that it was handed over."""
     warm.edit()
@@ -43,10 +50,11 @@ def builds(warm: Warm, handed: int = 1) -> None:
 
 
 def test_each_build_takes_the_one_that_waits(warm: Warm) -> None:
+    worker = ready(warm)
     for _ in range(3):
-        worker = ready(warm)
         builds(warm)
         until(functools.partial(ended, worker))
+        worker = with_cell(warm)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -69,7 +77,7 @@ def test_a_wall_that_is_killed_is_not_missed(warm: Warm) -> None:
 @pytest.mark.parametrize("lost", ["work", "trees", "blobs", "staged", "records", "objects"])
 def test_parts_of_the_store_are_wiped(warm: Warm, lost: str) -> None:
     builds(warm)
-    ready(warm)
+    with_cell(warm)
     shutil.rmtree(warm.bn.store / lost, ignore_errors=True)
     builds(warm)
 

@@ -1,4 +1,5 @@
-"""A wall that stands before there is a build: taken where it is as a new one, else ended."""
+"""A wall, and a cell behind it, that stand before there is a build: taken where they are as new
+ones, else ended."""
 
 from __future__ import annotations
 
@@ -10,12 +11,17 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from executors import standing
+from executors.base import Limits
+from executors.cells import Kind
 from executors.kernel import fixes_addresses
 from executors.sandbox import Sandbox
+from executors.stage import sandbox_root
 from executors.wall import Wall
 from store.digest import Digest
 from store.store import Store
@@ -33,9 +39,15 @@ def places(store: Store) -> Iterator[tuple[Path, Path]]:
     standing.end()
 
 
-def stand(places: tuple[Path, Path]) -> None:
-    standing.stand(places[0].parent)
-    assert standing.descriptors()
+def stand(places: tuple[Path, Path], kind: Kind | None = None) -> None:
+    standing.stand(places[0].parent, kind)
+    assert len(standing.descriptors()) == (2 if kind is None else 8)
+
+
+@pytest.fixture
+def kind(store: Store, tools: Digest) -> Kind:
+    """What the actions here need."""
+    return Kind.of(sandbox_root(store, (tools,)), Limits(wall_seconds=30))
 
 
 def gone(group: int) -> bool:
@@ -48,20 +60,127 @@ def gone(group: int) -> bool:
 
 
 async def test_actions_see_what_they_see_behind_a_new_one(
-    store: Store, tools: Digest, places: tuple[Path, Path]
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind
 ) -> None:
     said = []
-    for ahead in (False, True):
+    for ahead in ((), (None,), (kind,)):
         wall = None
-        if ahead:
-            stand(places)
+        for one in ahead:
+            stand(places, one)
             wall = standing.take(*places)
             assert wall is not None
         with contextlib.closing(Sandbox(store, wall)) as executor:
             runner = Runner(store, executor, tools)
             texts = [await runner.says(LOOK, files={"d/a": "1"}) for _ in range(2)]
             said.append([re.sub(NOW, "now", text) for text in texts])
-    assert said[0] == said[1]
+    assert said[0] == said[1] == said[2]
+
+
+class Taken:
+    """A wall that stood with a cell, and whether an action ran in that."""
+
+    def __init__(self, store: Store, tools: Digest) -> None:
+        self.wall = standing.take(store.work(), store.trees())
+        assert self.wall is not None
+        (self.cell,) = self.wall.cells
+        self.executor = Sandbox(store, self.wall)
+        self.runner = Runner(store, self.executor, tools)
+
+    async def serves(self, **options: Any) -> bool:
+        assert await self.runner.says("ls -A /build /bn /tmp; echo $out", **options) == NEW
+        return os.path.exists(self.cell.path)
+
+    def close(self) -> None:
+        assert self.wall is not None
+        self.executor.close()
+        assert gone(self.wall.pid)
+        assert not os.path.exists(self.cell.path)
+
+
+NEW = """\
+/bn:
+out
+
+/build:
+
+/tmp:
+/bn/out
+"""
+
+
+async def test_a_cell_serves_who_needs_its_kind(
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind
+) -> None:
+    stand(places, kind)
+    with contextlib.closing(Taken(store, tools)) as taken:
+        taken.executor.prepare((tools,), Limits(wall_seconds=30))
+        assert await taken.serves()
+        assert len(os.listdir(places[0])) == 1, "no other one was made"
+    assert not os.listdir(places[0])
+
+
+async def test_a_cell_of_another_kind_is_not_taken(
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind
+) -> None:
+    stand(places, kind)
+    with contextlib.closing(Taken(store, tools)) as taken:
+        await taken.serves(limits=Limits(wall_seconds=30, memory=1 << 30))
+        assert len(os.listdir(places[0])) == 2
+
+
+@pytest.mark.parametrize("how", ["moved", "made again", "gone"])
+async def test_a_cell_with_a_root_that_was_collected_is_not_taken(
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind, how: str
+) -> None:
+    stand(places, kind)
+    if how == "moved":
+        os.rename(kind.root, f"{kind.root}~")
+    else:
+        shutil.rmtree(kind.root)
+    if how == "made again":
+        assert str(sandbox_root(store, (tools,))) == kind.root
+    with contextlib.closing(Taken(store, tools)) as taken:
+        assert not await taken.serves()
+
+
+@pytest.mark.parametrize("name", ["build", "log", "io/out"])
+async def test_a_cell_whose_workspace_was_touched_is_not_taken(
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind, name: str
+) -> None:
+    stand(places, kind)
+    (workspace,) = places[0].iterdir()
+    (workspace / name).chmod(0o777)
+    with contextlib.closing(Taken(store, tools)) as taken:
+        assert not await taken.serves()
+
+
+async def test_a_cell_that_died_is_told_of(
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind
+) -> None:
+    stand(places, kind)
+    with contextlib.closing(Taken(store, tools)) as taken:
+        assert taken.wall is not None
+        taken.wall.ready()
+        server = psutil.Process(taken.wall.pid).children(recursive=True)[-1]
+        server.kill()
+        psutil.wait_procs([server], timeout=10)
+        assert await taken.runner.says("echo done") == "done\n"
+
+
+def test_nothing_is_left_of_a_cell(places: tuple[Path, Path], kind: Kind) -> None:
+    stand(places, kind)
+    assert os.listdir(places[0])
+    standing.end()
+    assert not os.listdir(places[0])
+
+
+def test_a_wall_stands_without_a_cell_where_there_is_no_root(
+    places: tuple[Path, Path], kind: Kind
+) -> None:
+    shutil.rmtree(kind.root)
+    standing.stand(places[0].parent, kind)
+    assert len(standing.descriptors()) == 2
+    assert not os.listdir(places[0])
 
 
 def test_it_is_taken_once(places: tuple[Path, Path]) -> None:
@@ -76,16 +195,16 @@ def test_it_is_taken_once(places: tuple[Path, Path]) -> None:
     assert gone(wall.pid)
 
 
-def test_its_descriptors_may_have_other_numbers(places: tuple[Path, Path]) -> None:
-    stand(places)
+async def test_its_descriptors_may_have_other_numbers(
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind
+) -> None:
+    stand(places, kind)
     before = standing.descriptors()
     standing.moved(tuple(map(os.dup, before)))
     for number in before:
         os.close(number)
-    wall = standing.take(*places)
-    assert wall is not None
-    wall.ready()
-    wall.close()
+    with contextlib.closing(Taken(store, tools)) as taken:
+        assert await taken.serves()
 
 
 @contextlib.contextmanager

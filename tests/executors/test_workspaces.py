@@ -12,7 +12,7 @@ from store.store import Store
 def test_workspaces_are_known_by_when_their_process_began(tmp_path: Path) -> None:
     pid, start = mark().split("-")
     with Store(tmp_path / "store") as store:
-        mine = new_workspace(store).path
+        mine = new_workspace(store.work()).path
         left = store.work() / f"{pid}-{int(start) - 1}-0"
         (left / "build").mkdir(parents=True)
         kept = store.work() / f"kept-hello-{left.name}"

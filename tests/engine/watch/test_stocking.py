@@ -10,6 +10,7 @@ import pytest
 
 from engine.memo import memo_path, read_memo, write_memo
 from engine.watch.stocking import LARGEST, MOST, Stocking, leave
+from executors.cells import Kind
 from store import stock
 from store.digest import Digest, digest_bytes
 from store.ingest import parsed_row
@@ -65,6 +66,22 @@ def test_what_was_missed_is_there_next_time(stocking: Stocking, tmp_path: Path) 
     stocking.clear()
     assert stocking.held == 0
     assert stock.known(stock.TREE, held.digest()) is None
+
+
+def test_the_kind_of_sandbox_that_was_asked_for_first_is_there_next_time(
+    stocking: Stocking, tmp_path: Path
+) -> None:
+    kind = Kind("root", 1 << 30, 64, None)
+    stock.note()
+    stock.missed(stock.CELL, marshal.dumps(kind.row()))
+    leave(tmp_path / "left")
+    take(stocking, tmp_path / "left", *marshal.loads((tmp_path / "left").read_bytes()))
+    assert stocking.cell == kind
+    for damaged in (b"", marshal.dumps(()), marshal.dumps((1, 2, 3, 4)), marshal.dumps(("r", "m"))):
+        take(stocking, tmp_path / "left", (stock.CELL, damaged))
+        assert stocking.cell == kind
+    stocking.clear()
+    assert stocking.cell is None
 
 
 def test_no_lie_gets_into_stock(stocking: Stocking, tmp_path: Path) -> None:
