@@ -140,19 +140,18 @@ class Pool:
 
     def close(self) -> None:
         """End the wall and remove all cells that are at rest."""
+        self.wall.end()
         self.lay_aside()
         self.remove()
 
     def lay_aside(self) -> None:
-        """Tell the wall to end, and lay aside what the next build can use; `remove` does the rest
-        of what `close` does."""
-        self.wall.end()
+        """Lay aside what the next build can use; it is not there for an action any more."""
         with span("lay inputs aside"):
             for cell in self._idle:
                 cell.lay_aside()
 
     def remove(self) -> None:
-        """Wait for the wall's end and remove the workspaces."""
+        """End the wall and remove the workspaces. The store may be closed by then."""
         with span("end the wall", "leaving"):
             self.wall.close()
         with span("remove workspaces", "leaving"):

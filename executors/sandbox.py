@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from executors import leaving
 from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Limits, Outcome
 from executors.bubblewrap import Bubblewrap, command_line, find_bubblewrap, sandbox_failed
 from executors.cells import Kind, Pool
@@ -222,14 +223,13 @@ class Sandbox(PlainSandbox):
             self._pools.popitem()[1].close()
 
     def leave(self) -> None:
-        """Do as `close` does, but leave what takes long to a thread, which the process waits for
-        when it ends, as Python does."""
-        import threading
-
+        """Do as `close` does, but leave what takes long for later (see `leaving`)."""
         pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
+            if not leaving.is_held():  # it ends while inputs are laid aside
+                pool.wall.end()
             pool.lay_aside()
-            threading.Thread(target=pool.remove, name="leaving").start()
+            leaving.leave(pool.remove)
 
     def _pool(self) -> Pool | None:
         """Return the cells behind a running wall that shows the store's work directory; None where

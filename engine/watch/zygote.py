@@ -29,7 +29,7 @@ from engine.watch.sockets import is_own, listen, remove_own
 from engine.watch.spare import Spare
 from engine.watch.stocking import IDLE_SECONDS, Stocking, leave
 from engine.watch.warm import MOST_DESCRIPTORS, SOCKET
-from executors import standing
+from executors import leaving, standing
 from store import stock
 
 MODULES: Final = (
@@ -255,6 +255,7 @@ def _work(
     except BaseException:  # nobody to tell: the client has gone, or goes the ordinary way
         _leave()
     stock.note()
+    leaving.hold()
     code = _run(sys.argv[1:])
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with contextlib.suppress(OSError):  # the client may go now
@@ -265,6 +266,7 @@ def _work(
             os.close(number)
     with contextlib.suppress(OSError):
         connection.send(b"e%d" % code)
+    leaving.release()
     wait_for_threads()
     standing.end()
     leave(left)
