@@ -17,6 +17,7 @@ from attrs import evolve
 from hypothesis import HealthCheck, settings
 
 from executors.base import BASE_ENV, ExecutionRequest, Limits, Outcome
+from executors.kernel import fixes_addresses, free_addresses
 from executors.native import Native
 from executors.sandbox import PlainSandbox, Sandbox
 from store.digest import Digest
@@ -39,6 +40,16 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _addresses() -> Iterator[None]:
+    """Leave randomised what was: an executor fixes the addresses of all that its process starts,
+    and a later test starts a bn as a user would."""
+    was = fixes_addresses()
+    yield
+    if not was:
+        free_addresses()
 
 
 @pytest.fixture(scope="session")
