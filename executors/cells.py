@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from executors.base import ExecutionRequest, Limits
-from executors.channel import Channel, ask_for_cell, made
+from executors.channel import Channel, SetUpFailed, ask_for_cell, made
 from executors.descendants import host_pid
 from executors.inputs import Inputs
 from executors.limits import Fence, Limiter
@@ -86,28 +86,31 @@ class Pool:
 
         Raises SetUpFailed where none can be made, HostError where the wall is down.
         """
-        for cell in reversed(self._idle):
-            if cell.kind == kind:
-                self._idle.remove(cell)
-                ready = False
-                try:
-                    ready = await cell.is_ready()
-                finally:  # nobody else knows of it, should the wait be cut short
-                    if not ready:
-                        await cell.discard()
-                return cell if ready else await self.take(kind, store, limiter)
         self._note(kind)
-        coming = [cell for cell in self._coming if cell.kind == kind]
-        for cell in coming:
-            self._coming.remove(cell)
-            if cell.is_as_asked():
+        while (cell := self._pop(kind)) is not None:
+            ready = False
+            try:
+                ready = await cell.is_ready()
+            finally:  # nobody else knows of it, should the wait be cut short
+                if not ready:
+                    await cell.discard()
+            if ready:
                 break
-            await cell.discard()
         else:
             cell = self._begin(kind, limiter)
-        await cell.made()
-        cell.join(self._turnstile, Inputs(cell.path, store.cas, self.looked))
+            await cell.made()
+        if not cell.joined:
+            cell.join(self._turnstile, Inputs(cell.path, store.cas, self.looked))
         return cell
+
+    def _pop(self, kind: Kind) -> Cell | None:
+        """Return a cell of this kind that rests or was asked for; it is the caller's."""
+        for cells in (self._idle, self._coming):
+            for cell in reversed(cells):
+                if cell.kind == kind:
+                    cells.remove(cell)
+                    return cell
+        return None
 
     def prepare(self, kind: Kind, limiter: Limiter) -> None:
         """Have a cell of this kind made that will be asked for soon, unless one is. Where that
@@ -175,6 +178,8 @@ class Cell:
         self._wall = wall
         self._fence = fence
         self._channel: Channel | None = None
+        self.joined = False
+        self._is_made = False
         self._rests = True
         self._cpu_seconds = 0.0
         self.path = path = str(self.workspace.path)
@@ -226,6 +231,7 @@ class Cell:
         try:
             with span("make", self.name):
                 await made(self._channel)
+            self._is_made = True
         except BaseException:
             self._channel = None
             with shielded():
@@ -255,20 +261,26 @@ class Cell:
     def join(self, turnstile: Turnstile, inputs: Inputs) -> None:
         """Run actions from now on, with `inputs` in the workspace, through a turnstile."""
         self._turnstile, self._inputs = turnstile, inputs
+        self.joined = True
 
     async def is_ready(self) -> bool:
-        """Wait until the last action's traces are gone; say whether that went well."""
+        """Wait until it is made and the last action's traces are gone; say whether that went well
+        and it is still there."""
         if self._channel is None or not self._wall.alive:
             return False
         try:
+            if not self._is_made:
+                if not self.is_as_asked():
+                    return False
+                await self.made()
             while not self._rests:
                 message = await self._channel.next()
                 if "gone" in message:
                     return False
                 self._rests = "ready" in message
-        except HostError:
+            return self._channel.poll() is None  # at rest it says nothing but that it is gone
+        except (SetUpFailed, HostError):
             return False
-        return True
 
     async def run(self, request: ExecutionRequest, env: Mapping[str, str]) -> Ended:
         """Stage the inputs of an action and run its command to its end; nothing that it started is

@@ -9,12 +9,14 @@ import re
 import resource
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import trio
 
 from executors import standing
 from executors.base import Limits
@@ -80,8 +82,9 @@ class Taken:
     """A wall that stood with a cell, and whether an action ran in that."""
 
     def __init__(self, store: Store, tools: Digest) -> None:
-        self.wall = standing.take(store.work(), store.trees())
-        assert self.wall is not None
+        wall = standing.take(store.work(), store.trees())
+        assert wall is not None
+        self.wall = wall
         (self.cell,) = self.wall.cells
         self.executor = Sandbox(store, self.wall)
         self.runner = Runner(store, self.executor, tools)
@@ -91,7 +94,6 @@ class Taken:
         return os.path.exists(self.cell.path)
 
     def close(self) -> None:
-        assert self.wall is not None
         self.executor.close()
         assert gone(self.wall.pid)
         assert not os.path.exists(self.cell.path)
@@ -154,17 +156,32 @@ async def test_a_cell_whose_workspace_was_touched_is_not_taken(
         assert not await taken.serves()
 
 
-async def test_a_cell_that_died_is_told_of(
-    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind
+@pytest.mark.parametrize("what", ["cell", "server"])
+async def test_a_cell_that_died_meanwhile_is_not_taken(
+    store: Store, tools: Digest, places: tuple[Path, Path], kind: Kind, what: str
 ) -> None:
     stand(places, kind)
     with contextlib.closing(Taken(store, tools)) as taken:
-        assert taken.wall is not None
         taken.wall.ready()
-        server = psutil.Process(taken.wall.pid).children(recursive=True)[-1]
-        server.kill()
-        psutil.wait_procs([server], timeout=10)
+        channel = taken.cell._channel._socket
+        await until(lambda: b"ready" in channel.recv(65536, socket.MSG_PEEK))
+        server, cell = psutil.Process(taken.wall.pid).children(recursive=True)[-2:]
+        if what == "cell":
+            cell.kill()
+            await until(lambda: b"gone" in channel.recv(65536, socket.MSG_PEEK))
+        else:
+            server.kill()
+            await until(lambda: not taken.wall.alive)
         assert await taken.runner.says("echo done") == "done\n"
+
+
+async def until(there: Callable[[], bool]) -> None:
+    with trio.fail_after(30):
+        is_there = False
+        while not is_there:
+            await trio.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):
+                is_there = there()
 
 
 def test_nothing_is_left_of_a_cell(places: tuple[Path, Path], kind: Kind) -> None:
