@@ -74,6 +74,8 @@ class Pool:
     def __init__(self, wall: Wall, turnstile: Turnstile) -> None:
         """Start with those that the wall has. Their commands go through the turnstile."""
         self.wall = wall
+        self.trees = wall.trees
+        """The directory of the roots that it shows."""
         self._idle: list[Cell] = []
         self._coming: list[Cell]
         self._coming, wall.cells = wall.cells, []
@@ -100,7 +102,11 @@ class Pool:
             cell = self._begin(kind, limiter)
             await cell.made()
         if not cell.joined:
-            cell.join(self._turnstile, Inputs(cell.path, store.cas, self.looked))
+            try:
+                cell.join(self._turnstile, Inputs(cell.path, store.cas, self.looked))
+            except OSError as error:
+                await cell.discard()
+                raise host_error(error, "cannot use a workspace") from error
         return cell
 
     def _pop(self, kind: Kind) -> Cell | None:

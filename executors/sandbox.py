@@ -159,7 +159,7 @@ class Sandbox(PlainSandbox):
         started before. Raises HostError and MissingBlob."""
         for pool in self._pools.values():
             root = self._root(toolchains)
-            if root.parent == pool.wall.trees:
+            if root.parent == pool.trees:
                 pool.prepare(Kind.of(root, limits), self._limiter)
 
     def expect(
@@ -179,7 +179,7 @@ class Sandbox(PlainSandbox):
         """
         action = request.action
         pool, root = self._pool(), self._root(action.toolchains)
-        if pool is None or root.parent != pool.wall.trees:
+        if pool is None or root.parent != pool.trees:
             return await self._plainly(request)
         try:
             with span("wait for the wall"):

@@ -63,7 +63,9 @@ def _add_cell(wall: Wall, kind: Kind) -> None:
     """Raises HostError."""
     fence = Limiter().fence(kind.limits())
     # how many threads the user has is known when an action runs
-    if all(name != "RLIMIT_NPROC" for name, _, _ in fence.resource_limits()):
+    if any(name == "RLIMIT_NPROC" for name, _, _ in fence.resource_limits()):
+        fence.drop()
+    else:
         wall.cells.append(Cell.begin(wall, kind, fence))
 
 
