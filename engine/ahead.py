@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 LOADED: Final = ("engine.modes", "engine.places", "executors.waiting", "wcmatch.glob")
 """Modules that run steps, whichever they are, and what a spec's patterns need."""
+
+MOST_ASKED: Final = 8
+"""Steps that are looked up to tell whether a build will run something."""
 
 KIND: Final = "cell"
 FORMAT: Final = "1"
@@ -86,10 +90,11 @@ class Ahead:
                 self._wall = make_wall(self._store)
 
     def prepare(self, graph: Graph, labels: Iterable[str]) -> None:
-        """Have a first cell made where one of these steps came to nothing yet: it will hardly go
-        without running it."""
+        """Have a first cell made where one of the first of these steps came to nothing yet: it will
+        hardly go without running it."""
         actions = self._store.actions
-        fresh = (one for one in labels if actions.realisation(graph.digest_of(one)) is None)
+        some = itertools.islice(labels, MOST_ASKED)
+        fresh = (one for one in some if actions.realisation(graph.digest_of(one)) is None)
         label = next(fresh, None)
         if label is None:
             return

@@ -29,12 +29,13 @@ from engine.losses import Losses
 from engine.makespan import Clock, Took
 from engine.outcomes import Outcomes
 from engine.places import Places
-from engine.plan import Cached, Plan, Run, look_up
+from engine.plan import Cached, Plan, Run, find, to_run, why_run
 from engine.prefetch import Prefetch
 from engine.resolve import NothingMatchesError, resolve, with_inputs
 from engine.result import BuildStatus, Built, Cancelled, Failed, Mistaken, Result, Skipped
 from engine.seating import begins_ahead, seats_for
 from engine.seats import Seats, Turn
+from engine.untold import Untold
 from engine.upkeep import load
 from engine.waits import Pending, Waits
 from executors.base import Outcome
@@ -76,9 +77,7 @@ class Loop:
     settled: deque[str] = field(factory=deque)
     finished: Finished = field(init=False)
     losses: Losses = field(factory=Losses)
-    untold: dict[str, Cached] = field(factory=dict)
-    """Cached steps that nobody was told of yet, less those that stand."""
-    untold_standing: bool = False
+    untold: Untold = field(init=False)
     prefetch: Prefetch = field(init=False)
     interrupted: bool = False
     error: Exception | None = None
@@ -96,7 +95,7 @@ class Loop:
             self.plan = Plan(self.plan.targets, {**self.plan.steps})
         self.waits = Waits(self.plan.others, self._needs, self._seconds)
         self.ended = Outcomes(self.waits.labels, self.waits.numbers, self.plan.standing)
-        self.untold_standing = bool(self.plan.standing)
+        self.untold = Untold(self.ledger, self.plan)
         self.finished = Finished(len(self.waits.labels))
         self.took = Clock(self.places.nodes)
         seats = seats_for(job, self.peaks, self._pending(), self.waits)
@@ -147,7 +146,7 @@ class Loop:
                 self.settled.append(label)
             elif self.prefetch.is_useful:
                 self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
-        self.untold = cached
+        self.untold.cached(cached)
 
     def _close(self, commit: bool) -> None:
         self.prefetch.close()
@@ -203,14 +202,7 @@ class Loop:
 
     def _tell_cached(self) -> None:
         """Tell of the steps that are cached to begin with, and go on with what waited for them."""
-        cached, self.untold = self.untold, {}
-        standing, self.untold_standing = self.untold_standing, False
-        if standing:
-            self.ledger.stand(self.plan.standing, self.plan.is_told)
-        if not cached:
-            return
-        self.ledger.were_cached(cached)
-        for label, step in cached.items():
+        for label, step in self.untold.tell_cached().items():
             self._end(label, step)
 
     async def _run_in_turn(self) -> None:
@@ -225,17 +217,23 @@ class Loop:
         chores = iter((self._look, self.store.sweep, load))
 
         def before_wait() -> None:
+            if self.untold.is_started:
+                meanwhile(self.untold.tell_started)
             later.then(self.commits.if_due)
             for chore in itertools.chain(expecting.chores(self.running), chores):
                 meanwhile(chore)
 
         meanwhile(self._tell_cached)
+        self.untold.alone = True
         try:
             try:
                 await self._decide(before_wait)
             except Interrupted as interrupted:
+                self.untold.tell_started()
                 self._interrupt(interrupted.number)
             finally:
+                self.untold.tell_started()
+                self.untold.alone = False
                 self.ledger.then = now
                 try:
                     later.finish()
@@ -283,6 +281,7 @@ class Loop:
                 return
             before_wait()
             endings = await self.crew.ended()
+            self.untold.tell_started()
             self._tell_cached()
             for digest, outcome in in_order(endings, self.running):
                 if sharing is not None and sharing.is_question(digest):
@@ -300,6 +299,7 @@ class Loop:
             self.job.emit(finished(label, running.resolved.digest, outcome))
             self.seats.add(label, self.waits.rank(label), turn.reason, turn.input_root)
             return
+        self.untold.ended(running.labels[0])
         self.seats.end(running.turn, blame(outcome))
         if isinstance(outcome, Exception):
             self.error = self.error or outcome
@@ -362,7 +362,7 @@ class Loop:
             return False
         labels = [label, *self.losses.waiting_for(resolved.digest)]
         self.running[resolved.digest] = Running(turn, resolved, labels)
-        self.ledger.starts(turn, resolved)
+        self.untold.starts(turn, resolved)
         keep = self.options.keep_failed
         run = functools.partial(
             execute,
@@ -440,15 +440,15 @@ class Loop:
             self.ledger.refused(label, str(error))
             self._fail(label, Failed(str(error)))
             return
-        step = look_up(label, resolved, self.store, self.job.history)
-        if isinstance(step, Cached):
-            self.ledger.realised(label, step.action, step.outputs)
-            self._cached(label, step)
-        elif (
-            self.options.sharing is None
-            or step.input_root is None
-            or not self.options.sharing.later(label, resolved, step)
-        ):
+        found = find(resolved, self.store)
+        if found is not None:
+            self.ledger.realised(label, found.action, found.outputs)
+            self._cached(label, found)
+            return
+        why = functools.partial(why_run, label, resolved, self.store, self.job.history)
+        step = to_run(resolved, self.untold.reason(label, why))
+        sharing = self.options.sharing
+        if sharing is None or not sharing.later(label, resolved, step):
             self._make_ready(label, step)
 
     def _make_ready(self, label: str, step: Run) -> None:

@@ -61,6 +61,11 @@ class Evaluation:
     taken_ns: int
     look: Iterator[bool] = iter(())
 
+    def file(self, path: str) -> File | None:
+        """Return what the file of a local source at that absolute path was taken to be, where it
+        was seen to be one that was followed; else None."""
+        return self.watched.file(path) if isinstance(self.watched, Watched) else None
+
 
 class Watched(Mapping[str, Signature]):
     """The signatures of some files, and of all that is in snapshots, by absolute path.
@@ -89,6 +94,15 @@ class Watched(Mapping[str, Signature]):
     def values(self) -> ValuesView[Signature]:
         """Return the signatures, in the order of the paths."""
         return self._all().values()
+
+    def file(self, path: str) -> File | None:
+        """Return the file at `path`, of those in snapshots."""
+        for one in self._snapshots:
+            if path.startswith(f"{one.root}/"):
+                entry = one.files.get(path[len(one.root) + 1 :])
+                if isinstance(entry, File):
+                    return entry
+        return None
 
     def _all(self) -> dict[str, Signature]:
         if not self._found:

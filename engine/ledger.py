@@ -121,14 +121,14 @@ class Ledger:
         """Keep what the recipe of a step came to."""
         self.then(functools.partial(self._realise, label, action, outputs))
 
-    def starts(self, turn: Turn, resolved: Resolved) -> None:
-        """Tell that a step runs now."""
+    def starts(self, turn: Turn, resolved: Resolved, why: Callable[[], str] | None = None) -> None:
+        """Tell that a step runs now; `why` says for which reason, if the turn does not."""
         label = turn.placement.label
         self.job.emit(
             StepStarted(
                 label=label,
                 action=resolved.digest,
-                reason=turn.reason,
+                reason=turn.reason if why is None else why(),
                 placement=turn.why,
                 recipe=self.job.graph.digest_of(label),
                 needs=tuple(self.job.graph.needs_of(label)),

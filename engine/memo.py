@@ -8,17 +8,19 @@ as it removes records that nobody used for long.
 from __future__ import annotations
 
 import contextlib
+import functools
 import marshal
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 from blake3 import blake3
 
+from executors import leaving
 from store import stock
 
 FORMAT: Final = f"bn memo 1 {sys.implementation.cache_tag} {marshal.version}\n".encode()
@@ -31,6 +33,9 @@ _LENGTH: Final = 32
 
 PORTION: Final = 1024
 """Members of a large value that are made bytes at a time, as all of them would take much room."""
+
+MOST_HELD: Final = 1 << 18
+"""Bytes of a memo that are held until there is time to write it."""
 
 FEW: Final = 64
 """Members up to which each of them is looked at by itself."""
@@ -71,14 +76,31 @@ def parsed(digest: bytes, data: bytes) -> Any:
 
 def write_memo(path: str, value: Any) -> None:
     """Write a memo; where that fails there is none. A collection of another kind than Python's
-    plain ones is read again as a list."""
+    plain ones is read again as a list.
+
+    Where somebody waits for this process's answer, a small one is written after that (`leaving`).
+    """
+    pieces, held, size = _pieces(value), list[bytes](), 0
+    if leaving.is_held():
+        for piece in pieces:
+            held.append(bytes(piece))
+            size += len(piece)
+            if size > MOST_HELD:
+                break
+        else:
+            leaving.leave(functools.partial(_write, path, held))
+            return
+    _write(path, chain(held, pieces))
+
+
+def _write(path: str, pieces: Iterable[bytes | bytearray]) -> None:
     temporary = f"{path}.{os.getpid()}"
     hasher = blake3(FORMAT)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(bytes(_LENGTH))
-            for piece in _pieces(value):
+            for piece in pieces:
                 hasher.update(piece)
                 file.write(piece)
             file.seek(0)

@@ -256,10 +256,18 @@ def _step(
 
 def look_up(label: str, resolved: Resolved, store: Store, history: History) -> Cached | Run:
     """Return the cached outcome of a resolved step, else why it has to run."""
+    found = find(resolved, store)
+    return found or to_run(resolved, why_run(label, resolved, store, history))
+
+
+def find(resolved: Resolved, store: Store) -> Cached | None:
+    """Return the cached outcome of a resolved step."""
     result = store.actions.lookup(resolved.action, resolved.inputs)
-    if result is not None:
-        return Cached(result.outputs, result.action)
-    reason = why_run(label, resolved, store, history)
+    return None if result is None else Cached(result.outputs, result.action)
+
+
+def to_run(resolved: Resolved, reason: str) -> Run:
+    """Return that a resolved step has to run for this reason."""
     return Run(reason, bytes.fromhex(resolved.action.input_root))
 
 

@@ -97,6 +97,16 @@ class Stale:
         may say the same, and nothing runs."""
         return not all(self._names[number].endswith(b".toml") for number in self._changed)
 
+    @property
+    def identity(self) -> tuple[bytes, tuple[int, ...]]:
+        """What tells of which record it is, and of which files."""
+        return self._record.identity, tuple(self._changed)
+
+    def paths(self) -> list[str]:
+        """Return the absolute paths of the files that are not as they were."""
+        start = self._record.directory
+        return [os.path.join(start, os.fsdecode(self._names[n])) for n in self._changed]
+
     def others(self) -> dict[str, tuple[int, int, int, int]]:
         """Return what files look like that are as they were, by absolute path."""
         start = self._record.directory.rstrip("/")

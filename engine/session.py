@@ -9,89 +9,43 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from engine.ahead import Ahead
 from engine.background import Background
 from engine.begun import Asked
 from engine.cached import all_cached
 from engine.delivery import link_of, trees_of
-from engine.graph import Graph
-from engine.helped import helped
 from engine.history import History
-from engine.kept_graph import Evaluation, KeptGraph
-from engine.kept_plan import KeptPlan
+from engine.kept_graph import Evaluation
 from engine.outcomes import keep, remember
 from engine.plan import Cached, Plan, make_plan
-from engine.remembered import Remembered
+from engine.request import Request, prepare
 from engine.result import BuildStatus, Mistaken, Result
 from engine.signals import uninterrupted
-from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.timeline.log import TimelineLog, new_build_id
 from engine.upkeep import look_after, note_uses
-from executors.base import HERMETIC, NATIVE, Executor
+from executors.base import Executor
 from store.cas import MissingBlob
 from store.digest import Digest
-from store.errors import HostError, InputError
-from store.ingest import RACY_NS, Signature
+from store.errors import HostError
+from store.ingest import RACY_NS
 from store.records import field, frozen
 from store.roots import artifact_root
 from store.spans import span
 from store.store import Store
 
 if TYPE_CHECKING:
-    from engine.job import Job
     from engine.record import Stale
     from engine.remote.sharing import Sharing
     from engine.remote.verify import Verified
-    from engine.seats import Seats
-    from engine.spec.project import Unit
-
-ISOLATION = {"sandbox": HERMETIC, "bubblewrap": HERMETIC, "native": NATIVE}
-"""The executors by name: the sandbox behind a fork server, one bubblewrap for each action, none."""
 
 _TIMES = itemgetter(0, 1)
 """When a file was modified, and when it was changed, of its signature."""
 
-MOST_ASKED = 8
-"""Steps that are looked up to tell whether a build will run something."""
-
 ATTEMPTS = 3
 """Times that a build is tried whose blobs turn out to be missing or corrupt."""
-
-
-@frozen(kw_only=True)
-class Request:
-    """What the user asked for."""
-
-    spec: Path
-    targets: tuple[str, ...] = ()
-    sets: Mapping[str, str] = field(factory=dict)
-    profile: str | None = None
-    tests: bool = False
-    executor: str = "sandbox"
-    jobs: int | None = None
-    strategy: str | None = None
-    """How nodes are chosen, instead of what is configured; likewise `mode`."""
-    mode: str | None = None
-    keep_going: bool = False
-    keep_failed: bool = False
-    remote: bool = True
-    """Whether remote caches may be used."""
-    download: str = "toplevel"
-    """What is fetched from them: `all`, `toplevel` or `minimal`."""
-    verify: int | Literal["all"] | None = None
-    """How many of the results that they give are built again here and compared."""
-    around: Callable[[Job, Seats], Seats] | None = None
-    """Makes seats that stand in front of the build's: a debugger's."""
-    stale: Stale | None = None
-    """What has changed since the last build, where somebody has just looked."""
-    ahead: Ahead | None = None
-    """What was started for it already, with the build's lease; its maker drops what is not used."""
-    link: Path | None = None
-    """Where a link to the result is made afterwards: it is noted as a root with the results."""
 
 
 @frozen(kw_only=True)
@@ -115,40 +69,6 @@ class Report:
         return result.status is BuildStatus.OK and result.count(Cached) == len(result.steps)
 
 
-def evaluated(
-    store: Store,
-    request: Request,
-    doubt: bool = True,
-    changed: Callable[[], None] = lambda: None,
-    anew: Callable[[bool], None] = lambda wide: None,
-    stale: Stale | None = None,
-) -> Evaluation:
-    """Evaluate the request's spec; without `doubt` files that did not change are taken to be in
-    the store, what `stale` tells of files is believed, and there may be something to `look` at
-    later. As soon as it turns out that a source's files changed and nothing else, `changed` is
-    called; for `anew` see `engine.evaluate`."""
-    isolation = ISOLATION[request.executor]
-    wanted = (request.spec, request.sets, request.profile)
-
-    def load() -> Unit:
-        from engine.spec.project import load_project
-
-        return load_project(*wanted)
-
-    kept = KeptGraph(store, *wanted, isolation)
-
-    def told() -> Mapping[str, Signature]:
-        return {} if doubt or stale is None else stale.others()
-
-    known = kept.recall(load, doubt, changed, told, later=not doubt)
-    if known is not None:
-        return known
-    with helped(store, kept):
-        from engine.evaluate import evaluate
-
-        return evaluate(store, *wanted, isolation, kept, anew)
-
-
 def _stale(store: Store, request: Request) -> Stale | None:
     """Return what has changed since the last build, where somebody has just looked or a watcher
     knows."""
@@ -165,35 +85,6 @@ def _ahead(store: Store, request: Request, stale: Stale | None) -> Ahead:
     return Ahead(store, request.executor, request.spec, will_run)
 
 
-def targets_of(graph: Graph, request: Request) -> tuple[str, ...]:
-    """Return the targets of a request; raises InputError where there are none."""
-    if request.targets:
-        return request.targets
-    targets = graph.tests() if request.tests else graph.default_targets()
-    if not targets:
-        what = 'tests: actions with kind = "test"' if request.tests else "actions to build"
-        raise InputError(f"{shown(graph.about.spec)}: there are no {what}")
-    return targets
-
-
-def labels_of(graph: Graph, targets: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels of all the steps that make up `targets`."""
-    return tuple(dict.fromkeys(label for t in targets for label in graph.labels_of(t)))
-
-
-def planned(store: Store, request: Request) -> tuple[Evaluation, Plan]:
-    """Evaluate and plan, and run nothing."""
-    evaluation = evaluated(store, request)
-    labels = labels_of(evaluation.graph, targets_of(evaluation.graph, request))
-    history = History(store, evaluation.graph.about.spec)
-    sharing = _sharing(store, request)
-    if sharing is None:
-        return evaluation, make_plan(evaluation.graph, labels, store, history, to_show=True)
-    sharing.before_plan(evaluation.graph, labels)
-    plan = make_plan(evaluation.graph, labels, store, history)
-    return evaluation, sharing.after_plan(evaluation.graph, plan)
-
-
 def build(
     store: Store, request: Request, watchers: Sequence[Callable[[Event], None]] = ()
 ) -> Report:
@@ -201,7 +92,8 @@ def build(
 
     Raises InputError, HostError and IntegrityError; a failed action is part of the report.
     """
-    with store.lease("build") if request.ahead is None else request.ahead.held:
+    since = None if request.early is None else request.early.since
+    with store.lease("build", since) if request.ahead is None else request.ahead.held:
         report = _build_at_last(store, request, watchers)
     with span("upkeep"):
         look_after(store, report.result.build)
@@ -218,7 +110,7 @@ def _build_at_last(
     for attempt in range(ATTEMPTS):
         primary = store.cas.primary
         try:
-            return _build(store, request, watchers, doubt=attempt > 0)
+            return _build(store, request, watchers, again=attempt > 0)
         except MissingBlob:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -235,45 +127,29 @@ def _build_at_last(
 
 
 def _build(
-    store: Store, request: Request, watchers: Sequence[Callable[[Event], None]], doubt: bool
+    store: Store, request: Request, watchers: Sequence[Callable[[Event], None]], again: bool
 ) -> Report:
-    """Build. Unless there is `doubt`, inputs that nobody may need are not looked for in the store:
-    where one turns out to be missing, MissingBlob is raised."""
-    again, doubt = doubt, doubt or store.cas.upstream is not None
+    """Build. Unless it is done `again`, inputs that nobody may need are not looked for in the
+    store: where one turns out to be missing, MissingBlob is raised."""
     stale = _stale(store, request)
     ahead = (None if again else request.ahead) or _ahead(store, request, stale)
     with _collector_at_rest():
         try:
             ahead.begin()
-            with span("evaluate"):
-                evaluation = evaluated(store, request, doubt, ahead.start, ahead.load, stale)
-            graph = evaluation.graph
-            targets = targets_of(graph, request)
-            labels = labels_of(graph, targets)
-            history = History(store, graph.about.spec)
-            package = graph.about.package
-            remembered = Remembered(store, package)
-            sharing = _sharing(store, request)
-            if sharing is not None:
-                with span("ask the remotes"):
-                    sharing.before_plan(graph, labels, remembered)
-            ahead.prepare(graph, labels[:MOST_ASKED])
-            with span("plan", steps=len(graph.recipes)):
-                kept = KeptPlan.of(store, graph) if again or not doubt else None
-                trusted = None if doubt else kept
-                plan = make_plan(
-                    graph, labels, store, history, remembered, doubt=doubt, kept=trusted
-                )
-                remembered.put_by()
-            if sharing is not None:
-                with span("ask the remotes"):
-                    plan = sharing.after_plan(graph, plan)
+            ready = None if again or request.early is None else request.early.prepared(stale)
+            if ready is None:
+                ready = prepare(store, request, ahead, stale, again)
+            else:
+                ahead.start()
+                ahead.prepare(ready.evaluation.graph, ready.labels)
+            evaluation, plan, sharing = ready.evaluation, ready.plan, ready.sharing
             executor = ahead.executor(plan)
             if executor is None and not all(evaluation.look):
                 raise Mistaken
         except BaseException:
             ahead.drop()
             raise
+    graph, history, targets = evaluation.graph, ready.history, ready.targets
     build_id = new_build_id()
     log = TimelineLog(store.root, build_id)
 
@@ -307,11 +183,11 @@ def _build(
                 note_uses(store, emit, result.seconds)
         finally:
             store.index.later([log.close()])
-        if len(plan.steps) > len(labels):
+        if len(plan.steps) > len(ready.labels):
             with span("remember"):
-                remember(remembered, graph, plan, result)
+                remember(ready.remembered, graph, plan, result)
         with span("commit"):
-            roots = [artifact_root(package, name, tree) for name, tree in trees.items()]
+            roots = [artifact_root(graph.about.package, name, tree) for name, tree in trees.items()]
             rooted = link_of(store, request.link, result, trees)
             was_safe = syncing is None or syncing.result()
             store.actions.commit_with(roots if rooted is None else [*roots, rooted], was_safe)
@@ -326,7 +202,7 @@ def _build(
         trees=trees,
         verified=verified,
         rooted=rooted is not None,
-        end=None if kept is None else functools.partial(keep, kept, plan, result),
+        end=None if ready.kept is None else functools.partial(keep, ready.kept, plan, result),
     )
 
 
@@ -396,24 +272,6 @@ def _run(
     finally:
         end()
     return result, syncing
-
-
-def _sharing(store: Store, request: Request) -> Sharing | None:
-    """Return the part of remote caches in a build, None where it has none: what ran without
-    isolation is nobody else's."""
-    if store.cas.upstream is None:
-        return None
-    from engine.remote.remotes import Remotes
-
-    if not request.remote or ISOLATION[request.executor] != HERMETIC:
-        store.cas.upstream.close()
-        store.cas.upstream = None
-    remotes = store.cas.upstream
-    if not isinstance(remotes, Remotes):
-        return None
-    from engine.remote.sharing import Sharing
-
-    return Sharing(store, remotes, request.download, verifying=request.verify is not None)
 
 
 def _verified(

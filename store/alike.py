@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from store import stock
 from store.cas import Cas
 from store.digest import Digest
 from store.objects import Entry, Tree
@@ -65,6 +66,7 @@ def exchanged(cas: Cas, tree: Digest, pairs: Iterable[tuple[Digest, Digest]]) ->
     data = _exchanged_in(cas.get_bytes(tree), cas, pairs)
     if data is not None:
         digest = cas.put_object(data)
+        stock.missed(stock.TREE, data)
         know_alike(cas, digest, tree)
         return digest
     entries = dict(cas.get_tree(tree).entries)

@@ -31,3 +31,18 @@ def alone(root: Path, what: str, *, wait: bool = True) -> Iterator[bool]:
         yield True
     finally:
         os.close(handle)
+
+
+def is_free(root: Path) -> bool:
+    """Say whether nobody keeps others out just now."""
+    try:
+        handle = os.open(root / "gc.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)

@@ -76,6 +76,9 @@ def collect(
         if not store.read_only:
             store.cas.commit_objects()
         counted = {tier.name: _counted(store, tier) for tier in store.cas.tiers}
+        if not dry_run:
+            note = (Table.META, "collected", f"{time.time():.0f}".encode())
+            store.index.write([note])  # who relies on what was here sees that it may go
         plan = make_plan(store, claims, max_size)
         sweep = Sweep(store, plan, dry_run)
         sweep.entries()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
@@ -71,11 +72,19 @@ class Index:
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         """Open the tables in the directory `path`. Raises IntegrityError where they are corrupt."""
-        self._environment = Environment(path, list(Table), WHAT, REBUILD, readonly=readonly)
+        self._path = path
+        self._readonly = readonly
+        self.open()
         self.before_write: Callable[[], object] = int
         self._leaving = threading.Lock()
         self._later: list[Write] = []
         self._added: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Open the tables again that were closed."""
+        self._environment = Environment(
+            self._path, list(Table), WHAT, REBUILD, readonly=self._readonly
+        )
 
     @property
     def map_size(self) -> int:
@@ -85,6 +94,12 @@ class Index:
     def version(self) -> int:
         """Return a number that is another one after every change, also by others."""
         return self._environment.version()
+
+    def state(self) -> tuple[int, int]:
+        """Return what is another one after every change, with what was left for later put, and
+        where the file is another one."""
+        self._settle()
+        return os.stat(self._path / DATA).st_ino, self.version()
 
     def version_if_alone(self, since: int) -> int | None:
         """Return the same, with what was left for later put, if nobody else changed anything since

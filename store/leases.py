@@ -41,13 +41,17 @@ class Holder:
 class Lease:
     """A lease on the store at `root` for `purpose` (as "build"), held while the context lasts.
 
-    Who renews the time of use of all that it uses where that is older than `slack` seconds says so:
-    less is spared then. A store on a read-only file system needs no lease: nothing can be collected
-    there.
+    What it is for may have begun before, at `since` (seconds since 1970; now), where nothing was
+    collected from then on. Who renews the time of use of all that it uses where that is older than
+    `slack` seconds says so: less is spared then. A store on a read-only file system needs no lease:
+    nothing can be collected there.
     """
 
-    def __init__(self, root: Path, purpose: str, *, slack: float = SLACK) -> None:
+    def __init__(
+        self, root: Path, purpose: str, *, slack: float = SLACK, since: float | None = None
+    ) -> None:
         self._root = root
+        self._since = since
         self._slack = slack
         self._path = root / DIRECTORY / f"{os.getpid()}-{next(_numbers)}-{purpose}"
         self._handle = -1
@@ -68,12 +72,14 @@ class Lease:
 
     def renew(self) -> None:
         """Say that the holder comes only now: what it used before it needs no more."""
+        self._since = None
         if self._handle >= 0:
             with Gate(self._root).passing():
                 self._write()
 
     def _write(self) -> None:
-        os.pwrite(self._handle, f"{time.time():.3f} {self._slack:.0f}\n".encode(), 0)
+        since = time.time() if self._since is None else self._since
+        os.pwrite(self._handle, f"{since:.3f} {self._slack:.0f}\n".encode(), 0)
 
     def _taken(self) -> bool:
         """Lock the file; say whether it is still there, as it may be swept before it is locked."""

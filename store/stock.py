@@ -23,6 +23,9 @@ TREE: Final = "tree"
 CELL: Final = "cell"
 """The kind of the first sandbox that was asked for: only ever missed."""
 
+COMMAND: Final = "command"
+"""The command line that was run, and where: only ever missed."""
+
 LARGE: Final = 4096
 """Bytes from which on something is worth keeping."""
 

@@ -148,10 +148,25 @@ class Store:
         """Say whether this store was used by a cache server."""
         return self._entries is not None or (self.root / "entries" / "data.mdb").exists()
 
-    def lease(self, purpose: str) -> Lease:
-        """Return a lease, to be entered at once, that keeps the collector from what is used now."""
-        self.cas.begin_use()
-        return Lease(self.root, purpose)
+    def lease(self, purpose: str, since: float | None = None) -> Lease:
+        """Return a lease, to be entered at once, that keeps the collector from what is used now; or
+        from what has been used `since` (seconds since 1970), where nothing was collected."""
+        if since is None:
+            self.cas.begin_use()
+        return Lease(self.root, purpose, since=since)
+
+    def rest(self) -> tuple[int, int]:
+        """Commit what was put and let go of all files, until `wake`; return what the index's state
+        is then."""
+        self.cas.commit_objects()
+        state = self.index.state()
+        self.index.close()
+        self.cas.close()
+        return state
+
+    def wake(self) -> None:
+        """Use the store again after `rest`."""
+        self.index.open()
 
     def _upgrade(self) -> None:
         """Bring a store of an older format up to date."""

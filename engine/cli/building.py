@@ -14,14 +14,9 @@ from engine.cli.asking import SPEC_NAME, note, open_store, out, print_json
 from engine.cli.console import make_console
 from engine.delivery import copy_result, link_result, result_tree
 from engine.plan import Blocked, Cached, Plan, Run
+from engine.request import Request, planned
 from engine.result import BuildStatus, Built, Failed, Skipped
-from engine.session import (
-    Report,
-    Request,
-    build,
-    planned,
-    recordable,
-)
+from engine.session import Report, build, recordable
 from engine.spec.faults import shown
 from engine.timeline.events import Event
 from engine.units import show_duration

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from engine.cli.options import open_store, request, spec_options
 from engine.cli.sharing import remotes_of
-from engine.session import Request, evaluated, labels_of, targets_of
+from engine.request import Request, evaluated, labels_of, targets_of
 from store.errors import InputError
 
 if TYPE_CHECKING:

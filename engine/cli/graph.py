@@ -9,7 +9,7 @@ import click
 
 from engine.cli.options import open_store, out, print_json, request, spec_options
 from engine.graph import Graph
-from engine.session import evaluated, labels_of, targets_of
+from engine.request import evaluated, labels_of, targets_of
 from store.errors import OK
 
 FORMATS = ("text", "dot", "mermaid", "json")

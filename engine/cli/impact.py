@@ -14,7 +14,7 @@ from engine.cli.options import json_option, open_store, out, print_json, request
 from engine.graph import Graph
 from engine.history import History
 from engine.plan import Cached, Plan
-from engine.session import labels_of, planned, targets_of
+from engine.request import labels_of, planned, targets_of
 from engine.units import show_duration
 from store.digest import Digest
 from store.errors import OK

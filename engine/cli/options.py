@@ -15,7 +15,7 @@ from engine.cli.asking import out as out
 from engine.cli.asking import print_json as print_json
 from engine.cli.asking import split_spec as split_spec
 from engine.policies import MODES, STRATEGIES
-from engine.session import ISOLATION, Request
+from engine.request import ISOLATION, Request
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +27,25 @@ def build_named(
     def command() -> int:
         spec, targets = split_spec(names)
         with contextlib.ExitStack() as stack:
-            store = ahead = None
-            if stale is not None and stale.will_run:
+            store = ahead = early = None
+            if "engine.watch.early" in sys.modules:
+                from engine.watch.early import take
+
+                early = take()
+            if early is not None:
+                store = stack.enter_context(early.store)
+            elif stale is not None and stale.will_run:
                 store = stack.enter_context(open_store(sweep_later=True))
                 ahead = Ahead(store, "sandbox", spec, will_run=True)
                 stack.enter_context(ahead.held).enter_context(store.lease("build"))
                 stack.callback(ahead.drop)
                 ahead.begin()
             from engine.cli.building import build_asked
-            from engine.session import Request
+            from engine.request import Request
 
-            asked = Request(spec=spec, targets=targets, stale=stale, ahead=ahead, **options)
+            asked = Request(
+                spec=spec, targets=targets, stale=stale, ahead=ahead, early=early, **options
+            )
             return build_asked(asked, opened=store)
 
     return ended(False, command)

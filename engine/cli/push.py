@@ -8,7 +8,7 @@ import time
 from engine.cli.exchanging import shared, sharing_command
 from engine.cli.options import note, print_json
 from engine.cli.sharing import tell_events
-from engine.session import Request
+from engine.request import Request
 from engine.units import show_duration
 from store.errors import OK, HostError
 

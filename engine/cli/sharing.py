@@ -7,7 +7,7 @@ from typing import Final
 from engine.cli.asking import note
 from engine.cli.console import given_up_line
 from engine.remote.remotes import Remotes
-from engine.session import ISOLATION, Request
+from engine.request import ISOLATION, Request
 from engine.timeline.events import Event, RemoteGivenUp, TokenWithheld
 from engine.timeline.log import append
 from executors.base import HERMETIC

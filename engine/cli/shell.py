@@ -16,9 +16,9 @@ from engine.cli.building import end_badly, run
 from engine.cli.options import note, open_store, print_json, request, spec_options
 from engine.cli.steps import last_failed
 from engine.graph import Graph
+from engine.request import Request, evaluated
 from engine.resolve import resolve
 from engine.result import BuildStatus
-from engine.session import Request, evaluated
 from engine.spec.faults import nearest
 from executors.sandbox import PlainSandbox, Sandbox
 from store.digest import Digest

@@ -102,7 +102,7 @@ def command(
 
 
 def _workflow(workflow: Path | None, build: str | None) -> Workflow:
-    from engine.session import Request
+    from engine.request import Request
     from engine.simulation.workflows import load_workflow
 
     if workflow is not None and workflow.suffix != ".toml" and not workflow.is_dir():

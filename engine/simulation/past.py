@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.history import History
-from engine.session import Request, evaluated, labels_of, targets_of
+from engine.request import Request, evaluated, labels_of, targets_of
 from engine.simulation.workflows import Workflow, workflow_of
 from engine.timeline.course import course
 from engine.timeline.log import read_timeline

@@ -56,6 +56,12 @@ class Keeper:
             self._start()
         return served
 
+    def tell(self, record: str) -> None:
+        """Tell the zygote that files have changed that the record of that name is of."""
+        if self._control and self._ready:
+            with contextlib.suppress(OSError):
+                self._control.send(record.encode())
+
     def close(self) -> None:
         """Have the zygote end as soon as its workers have."""
         if self._control:

@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,16 +121,23 @@ class Service:
                 # a mount may have come after the look above
                 self._look_at_mounts(mounts) if _urgent(mounts) else None
                 self._serve(listening)
-            for vigil in self._vigils.values():
-                if vigil.handle in found:
-                    vigil.take_in()
-                    self._happened = time.monotonic()
+            self._take_in(found)
             self._set_up()
             self._measuring.look(self._asked_at, time.monotonic())
             if time.monotonic() - self._asked_at > self._idle or not is_own(
                 self._store / "watch", "socket", inode
             ):
                 return
+
+    def _take_in(self, found: Container[int | None]) -> None:
+        """Take in what happened to the files of those vigils whose handle was `found`."""
+        for vigil in self._vigils.values():
+            if vigil.handle in found:
+                before = vigil.changes
+                vigil.take_in()
+                self._happened = time.monotonic()
+                if self._keeper and vigil.changes > before:
+                    self._keeper.tell(vigil.name)
 
     def _pause(self) -> float:
         """Return how long to wait for something to happen, in seconds."""

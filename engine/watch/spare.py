@@ -16,6 +16,7 @@ _POPULATE: Final = 23
 """MADV_POPULATE_WRITE of madvise(2): have pages that can be written to, of one's own."""
 
 _GO: Final = b"g"
+_READY: Final = b"r"
 
 ENDING_SECONDS: Final = 5.0
 
@@ -29,21 +30,28 @@ class Spare:
         self,
         work: Work,
         ahead: Callable[[], None] = lambda: None,
+        ready: Callable[[], None] = lambda: None,
         undo: Callable[[], None] = lambda: None,
     ) -> None:
         """Fork it. It does what is to be done `ahead`, waits, and will `work`, told of the
         connection and of what to call before anything that is of consequence: that returns once the
-        code has been looked at. Where it is not needed, it has to `undo` what it did."""
+        code has been looked at. Meanwhile it may have to get `ready`. Where it is not needed, it
+        has to `undo` what it did."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.process = os.fork()
         if self.process == 0:
             try:
                 self._ours.close()
-                _stand_by(theirs, work, ahead, undo)
+                _stand_by(theirs, work, ahead, ready, undo)
             finally:
                 os._exit(1)
         theirs.close()
         self.handle = os.pidfd_open(self.process)
+
+    def get_ready(self) -> None:
+        """Have it get ready."""
+        with contextlib.suppress(OSError):
+            self._ours.send(_READY, socket.MSG_DONTWAIT)
 
     def give(self, connection: socket.socket) -> bool:
         """Hand a connection over; say whether there is somebody to take it."""
@@ -73,7 +81,11 @@ class Spare:
 
 
 def _stand_by(
-    asks: socket.socket, work: Work, ahead: Callable[[], None], undo: Callable[[], None]
+    asks: socket.socket,
+    work: Work,
+    ahead: Callable[[], None],
+    ready: Callable[[], None],
+    undo: Callable[[], None],
 ) -> None:
     """Wait for a connection, and for leave to go on; end where the zygote does."""
     os.setsid()
@@ -82,7 +94,11 @@ def _stand_by(
             signal.signal(number, signal.SIG_DFL)
     _own_memory()
     ahead()
-    packet, received, _, _ = socket.recv_fds(asks, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    while True:
+        packet, received, _, _ = socket.recv_fds(asks, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        if packet != _READY:
+            break
+        ready()
     if packet != _GO or len(received) != 1:
         undo()
         os._exit(0)

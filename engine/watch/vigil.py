@@ -60,6 +60,8 @@ class Vigil:
         self.events = 0
         self.overflows = 0
         self.asked = 0
+        self.changes = 0
+        """How often files changed, as far as events told."""
         self._names = [os.path.join(os.fsencode(record.directory), name) for name in names]
         self._marks = marks
         self._inotify: Inotify | None = None
@@ -203,6 +205,7 @@ class Vigil:
                 self._open(inotify, numbers)
             else:
                 self._suspects.update(numbers)
+                self.changes += 1
                 place = watch in self._places and mask & ATTRIB and not name
                 if place or mask & GONE:
                     self._stale("something moved")

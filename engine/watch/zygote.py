@@ -24,6 +24,7 @@ from typing import Final, NoReturn
 
 from engine.cli.main import flushed, run_command, wait_for_threads
 from engine.record import SIGNATURE
+from engine.watch import early
 from engine.watch.inherit import Refused, adopt, differs, parsed
 from engine.watch.sockets import is_own, listen, remove_own
 from engine.watch.spare import Spare
@@ -31,12 +32,13 @@ from engine.watch.stocking import IDLE_SECONDS, Stocking, leave
 from engine.watch.warm import MOST_DESCRIPTORS, SOCKET
 from executors import leaving, standing
 from store import stock
+from store.errors import OK
 
 MODULES: Final = (
     *("engine.cli.main", "engine.cli.plain", "engine.cli.commands", "engine.cli.build"),
-    *("engine.cli.test", "engine.modes", "engine.evaluate", "engine.explain"),
-    *("engine.spec.project", "executors.sandbox", "executors.wall", "rich.console", "rich.live"),
-    "engine.watch.told",
+    *("engine.cli.test", "engine.cli.light_pathlib", "engine.modes", "engine.evaluate"),
+    *("engine.explain", "engine.spec.project", "executors.sandbox", "executors.wall"),
+    *("rich.console", "rich.live", "store.heat", "store.orphans"),
 )
 """What a build imports, with what these import."""
 
@@ -93,6 +95,8 @@ class Zygote:
         self._stocking = Stocking()
         self._spare: Spare | None = None
         self._wants_spare = True
+        self._changed = False
+        """Whether files changed that the next worker will probably be asked about."""
 
     def run(self) -> None:
         """Serve."""
@@ -112,10 +116,14 @@ class Zygote:
             self._wait(None)
 
     def _watched(self, inode: int) -> bool:
-        """Say whether there still are a watcher and a way to ask."""
+        """Say whether there still are a watcher and a way to ask; take in what it tells."""
         with contextlib.suppress(BlockingIOError):
-            if not os.read(CONTROL, 16):
-                return False
+            while True:
+                record = os.read(CONTROL, 256)
+                if not record:
+                    return False
+                command = self._stocking.command
+                self._changed |= command is not None and command.record == record.decode()
         return is_own(self._directory, SOCKET, inode)
 
     def _take(self, listening: socket.socket) -> bool:
@@ -131,6 +139,7 @@ class Zygote:
             connection.close()
             _tell(STALE)
             return True
+        self._changed = False
         if spare is not None:
             spare.allow()
             self._spare = None
@@ -141,6 +150,7 @@ class Zygote:
             for other in (listening, *(one for _, one in self._workers.values())):
                 other.detach()  # its number is given away in a moment
             os.setsid()
+            stock.note()
             _work(connection, self._left_by(os.getpid()))
         self._workers[os.pidfd_open(process)] = (process, connection)
         return False
@@ -188,7 +198,7 @@ class Zygote:
 
     def _pause(self) -> float:
         """Return how long to wait for something to happen, in seconds."""
-        due = self._stocking.is_due or self._wants_spare
+        due = self._stocking.is_due or self._wants_spare or self._changed
         return REST_SECONDS if due and not self._workers else IDLE_SECONDS
 
     def _get_ready(self, listening: socket.socket) -> None:
@@ -207,8 +217,19 @@ class Zygote:
                 _work(connection, self._left_by(os.getpid()), allowed)
 
             with contextlib.suppress(OSError):
-                store, cell = self._directory.parent, self._stocking.cell
-                self._spare = Spare(work, lambda: standing.stand(store, cell), standing.end)
+                store, stocking = self._directory.parent, self._stocking
+
+                def ahead() -> None:
+                    standing.stand(store, stocking.cell)
+                    stock.note()
+
+                self._spare = Spare(
+                    work, ahead, lambda: early.work_out(stocking.command), standing.end
+                )
+        elif self._changed:
+            self._changed = False
+            if self._spare is not None:
+                self._spare.get_ready()
         else:
             self._drop_spare()
             self._stocking.clear()
@@ -254,9 +275,10 @@ def _work(
         connection, life, given = _taken(connection, allowed)
     except BaseException:  # nobody to tell: the client has gone, or goes the ordinary way
         _leave()
-    stock.note()
     leaving.hold()
     code = _run(sys.argv[1:])
+    if code == OK:
+        early.note()
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with contextlib.suppress(OSError):  # the client may go now
         flags = fcntl.fcntl(life, fcntl.F_GETFL)

@@ -19,7 +19,7 @@ from attrs import frozen
 
 from engine.graph import Recipe
 from engine.kept_graph import Evaluation
-from engine.session import Request, evaluated
+from engine.request import Request, evaluated
 from engine.spec.project import Unit
 from engine.spec.selector import matcher
 from executors.base import DEPFILE, OUT, SHELL

@@ -30,8 +30,8 @@ from engine.modes import run_build
 from engine.picking import local_node
 from engine.plan import Plan, make_plan
 from engine.remembered import Remembered
+from engine.request import Request, evaluated, labels_of, planned, targets_of
 from engine.result import BuildStatus
-from engine.session import Request, evaluated, labels_of, planned, targets_of
 from engine.timeline.log import TimelineLog
 from executors.simulated import Simulated
 from store.orphans import tidy_ram

@@ -17,9 +17,10 @@ from engine import session
 from engine.history import History
 from engine.kept_plan import KeptPlan
 from engine.plan import Cached
+from engine.request import Request
 from engine.result import BuildStatus, Built, Ended
 from engine.retention import collect_garbage, read_past
-from engine.session import Report, Request, build
+from engine.session import Report, build
 from engine.timeline.events import BuildStarted, StepCached, StepsCached
 from executors.base import ExecutionRequest, Outcome, Status
 from store.cas import MissingBlob
@@ -295,9 +296,9 @@ def test_what_was_gone_is_missed_once(
     tried: list[bool] = []
     plainly = session._build
 
-    def counted(store: Store, asked: Request, watchers: Any, doubt: bool) -> Report:
-        tried.append(doubt)
-        return plainly(store, asked, watchers, doubt)
+    def counted(store: Store, asked: Request, watchers: Any, again: bool) -> Report:
+        tried.append(again)
+        return plainly(store, asked, watchers, again)
 
     monkeypatch.setattr(session, "_build", counted)
     for text in "xy":

@@ -10,7 +10,7 @@ import click
 from engine.cli.options import json_option, note, open_store, print_json, split_spec
 from engine.cli.show import complete
 from engine.cli.store.roots import find_root
-from engine.session import Request, evaluated, labels_of, targets_of
+from engine.request import Request, evaluated, labels_of, targets_of
 from engine.units import show_size
 from store.archive import closure_of, export
 from store.cas import Cas
