@@ -26,6 +26,9 @@ CELL: Final = "cell"
 COMMAND: Final = "command"
 """The command line that was run, and where: only ever missed."""
 
+EARLY: Final = "early"
+"""That what was asked for had been worked out before: only ever missed."""
+
 LARGE: Final = 4096
 """Bytes from which on something is worth keeping."""
 

@@ -153,7 +153,8 @@ def _ready(warm: dict[str, Any]) -> str:
         where = "none is ready for builds"
     else:
         where = f"process {warm['process']} ready for builds, {warm['memory'] / 2**20:.0f} MiB"
-    counts = f"{warm['handed']} handed over, {warm['refused']} refused"
+    early = f" ({warm['early']} of them worked out before)" if warm["early"] else ""
+    counts = f"{warm['handed']} handed over{early}, {warm['refused']} refused"
     return f"{where}, {counts}" + (f" ({warm['why']})" if warm["why"] else "")
 
 

@@ -93,6 +93,7 @@ class Early:
                 return None
         except OSError:
             return None
+        stock.missed(stock.EARLY, b"")
         # all that it was worked out from was looked at after the store was woken
         evaluation = evolve(self._ready.evaluation, taken_ns=self._woken_ns)
         return evolve(self._ready, evaluation=evaluation)

@@ -35,7 +35,7 @@ class Keeper:
         self._process: subprocess.Popen[bytes] | None = None
         self._ended: list[subprocess.Popen[bytes]] = []
         self._ready = False
-        self._handed = self._refused = self._stock = 0
+        self._handed = self._refused = self._stock = self._early = 0
         self._why = ""
         self._retry = RETRY_SECONDS
         self._started_at = -MOST_SECONDS
@@ -71,18 +71,19 @@ class Keeper:
             self._ended.append(self._process)
             self._process = None
         self._ready = False
-        self._stock = 0
+        self._stock = self._early = 0
 
     def status(self) -> dict[str, Any]:
         """Return the zygote's process (None while none is ready), its memory in bytes, the bytes of
         what it has in stock, how many commands were handed over and refused, and why the last one
-        was refused."""
+        was refused; how many were worked out before they were asked for, of this process alone."""
         process = self._process.pid if self._process and self._ready else None
         return {
             "process": process,
             "memory": memory_of(process) if process else 0,
             "stock": self._stock,
             "handed": self._handed,
+            "early": self._early,
             "refused": self._refused,
             "why": self._why,
         }
@@ -125,7 +126,7 @@ class Keeper:
                 served |= word == "handed"
                 self._handed += word == "handed"
                 if word == "stock":
-                    self._stock = int(why)
+                    self._stock, self._early = map(int, why.split())
                 if word == "refused":
                     self._refused, self._why = self._refused + 1, why
         return served

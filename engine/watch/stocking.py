@@ -63,6 +63,8 @@ class Stocking:
         """The kind of sandbox that the next worker will hardly go without."""
         self.command: Command | None = None
         """What the next worker will probably be asked for."""
+        self.early = 0
+        """How many workers found that worked out."""
 
     @property
     def is_due(self) -> bool:
@@ -93,6 +95,8 @@ class Stocking:
                     self._put(kind, source, parsed_row(source), len(source))
                 case stock.CELL, bytes():
                     self._take_cell(source)
+                case stock.EARLY, _:
+                    self.early += 1
                 case stock.COMMAND, bytes():
                     self.command = Command.read(source)
                 case stock.TREE, bytes():

@@ -237,7 +237,7 @@ class Zygote:
 
     def _stocked(self) -> None:
         gc.freeze()
-        _tell(STOCK + b" %d" % self._stocking.held)
+        _tell(STOCK + b" %d %d" % (self._stocking.held, self._stocking.early))
 
     def _drop_spare(self) -> None:
         if self._spare is not None:

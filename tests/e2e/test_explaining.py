@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -361,3 +364,50 @@ def test_shell_of_a_recorded_build_is_as_it_was(broken: Bn) -> None:
     assert error["hint"] == "did you mean 'bad'?"
     broken("build", "other")
     assert "nothing failed in it" in broken("shell", "--build", "last", code=INPUT).stderr
+
+
+# told while a step runs
+
+CHAIN = """
+    [sources.src]
+    path = "src"
+    [actions.first]
+    tools = ["sh"]
+    inputs = ["src:a.txt"]
+    script = "cat src/a.txt > $out/word"
+    outputs = ["word"]
+    [actions.second]
+    tools = ["sh"]
+    inputs = ["first"]
+    script = "read length < first/word; sleep $length; echo > $out/done"
+    outputs = ["done"]
+    """
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_step_that_ran_after_another_was_told_to_start_and_why(bn: Bn, stopped: bool) -> None:
+    bn.spec(CHAIN, default="second")
+    bn.put("src/a.txt", "0\n")
+    bn("build")
+    first = _last_timeline(bn)
+    bn.put("src/a.txt", "30\n" if stopped else "0.01\n")
+    building = bn.start("build")
+    if stopped:
+        deadline = time.monotonic() + 60
+        while first == (said := _last_timeline(bn)) or '"label":"second"' not in said:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        building.send_signal(signal.SIGINT)
+    building.communicate(timeout=60)
+    rows = [json.loads(line) for line in _last_timeline(bn).splitlines()]
+    told = [(row["event"], row.get("label")) for row in rows]
+    started = told.index(("StepStarted", "second"))
+    assert rows[started]["reason"] == "file first/word changed (line 1)"
+    assert told.index(("StepFinished", "first")) < started
+    end = ("Interrupted", None) if stopped else ("StepFinished", "second")
+    assert started < told.index(end)
+
+
+def _last_timeline(bn: Bn) -> str:
+    place = max((bn.store / "builds").iterdir()) / "timeline.jsonl"
+    return place.read_text() if place.exists() else ""

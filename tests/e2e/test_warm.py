@@ -358,4 +358,5 @@ def test_code_that_changed_never_runs(bn: Bn, checkout: Path) -> None:
 
 def test_json_of_the_status(warm: Warm) -> None:
     said = json.loads(warm.bn("watch", "--status", "--json").stdout)
-    assert set(said["warm"]) == {"process", "memory", "stock", "handed", "refused", "why"}
+    known = {"process", "memory", "stock", "handed", "early", "refused", "why"}
+    assert set(said["warm"]) == known

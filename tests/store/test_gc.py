@@ -155,6 +155,51 @@ def test_build_that_began_after_long_use_spares_only_what_is_recent(store: Store
     assert is_whole(store, made)
 
 
+def test_build_that_was_begun_early_spares_what_was_used_since(store: Store) -> None:
+    users = Users(store.root)
+    began = time.time() - 5 * 3600
+    with store.lease("build", began):
+        assert began - 7 * 3600 < users.look() < began - 5 * 3600
+
+
+def test_a_store_at_rest_is_as_it_was_left_unless_somebody_collects(
+    store: Store, tmp_path: Path
+) -> None:
+    tree = one_file(store, "a", b"data")
+    before = set(os.listdir("/proc/self/fd"))
+    state = store.rest()
+    assert set(os.listdir("/proc/self/fd")) < before
+    assert not any("data.mdb" in line for line in Path("/proc/self/maps").read_text().splitlines())
+    store.wake()
+    assert store.cas.get_tree(tree).entries.keys() == {"a"}
+    assert store.index.state() == state
+    assert store.rest() == state
+    with Store(store.root) as other:
+        assert other.index.state() == state
+        collect(other, dry_run=True)
+        assert other.index.state() == state
+        collect(other)
+    store.wake()
+    assert store.index.state() != state
+
+
+def test_it_is_noted_that_somebody_collects_before_anything_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = store.index.state()
+    seen = []
+
+    def killed(*_: object) -> None:
+        seen.append(store.index.state())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("store.gc.make_plan", killed)
+    with pytest.raises(KeyboardInterrupt):
+        collect(store)
+    assert seen
+    assert seen[0] != state
+
+
 def test_build_that_came_and_went_meanwhile_is_noticed(store: Store) -> None:
     users = Users(store.root)
     with Lease(store.root, "build"):

@@ -55,6 +55,30 @@ def test_it_works_once_it_may(pair: tuple[socket.socket, socket.socket]) -> None
     assert ended(spare) == 7
 
 
+def test_it_gets_ready_as_often_as_it_is_told_before_it_works(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    told, tells = os.pipe()
+
+    def ready() -> None:
+        os.write(tells, b"r")
+
+    spare = Spare(work, ready=ready)
+    for _ in range(2):
+        spare.get_ready()
+        assert os.read(told, 2) == b"r"
+    spare.get_ready()
+    assert spare.give(theirs)
+    assert ours.recv(16) == b"here"
+    assert os.read(told, 2) == b"r"
+    spare.allow()
+    assert ours.recv(16) == b"done"
+    assert ended(spare) == 7
+    os.close(told)
+    os.close(tells)
+
+
 def test_it_ends_where_it_may_not(pair: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = pair
     spare = Spare(work)
