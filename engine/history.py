@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,9 @@ from store.store import Store
 KEPT = 8
 """Actions that are remembered for a step, newest first."""
 
+
+RECENT: Final = 16
+"""Steps whose pasts are kept at hand."""
 
 TOGETHER: Final = 4096
 """Steps that are looked for at once."""
@@ -76,6 +79,8 @@ class History:
         self._spec = spec
         self._new: set[str] | _Numbered = set()
         """Steps that are known to have no past."""
+        self._recent: dict[str, list[Past]] = {}
+        """The pasts of steps that were asked for last: most are asked for twice."""
 
     def look(self, labels: Iterable[str], numbers: Mapping[str, int] | None = None) -> None:
         """Find out which of many steps have no past, in the order in which that is quickest: to
@@ -93,11 +98,17 @@ class History:
         """Say whether a step is known to have no past."""
         return label in self._new
 
-    def of(self, label: str) -> list[Past]:
+    def of(self, label: str) -> Sequence[Past]:
         """Return the remembered actions of a step, the last one first."""
         if label in self._new:
             return []
-        return [Past(**row) for row in self._rows(self._key(label))]
+        pasts = self._recent.get(label)
+        if pasts is None:
+            pasts = [Past(**row) for row in self._rows(self._key(label))]
+            if len(self._recent) >= RECENT:
+                self._recent.clear()
+            self._recent[label] = pasts
+        return pasts
 
     def actions(self, pasts: Iterable[Past]) -> Iterator[Action]:
         """Yield those remembered actions that are still in the store."""
@@ -140,6 +151,7 @@ class History:
         key = self._key(label)
         rows = [] if label in self._new else self._rows(key)
         self._new.discard(label)
+        self._recent.pop(label, None)
         first = {
             name: value for name in _MEMBERS if (value := getattr(past, name)) or name in _ALWAYS
         }

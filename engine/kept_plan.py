@@ -9,6 +9,7 @@ outputs are still in the store finds out who needs them, by MissingBlob.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from array import array
@@ -21,6 +22,7 @@ from engine.memo import memo_path, read_memo, write_memo
 from engine.packed_graph import PackedRecipes
 from engine.packer import set_in
 from engine.remembered import KIND, Cached
+from executors import leaving
 from store.alike import exchanged
 from store.cas import Cas
 from store.digest import Digest
@@ -47,6 +49,12 @@ Merged: TypeAlias = tuple[Digest, Mapping[int, bytes]]
 that are not those in the large file."""
 
 
+Columns: TypeAlias = tuple[list[str], list[str], list[str], list[str]]
+
+SHORT: Final = 4096
+"""Steps of which columns are kept at hand, some 600 bytes each."""
+
+
 class Standing(Mapping[str, Cached]):
     """Steps that came to what they came to before; a value is made when it is asked for."""
 
@@ -58,6 +66,7 @@ class Standing(Mapping[str, Cached]):
         self._order = numbers
         self.numbers = frozenset(numbers)
         self._rows = rows
+        self._columns: Columns | None = None
 
     def __getitem__(self, label: str) -> Cached:
         row = self._row(label)
@@ -76,8 +85,16 @@ class Standing(Mapping[str, Cached]):
         """Return the output tree of a step. Raises KeyError where it is none of these."""
         return Digest(self._row(label)[_LENGTH:].hex())
 
-    def columns(self) -> tuple[list[str], list[str], list[str], list[str]]:
+    def get_ready(self) -> None:
+        """Have the columns at hand for who asks for them once, where they are not long."""
+        if len(self) <= SHORT:
+            self._columns = self.columns()
+
+    def columns(self) -> Columns:
         """Return labels, actions, outputs, and recipe digests, all in the same order."""
+        if self._columns is not None:
+            columns, self._columns = self._columns, None
+            return columns
         if self._recipes is None:
             return [], [], [], []
         text, half, whole = self._rows.hex(), 2 * _LENGTH, 2 * _ROW
@@ -236,6 +253,18 @@ class KeptPlan:
     ) -> None:
         """Keep what the steps of a build came to when all else is written: `others` gives those
         that do not stand as they did, `all_of_it` them with those that do."""
+        version = self._index.version_if_alone(self._since)
+        leaving.at_last(functools.partial(self._keep, version, others, all_of_it))
+
+    # inside
+
+    def _keep(
+        self,
+        version: int | None,
+        others: Callable[[], Iterable[tuple[str, Cached]]],
+        all_of_it: Callable[[], Iterable[tuple[str, Cached]]],
+    ) -> None:
+        """Do so, `version` being that of the index."""
         recipes = self._recipes
         mine = bytearray(len(recipes))
         for standing in self._standing.numbers:
@@ -249,7 +278,7 @@ class KeptPlan:
             if len(fresh) <= MOST_NEWS and self.find(label) != step:
                 fresh[number] = (bytes.fromhex(recipes.digest_at(number)), _row(step))
         numbers = array("i", set_in(mine)).tobytes()
-        told = (self._index.version_if_alone(self._since), numbers)
+        told = (version, numbers)
         news = {**self._news, **fresh}
         if not self._rows or len(news) > MOST_NEWS:
             self._keep_all(all_of_it(), told)

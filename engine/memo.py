@@ -88,7 +88,7 @@ def write_memo(path: str, value: Any) -> None:
             if size > MOST_HELD:
                 break
         else:
-            leaving.leave(functools.partial(_write, path, held))
+            leaving.at_last(functools.partial(_write, path, held))
             return
     _write(path, chain(held, pieces))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from engine.ahead import Ahead
+from engine.ahead import MOST_ASKED, Ahead
 from engine.graph import Graph
 from engine.helped import helped
 from engine.history import History
@@ -175,7 +176,13 @@ def prepare_early(store: Store, request: Request, stale: Stale) -> Prepared | No
     evaluation = _recalled(kept, request, False, lambda: None, stale)
     if evaluation is None:
         return None
-    return _prepared(store, request, evaluation, None, doubt=False, again=False)
+    ready = _prepared(store, request, evaluation, None, doubt=False, again=False)
+    ready.plan.standing.get_ready()
+    others = (label for label in ready.plan.others if not ready.plan.is_cached(label))
+    for label in itertools.islice(others, MOST_ASKED):  # as soon as the build begins
+        ready.history.of(label)
+        ready.evaluation.graph.recipes[label]
+    return ready
 
 
 def _prepared(

@@ -29,6 +29,14 @@ def leave(work: Callable[[], object]) -> None:
     threading.Thread(target=work, name="leaving").start()
 
 
+def at_last(work: Callable[[], object]) -> None:
+    """Have something short done, that needs nothing that anybody closes: now, or by `release`."""
+    if _held is None:
+        work()
+    else:
+        _held.append(work)
+
+
 def release() -> None:
     """Do what was held."""
     while _held:

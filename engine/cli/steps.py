@@ -80,7 +80,7 @@ def fetched_in(store: Store, spec: Path, label: str) -> str | None:
     return None
 
 
-def _pasts(noted: list[Past], build: str, cached: str | None) -> tuple[Past, ...]:
+def _pasts(noted: Sequence[Past], build: str, cached: str | None) -> tuple[Past, ...]:
     """Return the noted pasts, with the last build in front where it found the step cached: that is
     only in its timeline."""
     if cached is None:

@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from operator import eq
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -158,7 +159,8 @@ class Zygote:
     def _is_stale(self) -> bool:
         """Say whether code that was imported has changed."""
         try:
-            return signatures_of(self._loaded) != self._loaded
+            found = map(SIGNATURE, map(os.stat, self._loaded))
+            return not all(map(eq, found, self._loaded.values()))
         except OSError:
             return True
 
@@ -243,11 +245,6 @@ class Zygote:
         if self._spare is not None:
             self._spare.end()
             self._spare = None
-
-
-def signatures_of(files: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Return the signatures of files now. Raises OSError where one is gone."""
-    return dict(zip(files, map(SIGNATURE, map(os.stat, files)), strict=True))
 
 
 def _bury(process: int, connection: socket.socket) -> None:
