@@ -26,17 +26,13 @@ WARM_SHARE: Final = 1 / 32
 """The share of a build's time that goes into copies on the RAM disk, for later ones."""
 
 
-LEAST_SECONDS: Final = 0.005
-"""A share that is less is left to a build that takes longer: it is about what one copy takes."""
-
-
 def load() -> None:
     """Import what comes after a build's last action; to be done while that runs."""
     from store import heat, orphans  # noqa: F401
 
 
 def note_uses(store: Store, tell: Callable[[BlobsMoved], None], took: float = math.inf) -> None:
-    """Copy what is hot to the RAM disk, for a small share of the seconds that a build `took`,
+    """Copy what became hot to the RAM disk, for a small share of the seconds that a build `took`,
     and note what was used: with the next transaction of the index. Nothing here makes a build
     fail."""
     if store.cas.uses:
@@ -45,9 +41,8 @@ def note_uses(store: Store, tell: Callable[[BlobsMoved], None], took: float = ma
         with contextlib.suppress(BnError, OSError):
             writes, hot = take_heat(store.cas, store.index, store.policy)
             store.index.later(writes)
-            seconds = took * WARM_SHARE
-            if hot and seconds >= LEAST_SECONDS:
-                _warm(store, hot, tell, seconds)
+            if hot:
+                _warm(store, hot, tell, took * WARM_SHARE)
 
 
 def look_after(store: Store, build: str = "") -> None:
