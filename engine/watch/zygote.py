@@ -274,8 +274,6 @@ def _work(
         _leave()
     leaving.hold()
     code = _run(sys.argv[1:])
-    if code == OK:
-        early.note()
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     with contextlib.suppress(OSError):  # the client may go now
         flags = fcntl.fcntl(life, fcntl.F_GETFL)
@@ -285,6 +283,8 @@ def _work(
             os.close(number)
     with contextlib.suppress(OSError):
         connection.send(b"e%d" % code)
+    if code == OK:
+        early.note()
     leaving.release()
     wait_for_threads()
     standing.end()
