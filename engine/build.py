@@ -106,8 +106,11 @@ class Loop:
         """Return what may have to run, needed ones first, with what each needs."""
         return Pending(self.plan, self.graph.needs_of)
 
-    async def run(self, *, alone: bool = False, commit: bool = True) -> Result | None:
-        """Run all that has to run and return what came of it.
+    async def run(
+        self, *, alone: bool = False, save: Callable[[], object] | None = None
+    ) -> Result | None:
+        """Run all that has to run and return what came of it. As soon as that is done it is
+        committed, or the caller may `save` it.
 
         It is None where that was to be done `alone`, without trio, and takes so long that others
         could run meanwhile: then this is to be called again, in trio.
@@ -117,11 +120,11 @@ class Loop:
         try:
             await self._run_all(alone)
         except BaseException:
-            self._close(commit=True)
+            self._close(self.store.actions.commit)
             raise
         if self._is_behind():
             return None
-        self._close(commit)
+        self._close(save or self.store.actions.commit)
         seconds = time.monotonic() - self.started
         makespan = self.took.makespan(self._pending(), self.waits.numbers)
         result = Result(self.job.build, self._status(), self.ended, seconds, makespan)
@@ -148,13 +151,12 @@ class Loop:
                 self.prefetch.later(self.graph.recipes[label], self.waits.rank(label))
         self.untold.cached(cached)
 
-    def _close(self, commit: bool) -> None:
+    def _close(self, save: Callable[[], object]) -> None:
         self.prefetch.close()
         self.ledger.look(self.prefetch)
         self.seats.close()
         self._end_rest()
-        if commit:
-            self.store.actions.commit()
+        save()
 
     def _is_behind(self) -> bool:
         return self.crew.is_behind and not self.interrupted and self.error is None

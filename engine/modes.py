@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Final
 
 from engine.build import Loop
@@ -17,9 +18,9 @@ SHORT_CHAIN: Final = 16
 again."""
 
 
-def run(job: Job) -> Result:
-    """Do as `run_build` does, in trio only where that is of use, and leave to the caller what is to
-    be committed at the end."""
+def run(job: Job, save: Callable[[], object]) -> Result:
+    """Do as `run_build` does, in trio only where that is of use, and leave it to the caller to
+    `save` what came of it as soon as all has run."""
     loop, options = Loop(job), job.options
     regularly = loop.seats.every is not None
     if (
@@ -32,12 +33,12 @@ def run(job: Job) -> Result:
     ):
         from executors.waiting import run_alone
 
-        result = run_alone(loop.run(alone=True, commit=False))
+        result = run_alone(loop.run(alone=True, save=save))
         if result is not None:
             return result
     import trio
 
-    result = trio.run(functools.partial(loop.run, commit=False))
+    result = trio.run(functools.partial(loop.run, save=save))
     assert result is not None
     return result
 

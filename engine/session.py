@@ -192,8 +192,13 @@ def _build(
             was_safe = syncing is None or syncing.result()
             store.actions.commit_with(roots if rooted is None else [*roots, rooted], was_safe)
     except BaseException:  # a second Ctrl-C among them: what was built is kept
-        with uninterrupted():
-            store.actions.commit()
+        try:
+            with uninterrupted():
+                store.actions.commit()
+        except KeyboardInterrupt:  # it may have come before the commit began
+            with uninterrupted():
+                store.actions.commit()
+            raise
         raise
     return Report(
         result=result,
@@ -265,13 +270,17 @@ def _run(
         emit=emit,
     )
     end = executor.close
+    syncing: list[Background[bool]] = []
+
+    def save() -> None:
+        syncing.append(store.closing.enter_context(Background(store.cas.sync)))
+
     try:
-        result = run(job)
-        syncing = store.closing.enter_context(Background(store.cas.sync))
+        result = run(job, save)
         end = getattr(executor, "leave", end)
     finally:
         end()
-    return result, syncing
+    return result, syncing[0]
 
 
 def _verified(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import gc
 import os
 import sys
@@ -19,16 +20,26 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run bn with the process's arguments and exit with the code that tells how it went."""
+    try:
+        code = _done()
+    except KeyboardInterrupt:  # one that came when all was done, or before anything was
+        sys.stderr.write("interrupted\n")
+        code = 130
+    _finish(code)
+
+
+def _done() -> int:
+    """Do what the process's arguments say, and return the exit code."""
     changed = _drop_python_path()
     arguments = sys.argv[1:]
     stale: list[Stale] = []
     if arguments[:1] == ["build"] and _up_to_date(arguments[1:], stale.append):
-        _finish(0)
+        return 0
     if not changed and arguments[:1] in (["build"], ["test"]):
         code = _handed_over()
         if code is not None:
-            _finish(code)
-    _finish(run_command(arguments, stale[0] if stale else None))
+            return code
+    return run_command(arguments, stale[0] if stale else None)
 
 
 def run_command(arguments: list[str], stale: Stale | None = None) -> int:
@@ -85,21 +96,21 @@ def flushed(code: int) -> int:
 
 
 def wait_for_threads() -> None:
-    """Wait for what threads still have to tidy up, as Python does at its end. That takes some
-    milliseconds, and changes nothing of what was said; so nothing interrupts it."""
+    """Wait for what threads still have to tidy up, as Python does at its end; nothing interrupts
+    that, which the caller sees to."""
     if "threading" not in sys.modules:
         return
     import threading
+    import time
 
-    threads = [one for one in threading.enumerate() if not one.daemon]
-    if threads == [threading.main_thread()]:
-        return
-    import signal
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    for one in threads:
-        if one is not threading.main_thread():
+    for one in threading.enumerate():
+        if one.daemon or one is threading.main_thread():
+            continue
+        for _ in range(10):  # where its `start` was interrupted it begins now, or never
+            if one.is_alive() or one not in threading.enumerate():
+                break
+            time.sleep(0.005)
+        if one.is_alive():
             one.join()
 
 
@@ -166,8 +177,14 @@ def _handed_over() -> int | None:
 
 
 def _finish(code: int) -> NoReturn:
-    """Exit as soon as nothing that bn started is left, so that the interpreter need not tidy up."""
-    code = flushed(code)
+    """Exit as soon as nothing that bn started is left, so that the interpreter need not tidy up.
+    That takes some milliseconds, and changes nothing of what was said; so nothing interrupts it."""
+    try:
+        code = flushed(code)
+        _go_on()
+    except KeyboardInterrupt:
+        code = 130
+        _go_on()
     wall = sys.modules.get("executors.wall")
     if wall is not None:
         wall.end_begun()
@@ -180,10 +197,13 @@ def _keep_imports() -> None:
     """Have the next build import what this one did from one file."""
     imports = sys.modules.get("engine.cli.imports")
     if imports is not None:
-        try:
-            imports.renew()
-        except KeyboardInterrupt:
-            return
+        imports.renew()
+
+
+def _go_on() -> None:
+    """Let no signal that ends sessions, or comes from a user, interrupt what is left to do."""
+    for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP):
+        _signal.signal(number, _signal.SIG_IGN)
 
 
 if __name__ == "__main__":

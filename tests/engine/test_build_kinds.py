@@ -104,7 +104,7 @@ def _run(
         options=Options(node=node, look=iter(looks)),
         emit=lambda event: None,
     )
-    return run(job)
+    return run(job, int)
 
 
 def test_steps_run_side_by_side(workshop: Workshop) -> None:
