@@ -161,6 +161,13 @@ class KeptGraph:
         """Whether this was never evaluated before, as far as is known."""
         return not os.path.exists(self._path)
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is so large that its memory is worth some milliseconds."""
+        with contextlib.suppress(OSError):
+            return os.path.getsize(self._path) + os.path.getsize(self._recipes) > LARGE
+        return False
+
     def recall(
         self,
         load: Callable[[], Unit],
@@ -177,9 +184,8 @@ class KeptGraph:
         needs one that is gone finds that out. Where contents did change `changed` is called as soon
         as that is known. Who can `look` at toolchains' files `later` is told how.
         """
-        with contextlib.suppress(OSError):
-            if os.path.getsize(self._path) + os.path.getsize(self._recipes) > LARGE:
-                give_back_large()
+        if self.is_large:
+            give_back_large()
         memo: Any = read_memo(self._path)
         if memo is None:
             return None

@@ -171,8 +171,11 @@ def prepare(
 
 def prepare_early(store: Store, request: Request, stale: Stale) -> Prepared | None:
     """Evaluate and plan for a build that nobody has asked for yet: nothing is started, loaded or
-    fetched for it. None where more than contents of files changed."""
+    fetched for it. None where more than contents of files changed, or where it takes so long that
+    who asks meanwhile would wait longer than it saves."""
     kept = KeptGraph(store, *_wanted(request), ISOLATION[request.executor])
+    if kept.is_large:
+        return None
     evaluation = _recalled(kept, request, False, lambda: None, stale)
     if evaluation is None:
         return None

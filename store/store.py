@@ -165,7 +165,9 @@ class Store:
         return state
 
     def wake(self) -> None:
-        """Use the store again after `rest`."""
+        """Use the store again after `rest`. Raises HostError and IntegrityError."""
+        if _format_of(self.root) != FORMAT:
+            raise HostError(f"{self.root}: the store was brought up to date meanwhile")
         self.index.open()
 
     def _upgrade(self) -> None:

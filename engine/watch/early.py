@@ -36,7 +36,7 @@ from engine.watch.told import told
 from store import stock
 from store.alone import is_free
 from store.digest import Digest, digest_bytes
-from store.errors import BnError
+from store.errors import BnError, HostError
 from store.ingest import MOST_REREAD, MOST_UNWRITTEN, RACY_NS, Signature, signature
 from store.records import define, evolve, field, frozen
 from store.store import Store
@@ -76,9 +76,12 @@ class Early:
     _woken_ns: int = field(default=0, init=False)
 
     def wake(self) -> None:
-        """Open the store, which the caller closes. Raises BnError."""
+        """Open the store, which the caller closes. Raises BnError, also where it is another one."""
         self._woken_ns = time.time_ns()
         self.store.wake()
+        if self.store.index.state() != self._state:
+            self.store.close()
+            raise HostError(f"{self.store.root}: changed meanwhile")
 
     def prepared(self, stale: Stale | None) -> Prepared | None:
         """Return what there is to do for a build that has its lease, where what is `stale` and all
@@ -120,7 +123,8 @@ _now: Early | None = None
 def note() -> None:
     """Note the command of this process as what the next one will probably be asked for."""
     if sys.argv[1:2] == ["build"]:
-        stock.missed(stock.COMMAND, marshal.dumps((os.getcwd(), _record(), *sys.argv)))
+        with contextlib.suppress(OSError):  # the directory is gone
+            stock.missed(stock.COMMAND, marshal.dumps((os.getcwd(), _record(), *sys.argv)))
 
 
 def work_out(command: Command | None) -> None:

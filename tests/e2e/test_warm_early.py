@@ -71,7 +71,9 @@ class Here:
     def prepared(self) -> Iterator[Prepared | None]:
         """Give what a build would have of what was worked out."""
         found = self.take()
-        assert found is not None
+        if found is None:
+            yield None
+            return
         with found.store as store, store.lease("build", found.since):
             yield found.prepared(told(str(store.root)))
 
@@ -85,6 +87,8 @@ def here(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> Here:
     monkeypatch.setattr("engine.watch.told.SECONDS", SECONDS)  # the machine may be busy
     for name, value in warm.bn.env.items():
         monkeypatch.setenv(name, value)
+    warm.bn("watch", "--stop")
+    warm.bn("watch", "--no-warm")  # whose worker would do the same at the same time
     made = Here(warm, monkeypatch)
     made.settle()
     return made
@@ -107,8 +111,8 @@ def test_what_is_worked_out_is_what_a_build_does(here: Here) -> None:
     assert here.warm.bn.result("copy").startswith(f"n{here.warm.number} ")
 
 
-def test_a_build_uses_it(here: Here) -> None:
-    warm = here.warm
+def test_a_build_uses_it(warm: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Here(warm, monkeypatch)
 
     def used() -> int:
         here.settle()
@@ -175,6 +179,20 @@ def test_contents_count_and_not_signatures_alone(
     same = (seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino)
     monkeypatch.setattr(early, "signature", lambda status: (*same[:2], *signature_of(status)[2:]))
     assert not here.is_right()
+
+
+def test_a_store_of_another_format(here: Here) -> None:
+    here.warm.edit()
+    here.work_out()
+    (here.warm.bn.store / "format").write_text("1\n")
+    assert here.take() is None
+
+
+def test_nothing_is_worked_out_of_a_large_graph(here: Here) -> None:
+    here.monkeypatch.setattr("engine.kept_graph.LARGE", 0)
+    here.warm.edit()
+    here.work_out()
+    assert here.take() is None
 
 
 def test_something_else_is_asked_for(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
