@@ -154,11 +154,10 @@ def take() -> Early | None:
     is nothing, or something else is asked for."""
     global _now
     found, _now = _now, None
-    if found is None or found._given != tuple(_given()):
-        return None
-    with contextlib.suppress(BnError):
-        found.wake()
-        return found
+    with contextlib.suppress(BnError, OSError):
+        if found is not None and found._given == tuple(_given()):
+            found.wake()
+            return found
     return None
 
 

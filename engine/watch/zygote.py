@@ -230,7 +230,7 @@ class Zygote:
                 )
         elif self._changed:
             self._changed = False
-            if self._spare is not None:
+            if self._spare is not None and not self._is_stale():
                 self._spare.get_ready()
         else:
             self._drop_spare()
