@@ -13,6 +13,7 @@ not to be cleaned) stays with all that it consists of.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,8 @@ def collect(
         counted = {tier.name: _counted(store, tier) for tier in store.cas.tiers}
         if not dry_run:
             note = (Table.META, "collected", f"{time.time():.0f}".encode())
-            store.index.write([note])  # who relies on what was here sees that it may go
+            with contextlib.suppress(HostError):  # on a full disk there may be no room for it
+                store.index.write([note])  # who relies on what was here sees that it may go
         plan = make_plan(store, claims, max_size)
         sweep = Sweep(store, plan, dry_run)
         sweep.entries()

@@ -183,7 +183,7 @@ def _worked_out() -> Early | None:
             store.sweep()
             state = store.rest()
             opened.pop_all()
-            if not is_free(root):  # what is collected now was not yet noted, or before that
+            if not is_free(root):  # who collects now noted that before `state`, or is about to
                 return None
     return Early(store, since, given, stale, ready, files, state)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -198,6 +200,22 @@ def test_it_is_noted_that_somebody_collects_before_anything_goes(
         collect(store)
     assert seen
     assert seen[0] != state
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_a_disk_without_room_for_a_note_is_collected(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "bn-test", tmp_path], check=True)
+    try:
+        with Store(tmp_path / "store") as store:
+            blob = store.cas.put_bytes(bytes(2_000_000))
+        with contextlib.suppress(OSError), open(tmp_path / "fill", "wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        with Store(tmp_path / "store") as store:
+            collected(store)
+            assert not store.cas.has(blob)
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
 def test_build_that_came_and_went_meanwhile_is_noticed(store: Store) -> None:
