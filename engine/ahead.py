@@ -21,6 +21,7 @@ from store.store import Store
 if TYPE_CHECKING:
     from engine.graph import Graph
     from engine.plan import Plan
+    from executors.cells import Kind
     from executors.sandbox import Sandbox
     from executors.wall import Wall
 
@@ -33,6 +34,23 @@ MOST_ASKED: Final = 8
 
 KIND: Final = "cell"
 FORMAT: Final = "1"
+
+
+def last_kind(store: Store, spec: Path) -> Kind | None:
+    """Return the kind of the first cell of a spec's last build, None where it is not known. Raises
+    HostError and MissingBlob."""
+    from executors.cells import Kind
+    from executors.stage import sandbox_root
+
+    cell = read_memo(_memo(store, spec))
+    if cell is None:
+        return None
+    toolchains, memory = cell
+    return Kind.of(sandbox_root(store, map(Digest, toolchains)), Limits(memory=memory))
+
+
+def _memo(store: Store, spec: Path) -> str:
+    return memo_path(store.root, KIND, FORMAT, str(spec.absolute()))
 
 
 class Ahead:
@@ -52,7 +70,7 @@ class Ahead:
         self._name = name
         self._will_run = will_run
         self._tried = False
-        self._memo = memo_path(store.root, KIND, FORMAT, str(spec.absolute()))
+        self._memo = _memo(store, spec)
         self._cell: Any = None
         """Toolchains and memory of the actions for which a cell is made."""
         self._wall: Wall | None = None

@@ -119,9 +119,9 @@ class Stale:
         return found
 
 
-def record_path(store: str | Path, arguments: Sequence[str]) -> str:
-    """Return where the record of a command line in the current directory lies."""
-    words = "\0".join([os.getcwd(), *arguments]).encode("utf-8", "surrogateescape")
+def record_path(store: str | Path, arguments: Sequence[str], directory: str = "") -> str:
+    """Return where the record of a command line in a directory lies, by default the current one."""
+    words = "\0".join([directory or os.getcwd(), *arguments]).encode("utf-8", "surrogateescape")
     return f"{store}/records/{_digest(words).hex()}"
 
 

@@ -63,6 +63,10 @@ class Kind:
         """Return all that it says."""
         return self.root, self.memory, self.processes, self.cpu_seconds
 
+    def note(self) -> None:
+        """Note that it would be well to have a cell of this kind."""
+        stock.missed(stock.CELL, marshal.dumps(self.row()))
+
     def limits(self) -> Limits:
         """Return the limits of all that runs in such a cell."""
         return Limits(memory=self.memory, processes=self.processes, cpu_seconds=self.cpu_seconds)
@@ -134,7 +138,7 @@ class Pool:
         """Note the kind of the first cell that is asked for: it would be well to have one."""
         if not self._noted:
             self._noted = True
-            stock.missed(stock.CELL, marshal.dumps(kind.row()))
+            kind.note()
 
     async def give_back(self, cell: Cell) -> None:
         """Take a cell back from an action; one that is not as new any more ends."""

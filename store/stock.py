@@ -23,9 +23,6 @@ TREE: Final = "tree"
 CELL: Final = "cell"
 """The kind of the first sandbox that was asked for: only ever missed."""
 
-COMMAND: Final = "command"
-"""The command line that was run, and where: only ever missed."""
-
 EARLY: Final = "early"
 """That what was asked for had been worked out before: only ever missed."""
 

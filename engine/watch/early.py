@@ -17,21 +17,24 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import marshal
+import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
 from engine import __version__
+from engine.ahead import last_kind
 from engine.cli.asking import configured, split_spec
 from engine.cli.words import plain_words
 from engine.config import project_file, user_file
 from engine.kept_graph import Evaluation
-from engine.record import Stale, record_path
+from engine.record import Record, Stale, changed_files, record_path
 from engine.request import Prepared, Request, prepare_early
+from engine.timeline.events import BuildStarted
 from engine.watch.told import told
 from store import stock
 from store.alone import is_free
@@ -46,19 +49,31 @@ VARIABLES: Final = ("HOME", "DPKG_ADMINDIR")
 """Of the environment, what an evaluation depends on besides where store and configuration are."""
 
 
+PROGRAM: Final = "bn"
+
+FIRST_EVENTS: Final = 64
+"""Events of a timeline among which is that of the build's start."""
+
+
 @frozen
 class Command:
-    """A command line, the directory where it is run, and the name of its record."""
+    """A command line, and the directory where it is run."""
 
     directory: str
     words: tuple[str, ...]
-    record: str
 
     @classmethod
-    def read(cls, data: bytes) -> Self:
-        """Read what `note` wrote. Raises ValueError, EOFError and TypeError where it is none."""
-        directory, record, *words = marshal.loads(data)
-        return cls(directory, tuple(words), record)
+    def of(cls, record: Path) -> Self:
+        """Return what was asked for when a record was written. Raises OSError and ValueError where
+        that is not known, or another bn was asked."""
+        written = Record(record.read_bytes())
+        with open(os.path.join(written.directory, written.timeline), "rb") as lines:
+            asked = next(filter(None, map(_asked, islice(lines, FIRST_EVENTS))), ())
+        words = tuple(map(str, asked))
+        name = record_path(record.parent.parent, [__version__, *words[1:]], written.directory)
+        if words[:1] != ("build",) or name != str(record):
+            raise ValueError("what was asked for is not known")
+        return cls(written.directory, (PROGRAM, *words))
 
 
 @define(eq=False)
@@ -120,33 +135,19 @@ class _File:
 _now: Early | None = None
 
 
-def note() -> None:
-    """Note the command of this process as what the next one will probably be asked for."""
-    if sys.argv[1:2] == ["build"]:
-        with contextlib.suppress(OSError):  # the directory is gone
-            stock.missed(stock.COMMAND, marshal.dumps((os.getcwd(), _record(), *sys.argv)))
-
-
-def work_out(command: Command | None) -> None:
-    """Work out what there is to do for a command, in place of what was worked out before."""
+def work_out(record: Path | None) -> None:
+    """Work out what there is to do for the command of a record, in place of what was worked out
+    before."""
     global _now
     _now = None
-    if command is None:
-        return
-    words, sys.argv = sys.argv, [*command.words]
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        os.chdir(command.directory)
-        _now = _worked_out()
-    except (BnError, OSError):
-        pass
-    finally:
-        sys.argv = words
-        os.chdir("/")
-        gc.freeze()
-        if collecting:
-            gc.enable()
+    if record is not None:
+        _now = _as_asked(record, lambda root: _worked_out(root, lambda: told(str(root))))
+
+
+def rehearse(record: Path) -> None:
+    """Read all that the command of a record reads where nothing changed, so that it is noted what
+    of that it would be well to have at hand."""
+    _as_asked(record, lambda root: _worked_out(root, lambda: _unchanged(record), _note_cell))
 
 
 def take() -> Early | None:
@@ -161,13 +162,48 @@ def take() -> Early | None:
     return None
 
 
-def _worked_out() -> Early | None:
+def _asked(line: bytes) -> Sequence[object]:
+    """Return the command line of the event that a line of a timeline tells of, if it is of a
+    build's start. Raises ValueError."""
+    match json.loads(line):
+        case {"event": BuildStarted.__name__, "command": [*words]}:
+            return words
+    return ()
+
+
+def _as_asked(record: Path, work: Callable[[Path], Early | None]) -> Early | None:
+    """Return what comes of some `work` for the command of a record, in its directory, given where
+    the store is. What fails there fails again when somebody asks."""
+    words, collecting = sys.argv, gc.isenabled()
+    gc.disable()
+    try:
+        command = Command.of(record)
+        os.chdir(command.directory)
+        sys.argv = [*command.words]
+        return work(record.parent.parent)
+    except (BnError, OSError, ValueError):
+        return None
+    finally:
+        sys.argv = words
+        os.chdir("/")
+        gc.freeze()
+        if collecting:
+            gc.enable()
+
+
+def _worked_out(
+    store_root: Path,
+    find_stale: Callable[[], Stale | None],
+    look: Callable[[Store, Request], None] = lambda store, request: None,
+) -> Early | None:
+    """Work out what there is to do for this process's command where what is stale is to be found
+    so, and have a `look` at the store meanwhile."""
     plain = plain_words(sys.argv[2:])
     since, given = time.time(), tuple(_given())
     root, config = configured()
-    if plain is None or (config.cache is not None and config.cache.remotes):
+    if plain is None or root != store_root or (config.cache is not None and config.cache.remotes):
         return None
-    stale = told(str(root))
+    stale = find_stale()
     if stale is None or len(stale.paths()) > MOST_UNWRITTEN:
         return None
     spec, targets = split_spec(plain[0])
@@ -180,12 +216,27 @@ def _worked_out() -> Early | None:
             files = None if ready is None else _files(stale, ready.evaluation, began)
             if ready is None or files is None:
                 return None
+            look(store, request)
             store.sweep()
             state = store.rest()
             opened.pop_all()
             if not is_free(root):  # who collects now noted that before `state`, or is about to
                 return None
     return Early(store, since, given, stale, ready, files, state)
+
+
+def _unchanged(path: Path) -> Stale | None:
+    """Return that of the record at `path` nothing is stale; None where something is. Raises OSError
+    and ValueError."""
+    record = Record(path.read_bytes())
+    names, marks = record.body(lambda: b"")
+    return None if changed_files(names, marks) else Stale(record, names, marks, ())
+
+
+def _note_cell(store: Store, request: Request) -> None:
+    kind = last_kind(store, request.spec)
+    if kind is not None:
+        kind.note()
 
 
 def _files(stale: Stale, evaluation: Evaluation, began: int) -> dict[str, _File] | None:
@@ -216,7 +267,3 @@ def _given() -> Iterator[object]:
     for file in (user_file(), project_file(Path.cwd())):
         there = file is not None and os.path.lexists(file)
         yield (file, signature(os.stat(file)) if file is not None and there else None)
-
-
-def _record() -> str:
-    return os.path.basename(record_path(default_store(), [__version__, *sys.argv[2:]]))

@@ -22,7 +22,7 @@ MOST_SECONDS: Final = 64.0
 _START: Final = (
     "import sys, time; began = time.time_ns(); sys.path.insert(0, sys.argv[1]); "
     "from engine.packages import find_packages; find_packages(); "
-    "from engine.watch.zygote import main; main(sys.argv[2], began)"
+    "from engine.watch.zygote import main; main(*sys.argv[2:], began)"
 )
 
 
@@ -45,15 +45,15 @@ class Keeper:
         """The descriptor that tells of news, None where there is no zygote."""
         return self._control.fileno() if self._control else None
 
-    def look(self, found: Container[int]) -> bool:
-        """Take in news, where `found` holds the handle; see to it that there is a zygote. Say
-        whether a client was served."""
+    def look(self, found: Container[int], newest: str = "") -> bool:
+        """Take in news, where `found` holds the handle; see to it that there is a zygote, which
+        gets ready for the command of the `newest` record. Say whether a client was served."""
         self._ended = [process for process in self._ended if process.poll() is None]
         served = False
         if self._control and self._control.fileno() in found:
             served = self._take_in(self._control)
         if self._control is None and time.monotonic() - self._started_at > self._retry:
-            self._start()
+            self._start(newest)
         return served
 
     def tell(self, record: str) -> None:
@@ -88,7 +88,7 @@ class Keeper:
             "why": self._why,
         }
 
-    def _start(self) -> None:
+    def _start(self, newest: str) -> None:
         self._started_at = time.monotonic()
         self._retry = min(2 * self._retry, MOST_SECONDS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -96,7 +96,7 @@ class Keeper:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _START, root, str(self._store)],
+                    [sys.executable, "-I", "-S", "-c", _START, root, str(self._store), newest],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

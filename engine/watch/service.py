@@ -111,7 +111,7 @@ class Service:
             if self._keeper and (zygote := self._keeper.handle) is not None:
                 poll.register(zygote, select.POLLIN)
             found = {handle for handle, _ in poll.poll(self._pause() * 1000)}
-            if self._keeper and self._keeper.look(found):
+            if self._keeper and self._keeper.look(found, next(reversed(self._vigils), "")):
                 self._asked_at = time.monotonic()
             if news.handle in found:
                 self._take_news(news)

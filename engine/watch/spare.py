@@ -17,6 +17,7 @@ _POPULATE: Final = 23
 
 _GO: Final = b"g"
 _READY: Final = b"r"
+_LONGEST: Final = 256
 
 ENDING_SECONDS: Final = 5.0
 
@@ -30,13 +31,13 @@ class Spare:
         self,
         work: Work,
         ahead: Callable[[], None] = lambda: None,
-        ready: Callable[[], None] = lambda: None,
+        ready: Callable[[str], None] = lambda word: None,
         undo: Callable[[], None] = lambda: None,
     ) -> None:
         """Fork it. It does what is to be done `ahead`, waits, and will `work`, told of the
         connection and of what to call before anything that is of consequence: that returns once the
-        code has been looked at. Meanwhile it may have to get `ready`. Where it is not needed, it
-        has to `undo` what it did."""
+        code has been looked at. Meanwhile it may have to get `ready` for what a word says. Where it
+        is not needed, it has to `undo` what it did."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.process = os.fork()
         if self.process == 0:
@@ -48,10 +49,10 @@ class Spare:
         theirs.close()
         self.handle = os.pidfd_open(self.process)
 
-    def get_ready(self) -> None:
-        """Have it get ready."""
+    def get_ready(self, word: str) -> None:
+        """Have it get ready for what that word says."""
         with contextlib.suppress(OSError):
-            self._ours.send(_READY, socket.MSG_DONTWAIT)
+            self._ours.send(_READY + word.encode(), socket.MSG_DONTWAIT)
 
     def give(self, connection: socket.socket) -> bool:
         """Hand a connection over; say whether there is somebody to take it."""
@@ -70,21 +71,27 @@ class Spare:
     def end(self) -> None:
         """Have it end, unless it was allowed to go on, and wait for that."""
         self._ours.close()
-        poll = select.poll()
-        poll.register(self.handle, select.POLLIN)
-        if not poll.poll(ENDING_SECONDS * 1000):
-            with contextlib.suppress(OSError):
-                signal.pidfd_send_signal(self.handle, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.process, 0)
-        os.close(self.handle)
+        end(self.process, self.handle, ENDING_SECONDS)
+
+
+def end(process: int, handle: int, seconds: float) -> None:
+    """Wait for the end of a child process, which is killed where it takes more `seconds`. `handle`
+    is its pidfd, which is closed."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    if not poll.poll(seconds * 1000):
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(process, 0)
+    os.close(handle)
 
 
 def _stand_by(
     asks: socket.socket,
     work: Work,
     ahead: Callable[[], None],
-    ready: Callable[[], None],
+    ready: Callable[[str], None],
     undo: Callable[[], None],
 ) -> None:
     """Wait for a connection, and for leave to go on; end where the zygote does."""
@@ -95,10 +102,10 @@ def _stand_by(
     _own_memory()
     ahead()
     while True:
-        packet, received, _, _ = socket.recv_fds(asks, 1, 1, socket.MSG_CMSG_CLOEXEC)
-        if packet != _READY:
+        packet, received, _, _ = socket.recv_fds(asks, _LONGEST, 1, socket.MSG_CMSG_CLOEXEC)
+        if packet[:1] != _READY:
             break
-        ready()
+        ready(packet[1:].decode())
     if packet != _GO or len(received) != 1:
         undo()
         os._exit(0)

@@ -1,9 +1,9 @@
 """The zygote's stock: taken in after a worker's end, piece by piece, so that clients do not wait.
 
 A worker leaves a file that says what it had to work out: paths of memos, rows of the stat cache,
-trees, the kind of sandbox that it asked for first, and its command line. The zygote works out the
-same from the bytes, whose digests it computes itself; so whatever that file says, no value can be
-in stock under a digest that it does not have.
+trees, and the kind of sandbox that it asked for first. The zygote works out the same from the
+bytes, whose digests it computes itself; so whatever that file says, no value can be in stock under
+a digest that it does not have.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from engine import kept_graph, remembered
 from engine.memo import parsed
-from engine.watch.early import Command
 from executors.cells import Kind
 from store import stock
 from store.digest import digest_bytes
@@ -61,8 +60,6 @@ class Stocking:
         self._memos: dict[str, bytes] = {}
         self.cell: Kind | None = None
         """The kind of sandbox that the next worker will hardly go without."""
-        self.command: Command | None = None
-        """What the next worker will probably be asked for."""
         self.early = 0
         """How many workers found that worked out."""
 
@@ -97,15 +94,13 @@ class Stocking:
                     self._take_cell(source)
                 case stock.EARLY, _:
                     self.early += 1
-                case stock.COMMAND, bytes():
-                    self.command = Command.read(source)
                 case stock.TREE, bytes():
                     self._put(kind, digest_bytes(source), Tree.decode(source), len(source))
         return not self._due
 
     def clear(self) -> None:
         """Let go of all."""
-        self.cell = self.command = None
+        self.cell = None
         self._due.clear()
         self._memos.clear()
         for one in list(self._held):

@@ -28,12 +28,11 @@ from engine.record import SIGNATURE
 from engine.watch import early
 from engine.watch.inherit import Refused, adopt, differs, parsed
 from engine.watch.sockets import is_own, listen, remove_own
-from engine.watch.spare import Spare
+from engine.watch.spare import Spare, end
 from engine.watch.stocking import IDLE_SECONDS, Stocking, leave
 from engine.watch.warm import MOST_DESCRIPTORS, SOCKET
 from executors import leaving, standing
 from store import stock
-from store.errors import OK
 
 MODULES: Final = (
     *("engine.cli.main", "engine.cli.plain", "engine.cli.commands", "engine.cli.build"),
@@ -58,6 +57,9 @@ PATIENCE_SECONDS: Final = 1.0
 REST_SECONDS: Final = 0.002
 """How long nothing must happen before a piece is taken into stock."""
 
+REHEARSAL_SECONDS: Final = 10.0
+"""How long it may take to find out what a command needs."""
+
 UNFLUSHED: Final = 120
 """Python's exit code where what was said could not be written."""
 
@@ -65,17 +67,18 @@ STALE, READY, HANDED, REFUSED, STOCK = b"stale", b"ready", b"handed", b"refused"
 """What it tells the watcher."""
 
 
-def main(store: str, began_ns: int) -> NoReturn:
+def main(store: str, newest: str, began_ns: int) -> NoReturn:
     """Serve a store's builds until the watcher is gone or the code has changed, and workers have
-    ended. Nothing of bn was imported before `began_ns`."""
+    ended; the first one will probably be for the command of the `newest` record, if one has that
+    name. Nothing of bn was imported before `began_ns`."""
     for name in MODULES:
         importlib.import_module(name)
     loaded = signatures()
-    newest = max(max(mark[:2]) for mark in loaded.values())
-    if newest > began_ns - FRESH_NS or len(os.listdir("/proc/self/task")) != 1:
+    changed = max(max(mark[:2]) for mark in loaded.values())
+    if changed > began_ns - FRESH_NS or len(os.listdir("/proc/self/task")) != 1:
         _tell(STALE)
     else:
-        Zygote(Path(store) / "watch", loaded).run()
+        Zygote(Path(store) / "watch", loaded).run(newest)
     os._exit(0)
 
 
@@ -96,16 +99,18 @@ class Zygote:
         self._stocking = Stocking()
         self._spare: Spare | None = None
         self._wants_spare = True
-        self._changed = False
-        """Whether files changed that the next worker will probably be asked about."""
+        self._changed = ""
+        """The record of which files changed: the next worker will probably be asked about it."""
 
-    def run(self) -> None:
-        """Serve."""
+    def run(self, newest: str) -> None:
+        """Serve, first of all probably the command of the record of that name."""
         os.set_blocking(CONTROL, False)
         gc.collect()
         gc.freeze()
         for left in self._directory.glob("left.*"):
             left.unlink(missing_ok=True)
+        if newest:
+            self._rehearse(newest)
         with listen(self._directory, SOCKET) as listening:
             inode = os.stat(self._directory / SOCKET).st_ino
             _tell(READY)
@@ -123,8 +128,8 @@ class Zygote:
                 record = os.read(CONTROL, 256)
                 if not record:
                     return False
-                command = self._stocking.command
-                self._changed |= command is not None and command.record == record.decode()
+                self._changed = record.decode()
+                self._wants_spare |= self._spare is None
         return is_own(self._directory, SOCKET, inode)
 
     def _take(self, listening: socket.socket) -> bool:
@@ -140,7 +145,7 @@ class Zygote:
             connection.close()
             _tell(STALE)
             return True
-        self._changed = False
+        self._changed = ""
         if spare is not None:
             spare.allow()
             self._spare = None
@@ -219,23 +224,41 @@ class Zygote:
                 _work(connection, self._left_by(os.getpid()), allowed)
 
             with contextlib.suppress(OSError):
-                store, stocking = self._directory.parent, self._stocking
-
-                def ahead() -> None:
-                    standing.stand(store, stocking.cell)
-                    stock.note()
-
-                self._spare = Spare(
-                    work, ahead, lambda: early.work_out(stocking.command), standing.end
-                )
+                self._spare = Spare(work, self._stand, self._work_out, standing.end)
         elif self._changed:
-            self._changed = False
+            record, self._changed = self._changed, ""
             if self._spare is not None and not self._is_stale():
-                self._spare.get_ready()
+                self._spare.get_ready(record)
         else:
             self._drop_spare()
             self._stocking.clear()
             self._stocked()
+
+    def _stand(self) -> None:
+        standing.stand(self._directory.parent, self._stocking.cell)
+        stock.note()
+
+    def _work_out(self, name: str) -> None:
+        early.work_out(self._record(name))
+
+    def _record(self, name: str) -> Path:
+        return self._directory.parent / "records" / name
+
+    def _rehearse(self, name: str) -> None:
+        """Take into stock what the command of the record of that name needs."""
+        process = os.fork()
+        if process == 0:
+            try:
+                stock.note()
+                early.rehearse(self._record(name))
+                leave(self._left_by(os.getpid()))
+            finally:
+                os._exit(0)
+        end(process, os.pidfd_open(process), REHEARSAL_SECONDS)
+        self._stocking.take(self._left_by(process))
+        while self._stocking.is_due:
+            self._stocking.step()
+        self._stocked()
 
     def _stocked(self) -> None:
         gc.freeze()
@@ -283,8 +306,6 @@ def _work(
             os.close(number)
     with contextlib.suppress(OSError):
         connection.send(b"e%d" % code)
-    if code == OK:
-        early.note()
     leaving.release()
     wait_for_threads()
     standing.end()

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import define
 
+from engine import __version__
 from engine.plan import Cached, Run
+from engine.record import Record, record_path
 from engine.request import Prepared
 from engine.watch import early
 from engine.watch.early import Command, Early
@@ -60,8 +62,13 @@ class Here:
         return {one["state"] for one in records if one["directory"] == str(self.directory)}
 
     def work_out(self) -> None:
-        early.work_out(Command(str(self.directory), COMMAND, ""))
+        early.work_out(self.record())
         self.monkeypatch.chdir(self.directory)
+
+    def record(self) -> Path:
+        """Return where the record of `COMMAND` lies."""
+        words = [__version__, *COMMAND[2:]]
+        return Path(record_path(self.warm.bn.store, words, str(self.directory)))
 
     def take(self, *command: str) -> Early | None:
         self.monkeypatch.setattr(sys, "argv", [*(command or COMMAND)])
@@ -146,6 +153,64 @@ def collected(here: Here) -> None:
 
 def index_made_again(here: Here) -> None:
     here.warm.bn("store", "rebuild-index")
+
+
+def test_the_first_build_after_the_start_uses_it(
+    warm: Warm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Here(warm, monkeypatch)
+
+    def used() -> int:
+        here.settle()
+        warm.bn("watch", "--stop")
+        warm.bn("watch")
+        warm.zygote()
+        assert warm.status()["stock"] > 0
+        until(lambda: here._states() == {"watched"})
+        warm.edit()
+        time.sleep(0.1)  # a worker is forked, and works it out
+        warm.handed(1, lambda: warm.bn("build"))
+        assert warm.bn.result("copy").startswith(f"n{warm.number} ")
+        return int(until(lambda: warm.status()["early"]))
+
+    assert until(used) == 1
+
+
+def test_a_rehearsal_notes_what_a_build_needs(here: Here) -> None:
+    stock.note()
+    early.rehearse(here.record())
+    kinds = {kind for kind, _ in stock.noted()}
+    assert {stock.MEMO, stock.CELL} <= kinds
+    assert here.take() is None
+    for spoilt in (b"", here.record().read_bytes()[:-1]):
+        here.warm.edit()
+        stock.note()
+        early.rehearse(here.record())  # a file is other than it was
+        assert not stock.noted()
+        here.settle()
+        here.record().write_bytes(spoilt)
+        early.rehearse(here.record())
+        assert not stock.noted()
+
+
+def test_what_was_asked_for(here: Here) -> None:
+    assert Command.of(here.record()) == Command(str(here.directory), COMMAND)
+    here.warm.bn("build", "copy", "-j1")
+    words = [__version__, "copy", "-j1"]
+    other = record_path(here.warm.bn.store, words, str(here.directory))
+    assert Command.of(Path(other)).words == (*COMMAND, "copy", "-j1")
+    of_another = Path(other).with_name("0" * 32)
+    of_another.write_bytes(Path(other).read_bytes())
+    with pytest.raises(ValueError):
+        Command.of(of_another)
+    timeline = Path(Record(Path(other).read_bytes()).timeline)
+    for spoilt in (b"", b"{}\n", b"[1]\n", b"\xff\n"):
+        timeline.write_bytes(spoilt)
+        with pytest.raises(ValueError):
+            Command.of(Path(other))
+    timeline.unlink()
+    with pytest.raises(OSError):
+        Command.of(Path(other))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +307,9 @@ def test_a_change_that_makes_no_difference(here: Here) -> None:
 
 def test_a_store_or_a_directory_that_is_gone(here: Here) -> None:
     here.warm.edit()
-    early.work_out(Command(str(here.directory / "gone"), COMMAND, ""))
+    moved = here.directory.rename(here.directory.with_name("moved"))
+    early.work_out(here.record())
+    moved.rename(here.directory)
     here.monkeypatch.chdir(here.directory)
     assert here.take() is None
     here.monkeypatch.setenv("BN_STORE", str(here.directory / "nothing"))

@@ -61,14 +61,16 @@ def test_it_gets_ready_as_often_as_it_is_told_before_it_works(
     ours, theirs = pair
     told, tells = os.pipe()
 
-    def ready() -> None:
-        os.write(tells, b"r")
+    def ready(word: str) -> None:
+        os.write(tells, word.encode())
 
     spare = Spare(work, ready=ready)
-    for _ in range(2):
-        spare.get_ready()
-        assert os.read(told, 2) == b"r"
-    spare.get_ready()
+    for word in ("one", ""):
+        spare.get_ready(word)
+        spare.get_ready("r")
+        assert os.read(told, len(word) or 1) == (word or "r").encode()
+        assert not word or os.read(told, 1) == b"r"
+    spare.get_ready("r")
     assert spare.give(theirs)
     assert ours.recv(16) == b"here"
     assert os.read(told, 2) == b"r"

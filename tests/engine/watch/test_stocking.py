@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from engine.memo import memo_path, read_memo, write_memo
-from engine.watch.early import Command
 from engine.watch.stocking import LARGEST, MOST, Stocking, leave
 from executors.cells import Kind
 from store import stock
@@ -128,19 +127,10 @@ def test_a_memo_takes_the_place_of_the_one_before(stocking: Stocking, tmp_path: 
     assert stocking.held == held
 
 
-def test_the_command_is_there_next_time(stocking: Stocking, tmp_path: Path) -> None:
-    command = Command("/some/where", ("bn", "build", "all"), "ab12")
-    source = marshal.dumps((command.directory, command.record, *command.words))
-    take(stocking, tmp_path / "left", (stock.COMMAND, source))
-    assert stocking.command == command
-    for damaged in (b"", b"(", marshal.dumps(()), marshal.dumps(7)):
-        take(stocking, tmp_path / "left", (stock.COMMAND, damaged))
-        assert stocking.command == command
+def test_what_was_worked_out_before_is_counted(stocking: Stocking, tmp_path: Path) -> None:
     assert stocking.early == 0
     take(stocking, tmp_path / "left", (stock.EARLY, b""))
     assert stocking.early == 1
-    stocking.clear()
-    assert stocking.command is None
 
 
 def test_only_so_much_is_noted() -> None:
