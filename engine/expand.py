@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 
 from engine.artifacts import Artifacts, Group, Materials, SpecFaultError
 from engine.graph import About, Graph
-from engine.packed_graph import graph_of, pack_about
+from engine.packed_graph import Groups, graph_of, pack_about
 from engine.packer import Made
 from engine.recipes import ActionExpander
 from engine.spec.faults import Fault, KeyPath, nearest, spec_error
@@ -39,12 +39,13 @@ def build_graph(
         if isinstance(group, Made)
     }
     packer = expander.artifacts.packer
+    plain = packer.packed()
     packed = {
         "about": pack_about(_about(project, artifacts, expander.tests)),
-        "artifacts": artifacts,
+        "artifacts": Groups.packed(artifacts, plain["labels"]),
         "isolation": materials.isolation,
         "platform": materials.platform,
-        **packer.packed(),
+        **plain,
     }
     del expander.artifacts  # it holds the expander, and that all there is of the spec
     return graph_of(packed, packer.snapshots, load or (lambda: project))

@@ -7,7 +7,7 @@ from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.spec.faults import KeyPath, nearest
+from engine.spec.faults import nearest
 from store.digest import Digest, digest_bytes
 from store.encoding import TYPE_KEY, encode
 from store.errors import InputError
@@ -88,11 +88,10 @@ class Recipe:
     """An action before its inputs are known: a vertex of the graph.
 
     `digest` is the recipe digest: the definition and the recipe digests of what it needs.
-    `label` names it for people; `path` is where in its spec it was written.
+    `label` names it for people.
     """
 
     label: str
-    artifact: str
     command: tuple[str, ...]
     env: Mapping[str, str]
     outputs: tuple[str, ...]
@@ -105,7 +104,6 @@ class Recipe:
     digest: Digest
     test: bool
     resources: Resources
-    path: KeyPath = ()
 
 
 @frozen(kw_only=True)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from engine.spec.project import Unit
 
 KIND: Final = "graph"
-FORMAT: Final = "6"
+FORMAT: Final = "7"
 
 LARGE: Final = 2 << 20
 """Bytes of a kept graph, some 6,000 steps, from which on its memory is worth some milliseconds."""

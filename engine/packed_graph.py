@@ -5,6 +5,7 @@ What is needed of every recipe (its label, its digest) is at hand; the rest stay
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -187,7 +188,7 @@ class PackedRecipes(Mapping[str, Recipe]):
         selections: tuple[int, ...],
         needs: int,
     ) -> Digest:
-        _, env, depfile, toolchains, _, _, _ = self._packed["forms"][form]
+        env, depfile, toolchains, _, _ = self._packed["forms"][form]
         platform, isolation = self._packed["platform"], self._packed["isolation"]
         common = common_text(depfile, dict(env), isolation, platform, toolchains)
         needed = [
@@ -201,11 +202,10 @@ class PackedRecipes(Mapping[str, Recipe]):
 
     def _recipe(self, number: int) -> Recipe:
         form, command, outputs, selections, needs = self._rows[number]
-        artifact, _, depfile, toolchains, test, _, path = self._packed["forms"][form]
+        _, depfile, toolchains, test, _ = self._packed["forms"][form]
         env, resources = self._form(form)
         return Recipe(
             label=self._labels[number],
-            artifact=artifact,
             command=command,
             env=env,
             outputs=outputs,
@@ -218,7 +218,6 @@ class PackedRecipes(Mapping[str, Recipe]):
             digest=self._digest_at(number),
             test=test,
             resources=resources,
-            path=path,
         )
 
     def resources_of(self, label: str) -> Resources:
@@ -228,7 +227,7 @@ class PackedRecipes(Mapping[str, Recipe]):
     def _form(self, number: int) -> tuple[dict[str, str], Resources]:
         found = self._forms.get(number)
         if found is None:
-            _, env, _, _, _, (cpus, memory, timeout), _ = self._packed["forms"][number]
+            env, _, _, _, (cpus, memory, timeout) = self._packed["forms"][number]
             found = dict(env), Resources(cpus=cpus, memory=memory, timeout=timeout)
             self._forms[number] = found
         return found
@@ -283,24 +282,64 @@ class PackedRecipes(Mapping[str, Recipe]):
 
 
 class Groups(Mapping[str, tuple[str, ...]]):
-    """The labels that make up each artifact, of the first one's number and how many they are."""
+    """The labels that make up each artifact, of the first one's number and how many they are.
 
-    def __init__(self, ranges: Mapping[str, tuple[int, int]], labels: Sequence[str]) -> None:
+    One that is a single recipe of the same name, as most are, has no range.
+    """
+
+    def __init__(
+        self,
+        ranges: Mapping[str, tuple[int, int]],
+        labels: Sequence[str],
+        numbers: Mapping[str, int],
+    ) -> None:
         self._ranges = ranges
         self._labels = labels
+        self._numbers = numbers
+        self._firsts = [first for first, _ in ranges.values()]
+        self._ends = [first + many for first, many in ranges.values()]
+
+    @staticmethod
+    def packed(
+        ranges: Mapping[str, tuple[int, int]], labels: Sequence[str]
+    ) -> dict[str, tuple[int, int]]:
+        """Return those of the ranges, which are in the order of the recipes, that have to be
+        told."""
+        return {
+            name: (first, many)
+            for name, (first, many) in ranges.items()
+            if (many, labels[first : first + many]) != (1, [name])
+        }
 
     def __getitem__(self, name: str) -> tuple[str, ...]:
-        first, many = self._ranges[name]
-        return tuple(self._labels[first : first + many])
+        if (found := self._ranges.get(name)) is not None:
+            first, many = found
+            return tuple(self._labels[first : first + many])
+        if self._is_single(self._numbers[name]):
+            return (name,)
+        raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._ranges
+        if name in self._ranges:
+            return True
+        number = self._numbers.get(name) if isinstance(name, str) else None
+        return number is not None and self._is_single(number)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ranges)
+        at = 0
+        for name, (first, many) in self._ranges.items():
+            yield from self._labels[at:first]
+            yield name
+            at = first + many
+        yield from self._labels[at:]
 
     def __len__(self) -> int:
-        return len(self._ranges)
+        several = sum(many for _, many in self._ranges.values())
+        return len(self._labels) - several + len(self._ranges)
+
+    def _is_single(self, number: int) -> bool:
+        at = bisect_right(self._firsts, number)
+        return at == 0 or number >= self._ends[at - 1]
 
 
 def graph_of(
@@ -318,7 +357,7 @@ def graph_of(
     recipes = PackedRecipes(packed, snapshots, changed, reverse)
     return Graph(
         recipes=recipes,
-        artifacts=Groups(packed["artifacts"], packed["labels"]),
+        artifacts=Groups(packed["artifacts"], packed["labels"], recipes.numbers),
         about=about_of(packed),
         isolation=packed["isolation"],
         load=load,

@@ -186,13 +186,11 @@ class Packer:
         """Return a recipe as plain values: a form that others share, and what is its own."""
         one = recipe.resources
         form = (
-            recipe.artifact,
             tuple(recipe.env.items()),
             recipe.depfile,
             recipe.toolchains,
             recipe.test,
             (one.cpus, one.memory, one.timeout),
-            recipe.path,
         )
         return (
             self._forms.setdefault(form, len(self._forms)),

@@ -42,7 +42,6 @@ class ActionExpander:
             **({"depfile": DEPFILE} if self.spec.depfile else {}),
         }
         self.artifact = f"{unit.prefix}{name}"
-        self.path: KeyPath = self._at()
         self._common: tuple[Mapping[str, str], tuple[str, str, str]] | None = None
         self._taking = Taking(artifacts, unit)
 
@@ -227,7 +226,6 @@ class ActionExpander:
         common = self._common_text(env, toolchains)
         return Recipe(
             label=self._label(combination, item),
-            artifact=self.artifact,
             command=command,
             env=env,
             outputs=outputs,
@@ -242,7 +240,6 @@ class ActionExpander:
             ),
             test=spec.kind == "test",
             resources=resources,
-            path=self.path,
         )
 
     def _common_text(

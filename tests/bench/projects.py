@@ -64,9 +64,14 @@ def _directory(unit: Unit) -> str:
     return unit.prefix.replace(":", "/")
 
 
+def _artifact(recipe: Recipe) -> str:
+    """Return the name of the artifact that the recipe makes, or makes a part of."""
+    return recipe.label.partition("[")[0]
+
+
 def _directory_of(recipe: Recipe) -> str:
     """Return the directory of the unit whose action the recipe is of: that leads its name."""
-    unit, colon, _ = recipe.artifact.rpartition(":")
+    unit, colon, _ = _artifact(recipe).rpartition(":")
     return f"{unit}{colon}".replace(":", "/")
 
 
@@ -108,7 +113,7 @@ class _Translator:
         return sum(path in action.inputs for action in actions) == 1
 
     def _outputs(self, recipe: Recipe) -> list[str]:
-        return [f"{recipe.artifact.replace(':', '/')}/{path}" for path in recipe.outputs]
+        return [f"{_artifact(recipe).replace(':', '/')}/{path}" for path in recipe.outputs]
 
     def _staged(self, recipe: Recipe) -> list[str]:
         """Return what the recipe reads, by its path as the action sees it."""
@@ -123,7 +128,7 @@ class _Translator:
         outputs = self._outputs(recipe)
         home = _directory_of(recipe)
         staged = self._staged(recipe)
-        own = f"{recipe.artifact.rpartition(':')[2]}"
+        own = f"{_artifact(recipe).rpartition(':')[2]}"
         if recipe.command[:2] == (SHELL, "-eu"):
             script = f"sh {_step_file(recipe)}"
         else:
@@ -144,7 +149,7 @@ class _Translator:
             recipe = self.evaluation.graph.recipes[label]
             if recipe.command[:2] != (SHELL, "-eu"):
                 continue
-            home, own = _directory_of(recipe), recipe.artifact.rpartition(":")[2]
+            home, own = _directory_of(recipe), _artifact(recipe).rpartition(":")[2]
             parents = sorted({os.path.dirname(f"{own}/{path}") for path in recipe.outputs})
             lines = [
                 f"set -eu\ncd ./{home}\nout={own}",
