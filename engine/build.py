@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +19,6 @@ from engine.beside import commit_often, look_again, watch_signals
 from engine.committing import Commits
 from engine.crew import Crew, InTurn, SideBySide, in_order
 from engine.execution import blame, execute, finished, unless_inputs_changed
-from engine.expecting import Expecting
 from engine.finished import Finished, Running
 from engine.graph import Graph
 from engine.job import Job, Options
@@ -215,14 +213,13 @@ class Loop:
         later = Later(meanwhile)
         now, self.ledger.then = self.ledger.then, later.then
 
-        expecting = Expecting(self.job.executor, self.graph, self.waits)
         chores = iter((self._look, self.store.sweep, load))
 
         def before_wait() -> None:
             if self.untold.is_started:
                 meanwhile(self.untold.tell_started)
             later.then(self.commits.if_due)
-            for chore in itertools.chain(expecting.chores(self.running), chores):
+            for chore in chores:
                 meanwhile(chore)
 
         meanwhile(self._tell_cached)

@@ -31,7 +31,6 @@ from executors.wall import Wall
 from store import stock
 from store.errors import HostError, host_error
 from store.records import frozen
-from store.shelf import Looked
 from store.spans import span
 from store.store import Store, remove_tree
 
@@ -72,6 +71,10 @@ class Kind:
         return Limits(memory=self.memory, processes=self.processes, cpu_seconds=self.cpu_seconds)
 
 
+class Touched(Exception):
+    """What lay aside for an action, which has started with it, was touched: it is to run again."""
+
+
 class Pool:
     """The cells behind one wall: those at rest, found again by kind."""
 
@@ -85,7 +88,6 @@ class Pool:
         self._coming, wall.cells = wall.cells, []
         self._noted = False
         self._turnstile = turnstile
-        self.looked: Looked = {}
 
     async def take(self, kind: Kind, store: Store, limiter: Limiter) -> Cell:
         """Return a cell of this kind that nobody else uses, made if need be.
@@ -107,7 +109,7 @@ class Pool:
             await cell.made()
         if not cell.joined:
             try:
-                cell.join(self._turnstile, Inputs(cell.path, store.cas, self.looked))
+                cell.join(self._turnstile, Inputs(cell.path, store.cas))
             except OSError as error:
                 await cell.discard()
                 raise host_error(error, "cannot use a workspace") from error
@@ -294,7 +296,7 @@ class Cell:
 
     async def run(self, request: ExecutionRequest, env: Mapping[str, str]) -> Ended:
         """Stage the inputs of an action and run its command to its end; nothing that it started is
-        left when this returns or raises. Raises HostError and MissingBlob."""
+        left when this returns or raises. Raises HostError, MissingBlob and Touched."""
         assert self._channel is not None
         self._rests = False
         with span("stage", self.name, step=request.label):
@@ -317,6 +319,8 @@ class Cell:
         way = self._turnstile.enter(start, request.share, request.room)
         try:
             with span("run", self.name, step=request.label):
+                if not self._inputs.are_as_left():
+                    raise Touched
                 ended, exceeded = await self._watch(channel, request.limits, way)
         except OSError as error:
             raise HostError(f"a sandbox is gone: {error}", "run the build again") from error

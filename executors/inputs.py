@@ -19,7 +19,7 @@ from store.cas import EPOCH_NS, Cas
 from store.digest import Digest, digest_bytes
 from store.errors import host_error
 from store.objects import Action, Directory, Entry, Link
-from store.shelf import Looked, Shelf
+from store.shelf import Shelf
 from store.store import remove_tree
 
 Shown: TypeAlias = dict[str, Digest | None]
@@ -29,18 +29,20 @@ Shown: TypeAlias = dict[str, Digest | None]
 class Inputs:
     """The inputs in the workspace at `path`, which has empty directories `in`, `build`, `aside`."""
 
-    def __init__(self, path: str, cas: Cas, looked: Looked | None = None) -> None:
-        """For `looked` see `Shelf`. Raises OSError."""
+    def __init__(self, path: str, cas: Cas) -> None:
+        """Nothing is there yet. Raises OSError."""
         self._path = path
         self._cas = cas
         self._aside = f"{path}/aside"
         size = os.stat(self._aside).st_size
         self._stage = Stage(cas, self._aside, size, replaces_in_place(self._aside))
-        self._shelf = Shelf(cas, self._aside, looked)
+        self._shelf = Shelf(cas, self._aside)
         self._shown: Shown = {}
         self._trees: dict[str, Digest] = {}
         self._keys: dict[str, str] = {}
         """Where the large ones among the inputs lie on the shelf later."""
+        self._doubtful: dict[str, Digest] = {}
+        """Those that came from the shelf, whose files nobody has looked at since."""
 
     def names(self) -> set[str]:
         """Return the names in `build` that are inputs."""
@@ -52,7 +54,8 @@ class Inputs:
             self._shelf.put(key, f"{self._path}/in/{name}", self._trees[name])
 
     def put(self, action: Action) -> list[str]:
-        """Put the inputs of an action in their places; return the names to be mounted anew.
+        """Put the inputs of an action in their places; return the names to be mounted anew. Nothing
+        is to be believed that comes of them before it is known whether they `are_as_left`.
 
         Raises HostError and MissingBlob; then what is there is undefined.
         """
@@ -81,6 +84,12 @@ class Inputs:
         except OSError as error:
             raise host_error(error, "cannot stage an action") from error
         return mounts
+
+    def are_as_left(self) -> bool:
+        """Say whether nobody wrote to those inputs that lay aside; to be asked once after they were
+        put in their places."""
+        doubtful, self._doubtful = self._doubtful, {}
+        return all(self._shelf.is_as_left(path, tree) for path, tree in doubtful.items())
 
     def _shows(self, wanted: Shown) -> bool:
         """Say whether inputs of these names are mounted, if need be after directories were renamed.
@@ -138,7 +147,7 @@ class Inputs:
         if held != digest:
             self._keys.pop(name, None)
         if held != digest and self._shelf.is_large(digest):
-            key = self._keys[name] = key_of(action.command, action.outputs, name)
+            key = self._keys[name] = _key_of(action, name)
             if held is None:
                 aside = self._shelf.take(key, digest, place)
             elif self._shelf.has(key) and not same_names(self._cas, held, digest):
@@ -150,7 +159,10 @@ class Inputs:
                 raise
             remove_tree(place)
             self._stage.restage(place, None, digest)
+            aside = None
         self._trees[name] = digest
+        if aside is not None:
+            self._doubtful[place] = digest
 
     def _take_inputs_away(self) -> None:
         """Remove all inputs and their mount points; that unmounts them in the cell, too."""
@@ -166,10 +178,10 @@ class Inputs:
         self._shown = {}
 
 
-def key_of(command: tuple[str, ...], outputs: tuple[str, ...], name: str) -> str:
+def _key_of(action: Action, name: str) -> str:
     """Return where inputs of this name lie aside for the next action that is the same but for the
     contents of its inputs."""
-    return digest_bytes(repr((name, command, outputs)).encode())
+    return digest_bytes(repr((name, action.command, action.outputs)).encode())
 
 
 def _make_parents(out: str, outputs: tuple[str, ...]) -> None:

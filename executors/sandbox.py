@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,10 @@ from typing import Final
 from executors import leaving
 from executors.base import BASE_ENV, HERMETIC, SHELL, WORK, ExecutionRequest, Limits, Outcome
 from executors.bubblewrap import Bubblewrap, command_line, find_bubblewrap, sandbox_failed
-from executors.cells import Kind, Pool
+from executors.cells import Kind, Pool, Touched
 from executors.channel import SetUpFailed
 from executors.conclude import CANNOT_RUN, conclude
 from executors.depfile import Observer
-from executors.inputs import key_of
 from executors.kernel import adopt_orphans, fix_addresses
 from executors.limits import Limiter, require_space
 from executors.process import (
@@ -33,7 +32,6 @@ from store.digest import Digest
 from store.errors import HostError
 from store.objects import Action
 from store.records import evolve
-from store.shelf import Shelf
 from store.spans import span
 from store.store import Store
 
@@ -162,16 +160,6 @@ class Sandbox(PlainSandbox):
             if root.parent == pool.trees:
                 pool.prepare(Kind.of(root, limits), self._limiter)
 
-    def expect(
-        self, command: tuple[str, ...], outputs: tuple[str, ...], inputs: Iterable[str]
-    ) -> Iterator[bool]:
-        """Get ready, in a part for each True, for an action of this command that will be asked for
-        soon, with directories of these names among its inputs."""
-        for pool in self._pools.values():
-            shelf = Shelf(self._store.cas, "", pool.looked)
-            for name in inputs:
-                yield from shelf.look(key_of(command, outputs, name))
-
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Run one action to its end. On cancellation everything that it started is killed.
 
@@ -195,6 +183,9 @@ class Sandbox(PlainSandbox):
             observer = Observer(self._store.cas, action.input_root, WORK, _SCRATCH)
             with span("take in", cell.name, step=request.label):
                 outcome = conclude(self._store, request, cell.workspace, ended, observer)
+        except Touched:  # it is not there any more
+            await cell.discard()
+            return await self.execute(request)
         except BaseException:
             await cell.discard()
             raise

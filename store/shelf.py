@@ -5,9 +5,10 @@
     staged/KEY/note     what tree it is, and what each of its directories looks like
     staged/KEY/tree/    hard links to blobs
 
-Only a cache: whoever takes something up compares every directory and every file first, or has had
-that done while there was nothing else to do. Something is taken by one rename, so that two builds
-cannot have the same, nor a build and the collector.
+Only a cache: whoever takes something up compares every directory first, and every file before
+anything is believed that came of it: that takes longest, and can be done while the action runs.
+Something is taken by one rename, so that two builds cannot have the same, nor a build and the
+collector.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import itertools
 import json
 import math
 import os
-import time
 from collections.abc import Iterable, Iterator
 from operator import attrgetter, eq
 from pathlib import Path
@@ -28,7 +28,6 @@ from store.cas import EPOCH_NS, Cas
 from store.digest import Digest
 from store.errors import BnError
 from store.objects import Directory, Entry, File, Link
-from store.records import frozen
 from store.store import remove_tree
 
 LARGE: Final = 256
@@ -37,8 +36,8 @@ LARGE: Final = 256
 MOST: Final = 8
 """Trees that are kept; the one that was laid aside first goes."""
 
-AT_A_TIME: Final = 128
-"""Files that are looked at at a time where others may be waiting: less than half a millisecond."""
+AT_A_TIME: Final = 512
+"""Files of a directory that are looked at at a time: what thousands look like takes much room."""
 
 _DIRECTORY: Final = "staged"
 
@@ -48,42 +47,16 @@ _CHANGED: Final = attrgetter("st_ctime")
 _Mark: TypeAlias = list[int]
 """Inode and change time: entries cannot come, go or change place without a later one."""
 
-LOOKED_SECONDS: Final = 1.0
-"""How long it is believed what somebody found who had a look."""
-
-
-@frozen(eq=False)
-class Look:
-    """A look at what lies aside that somebody began, at a time by `time.monotonic`: its note, and
-    for each part whether that is as it was left."""
-
-    began: float
-    note: bytes
-    parts: Iterator[bool]
-
-    def went_well(self) -> bool:
-        """Finish it; say whether all was as it was left, and that is still to be believed."""
-        try:
-            return time.monotonic() - self.began < LOOKED_SECONDS and all(self.parts)
-        except (BnError, OSError):
-            return False
-
-
-Looked: TypeAlias = dict[str, Look]
-"""By key, looks at which nothing was amiss as far as they went."""
-
 
 class Shelf:
     """The trees that lie aside in the primary tier of a store.
 
-    `aside` is a directory on the same file system that only the caller uses, and removes. What one
-    of them found when it had a look the others know by `looked`.
+    `aside` is a directory on the same file system that only the caller uses, and removes.
     """
 
-    def __init__(self, cas: Cas, aside: str, looked: Looked | None = None) -> None:
+    def __init__(self, cas: Cas, aside: str) -> None:
         self._cas = cas
         self._aside = aside
-        self._looked = {} if looked is None else looked
         self._taken = 0
 
     def is_large(self, tree: Digest) -> bool:
@@ -103,44 +76,44 @@ class Shelf:
 
     def take(self, key: str, wanted: Digest, place: str) -> Digest | None:
         """Move what lies under `key` to the path `place` and return the tree that it holds, which
-        has the names of `wanted`; None where there is nothing like it, or it was touched."""
-        look = self._looked.pop(key, None)
-        well = look is not None and look.went_well()
+        has the names of `wanted`; None where there is nothing like it, or it has other entries.
+
+        Whether somebody wrote to its files is to be asked (`is_as_left`) before anything is
+        believed that came of them.
+        """
         box = self._fetch(_place(self._cas.root, key))
         if box is None:
             return None
         try:
-            note = _note(box)
-            held, marks = json.loads(note)
+            with open(f"{box}/note", "rb") as file:
+                held, marks = json.load(file)
             know_alike(self._cas, Digest(held), wanted)
             if not same_names(self._cas, Digest(held), wanted):
                 return None
-            files = not well or look is None or look.note != note
-            if not all(self._look(f"{box}/tree", Digest(held), iter(marks), files)):
+            if list(self._marks(f"{box}/tree", Digest(held))) != marks:
                 return None
             os.rename(f"{box}/tree", place)
         except (BnError, OSError, ValueError, TypeError):
             return None
         return Digest(held)
 
-    def look(self, key: str) -> Iterator[bool]:
-        """Have the look at what lies under `key` that whoever takes it up would have, a part of it
-        for each True; who takes it soon goes on from there."""
-        box = _place(self._cas.root, key)
+    def is_as_left(self, path: str, tree: Digest) -> bool:
+        """Say whether nobody wrote to the files of a tree at `path`, as is asked of a blob before
+        it is linked to.
+
+        Files that were not used lately do not count: a new link shows their use.
+        """
         try:
-            note = _note(box)
-            held, marks = json.loads(note)
-            parts = self._look(f"{box}/tree", Digest(held), iter(marks))
-            self._looked[key] = Look(time.monotonic(), note, parts)
-            for fine in parts:
-                if not fine:
-                    break
-                yield True
-            else:
-                return
-        except (BnError, OSError, ValueError, TypeError):
-            pass
-        self._looked.pop(key, None)
+            rows = self._cas.get_tree(tree).sorted()
+            while some := list(itertools.islice(rows, AT_A_TIME)):
+                inner = ((name, one) for name, one in some if isinstance(one, Directory))
+                if not self._are_as_left(path, some) or not all(
+                    self.is_as_left(f"{path}/{name}", one.digest) for name, one in inner
+                ):
+                    return False
+        except (BnError, OSError):
+            return False
+        return True
 
     def put(self, key: str, path: str, tree: Digest) -> None:
         """Lay aside the directory `path`, which holds `tree`; where that fails it is not kept."""
@@ -181,25 +154,6 @@ class Shelf:
             if isinstance(entry, Directory):
                 yield from self._marks(f"{path}/{name}", entry.digest)
 
-    def _look(
-        self, path: str, tree: Digest, marks: Iterator[_Mark], files: bool = True
-    ) -> Iterator[bool]:
-        """Say for one part after the other whether directories are as they were laid aside, so that
-        they have the same entries, and whether nobody wrote to the `files`, as is asked of a blob
-        before it is linked to.
-
-        Files that were not used lately do not count: a new link shows their use.
-        """
-        status = os.lstat(path)
-        yield [status.st_ino, status.st_ctime_ns] == next(marks, None)
-        rows = self._cas.get_tree(tree).sorted()
-        while some := list(itertools.islice(rows, AT_A_TIME)):
-            for name, entry in some:
-                if isinstance(entry, Directory):
-                    yield from self._look(f"{path}/{name}", entry.digest, marks, files)
-            if files:
-                yield self._are_as_left(path, some)
-
     def _are_as_left(self, path: str, some: Iterable[tuple[str, Entry]]) -> bool:
         """Say whether nobody wrote to some entries of a directory."""
         epoch = EPOCH_NS[0]
@@ -227,12 +181,6 @@ def clear_shelf(cas: Cas, root: Path) -> int:
             remove_tree(temporary)
             removed += 1
     return removed
-
-
-def _note(box: str) -> bytes:
-    """Return what was written of a tree. Raises OSError."""
-    with open(f"{box}/note", "rb") as file:
-        return file.read()
 
 
 def _place(root: Path, key: str) -> str:

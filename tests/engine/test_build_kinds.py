@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -49,20 +49,10 @@ class Sleeping:
     running: int = 0
     most: int = 0
     tidied: list[str] = field(factory=list)
-    expected: list[tuple[str, ...]] = field(factory=list)
     isolation: str = SIMULATED
 
     def close(self) -> None:
         """Nothing is kept."""
-
-    def expect(
-        self, command: tuple[str, ...], outputs: tuple[str, ...], inputs: Iterable[str]
-    ) -> Iterator[bool]:
-        """Get ready in parts, of which there are many."""
-        self.expected.append((command[0], *outputs, *sorted(inputs), str(self.running)))
-        for _ in range(50):
-            yield True
-        self.expected.append((command[0],))
 
     async def execute(self, request: ExecutionRequest) -> Outcome:
         """Sleep, and leave outputs that hold their paths."""
@@ -139,16 +129,6 @@ def test_a_build_that_took_too_much_for_granted_comes_to_nothing(
     again = Sleeping(workshop)
     assert _run(workshop, again, document).status is BuildStatus.OK
     assert len(again.tidied) < 4 or document is STEPS, "what had run is kept"
-
-
-def test_the_executor_gets_ready_for_what_waits(workshop: Workshop) -> None:
-    executor = Sleeping(workshop)
-    assert _run(workshop, executor, CHAIN).status is BuildStatus.OK
-    told = [("b", "o", "a", "1"), ("b",), ("c", "o", "b", "1"), ("c",), ("d", "o", "c", "1")]
-    assert executor.expected == [*told, ("d",)]
-    executor = Sleeping(workshop)
-    assert _run(workshop, executor, STEPS).status is BuildStatus.OK
-    assert executor.expected == [], "nobody has time for it"
 
 
 WIDE = {"a": "", "b": "", "c": "", "d": "a b c"}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from store.cas import EPOCH_NS
 from store.digest import Digest
 from store.gc import collect
 from store.materialise import materialise
 from store.objects import File, Link
-from store.shelf import LARGE, MOST, Looked, Shelf, clear_shelf
+from store.shelf import LARGE, MOST, Shelf, clear_shelf
 from store.store import Store
 from store.trees import build_tree
 
@@ -119,91 +119,42 @@ CHANGES: list[Callable[[Path], object]] = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_was_touched_is_not_taken(
+def test_what_was_touched_is_seen(
     store: Store, aside: str, tree: Digest, change: Callable[[Path], object]
 ) -> None:
     change(store.root / "staged/k/tree")
-    assert Shelf(store.cas, aside).take("k", tree, f"{aside}/place") is None
-    assert not os.path.exists(f"{aside}/place")
+    shelf, place = Shelf(store.cas, aside), f"{aside}/place"
+    taken = shelf.take("k", tree, place)
+    if change is overwritten:
+        assert taken == tree
+        assert not shelf.is_as_left(place, tree)
+    else:
+        assert taken is None
+        assert not os.path.exists(place)
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_what_was_touched_is_not_taken_after_a_look(
-    store: Store, aside: str, tree: Digest, change: Callable[[Path], object]
-) -> None:
-    looked: Looked = {}
-    change(store.root / "staged/k/tree")
-    for _ in Shelf(store.cas, aside, looked).look("k"):
-        pass
-    assert looked == {}
-    assert Shelf(store.cas, aside, looked).take("k", tree, f"{aside}/place") is None
-
-
-@pytest.mark.parametrize("change", [change for change in CHANGES if change is not overwritten])
-def test_what_was_touched_since_a_look_is_not_taken(
-    store: Store, aside: str, tree: Digest, change: Callable[[Path], object]
-) -> None:
-    looked: Looked = {}
-    assert all(Shelf(store.cas, aside, looked).look("k"))
-    assert [*looked] == ["k"]
-    change(store.root / "staged/k/tree")
-    assert Shelf(store.cas, aside, looked).take("k", tree, f"{aside}/place") is None
-
-
-def test_files_are_looked_at_once_for_each_that_is_taken(
+def test_files_are_looked_at_in_portions(
     store: Store, aside: str, tree: Digest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: Looked = {}
-    shelf = Shelf(store.cas, aside, looked)
-    assert sum(1 for _ in shelf.look("k")) > 2, "in parts"
-    asked: list[object] = []
-    are_as_left = Shelf._are_as_left
-
-    def noted(self: Shelf, path: str, some: Any) -> bool:
-        asked.append(path)
-        return are_as_left(self, path, some)
-
-    monkeypatch.setattr(Shelf, "_are_as_left", noted)
-    assert shelf.take("k", tree, f"{aside}/place") == tree
-    assert (asked, looked) == ([], {})
-    shelf.put("k", f"{aside}/place", tree)
-    assert shelf.take("k", tree, f"{aside}/again") == tree
-    assert asked
+    monkeypatch.setattr("store.shelf.AT_A_TIME", 100)
+    shelf, place = Shelf(store.cas, aside), f"{aside}/place"
+    assert shelf.take("k", tree, place) == tree
+    assert shelf.is_as_left(place, tree)
+    for name in ("f0000", f"f{LARGE - 1:04}"):
+        os.utime(f"{place}/d/{name}", (1, 1))
+        assert not shelf.is_as_left(place, tree)
+        os.utime(f"{place}/d/{name}", ns=EPOCH_NS)
+        assert shelf.is_as_left(place, tree)
+    os.unlink(f"{place}/d/f0000")
+    assert not shelf.is_as_left(place, tree)
+    assert not shelf.is_as_left(f"{aside}/nothing", tree)
 
 
-@pytest.mark.parametrize("parts", range(4))
-def test_a_look_that_was_begun_is_finished(
-    store: Store, aside: str, tree: Digest, monkeypatch: pytest.MonkeyPatch, parts: int
-) -> None:
-    looked: Looked = {}
-    shelf = Shelf(store.cas, aside, looked)
-    look = shelf.look("k")
-    for _ in range(parts):
-        assert next(look)
-    overwritten(store.root / "staged/k/tree")
-    files = tree_of(store)
-    assert shelf.take("k", files, f"{aside}/place") == (tree if parts == 3 else None)
-    assert looked == {}
-
-
-def test_an_old_look_is_not_believed(
-    store: Store, aside: str, tree: Digest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looked: Looked = {}
-    shelf = Shelf(store.cas, aside, looked)
-    assert all(shelf.look("k"))
-    monkeypatch.setattr("store.shelf.LOOKED_SECONDS", 0)
-    overwritten(store.root / "staged/k/tree")
-    assert shelf.take("k", tree, f"{aside}/place") is None
-
-
-def test_there_may_be_nothing_to_look_at(store: Store, aside: str) -> None:
-    assert [*Shelf(store.cas, aside).look("k")] == []
-
-
-def test_what_was_not_used_lately_is_not_taken(store: Store, aside: str, tree: Digest) -> None:
+def test_what_was_not_used_lately_is_seen(store: Store, aside: str, tree: Digest) -> None:
+    shelf, place = Shelf(store.cas, aside), f"{aside}/place"
+    assert shelf.take("k", tree, place) == tree
     store.cas._touch_before = store.cas.touch_before * 2
-    assert Shelf(store.cas, aside).take("k", tree, f"{aside}/place") is None
+    assert not shelf.is_as_left(place, tree)
 
 
 def test_few_trees_are_kept(store: Store, aside: str) -> None:
