@@ -1,8 +1,10 @@
-"""Ingesting and staging against cp, paired. Run it: python -m tests.bench.store [ROUNDS]."""
+"""Hashing against b3sum, ingesting and staging against cp, paired. Run it: python -m
+tests.bench.store [ROUNDS]."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -11,13 +13,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from store.digest import Digest
+from store.digest import Digest, digest_file
 from store.durability import sync_file_system
 from store.ingest import ingest_directory
 from store.materialise import materialise
 from store.store import Store, remove_tree
 
 ROUNDS = 5
+HASHED = 1 << 30
+"""Bytes of the file that is hashed."""
 INGESTED = 10_000
 INGESTED_BYTES = 4096
 STAGED = 20_000
@@ -40,6 +44,26 @@ def seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
+
+
+def hashing(directory: Path, rounds: int) -> None:
+    """Compare hashing a large file, which is in memory, with b3sum, where that is installed."""
+    if shutil.which("b3sum") is None:
+        sys.stdout.write("b3sum not found\n")
+        return
+    file = directory / "large"
+    with open(file, "wb") as large:
+        for _ in range(HASHED >> 20):
+            large.write(os.urandom(1 << 20))
+    theirs = ["b3sum", "--no-names", str(file)]
+    said = subprocess.run(theirs, check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert said.strip() == digest_file(file, HASHED)
+    ours, other = [], []
+    for _ in range(rounds):
+        other.append(seconds(lambda: subprocess.run(theirs, check=True, stdout=subprocess.DEVNULL)))
+        ours.append(seconds(lambda: digest_file(file, HASHED)))
+    file.unlink()
+    say(f"hash {HASHED >> 20} MiB", ours, other, "b3sum")
 
 
 def ingest(directory: Path, source: Path, round_: int) -> float:
@@ -112,8 +136,9 @@ def say(what: str, ours: list[float], theirs: list[float], peer: str) -> None:
 
 
 def main(rounds: int) -> None:
-    """Run both comparisons on the file system of $BN_BENCH_DIR, else of the temporary directory."""
+    """Run all comparisons on the file system of $BN_BENCH_DIR, else of the temporary directory."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BN_BENCH_DIR")) as directory:
+        hashing(Path(directory), rounds)
         ingesting(Path(directory), rounds)
         staging(Path(directory), rounds)
 
