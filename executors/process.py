@@ -15,7 +15,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -119,6 +119,7 @@ def _spawn(command: Command, fence: Fence) -> subprocess.Popen[bytes]:
                 argv[1:1] = ["--json-status-fd", str(status)]
                 handed = (status,)
             stack.enter_context(pinned(command.cpus))
+            stack.enter_context(_ignoring_nothing())
             return subprocess.Popen(
                 fence.wrap(argv, command.given),
                 stdin=subprocess.DEVNULL,
@@ -131,6 +132,20 @@ def _spawn(command: Command, fence: Fence) -> subprocess.Popen[bytes]:
             )
         except OSError as error:
             raise host_error(error, "cannot start the action") from error
+
+
+@contextlib.contextmanager
+def _ignoring_nothing() -> Iterator[None]:
+    """Have what is started now ignore no signal, whatever this process ignores: under nohup an
+    action would find other ones than elsewhere. Handlers do not outlive an exec."""
+    ignored = [one for one in signal.valid_signals() if signal.getsignal(one) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
 
 
 async def watch(

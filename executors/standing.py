@@ -23,8 +23,10 @@ from executors.wall import Wall, served
 from store.errors import HostError
 from store.records import define
 
-_INHERITED: Final = ("Umask", "SigBlk", "SigIgn", "Cpus_allowed", "CapBnd", "NoNewPrivs", "Seccomp")
-"""What of /proc/self/status a process has from who starts it, and may be changed there."""
+_INHERITED: Final = ("Umask", "SigBlk", "Cpus_allowed", "CapBnd", "NoNewPrivs", "Seccomp")
+"""What of /proc/self/status a process has from who starts it, and may be changed there. What it
+ignores (under nohup, say) is not among it: a wall has a session of its own, and a cell ignores
+nothing, whatever bn was started with."""
 
 _FILES: Final = ("cgroup", "mountinfo", "oom_score_adj", "timerslack_ns", "coredump_filter")
 """What has to be the same in /proc/self."""

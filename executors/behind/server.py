@@ -142,7 +142,7 @@ class Server:
     ) -> NoReturn:
         """Turn this process, just forked, into a cell."""
         try:
-            for number in range(1, SIGNALS):
+            for number in range(1, SIGNALS + 1):
                 library.signal(number, None)  # whatever bn was started with ignored
             self.control.close()
             for process, (_, other) in self.cells.items():

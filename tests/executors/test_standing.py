@@ -263,13 +263,21 @@ def processors() -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
-@pytest.mark.parametrize("change", [umask, limit, ignored, blocked, processors])
+@pytest.mark.parametrize("change", [umask, limit, blocked, processors])
 def test_who_is_otherwise_gets_a_new_one(
     places: tuple[Path, Path], change: Callable[[], contextlib.AbstractContextManager[None]]
 ) -> None:
     stand(places)
     with change():
         assert standing.take(*places) is None
+
+
+def test_who_ignores_signals_gets_the_same(places: tuple[Path, Path]) -> None:
+    stand(places)
+    with ignored():
+        wall = standing.take(*places)
+    assert wall is not None
+    wall.drop()
 
 
 @pytest.mark.parametrize("lost", [0, 1])
