@@ -32,7 +32,7 @@ from engine.cli.asking import configured, split_spec
 from engine.cli.words import plain_words
 from engine.config import project_file, user_file
 from engine.kept_graph import Evaluation
-from engine.record import Record, Stale, changed_files, record_path
+from engine.record import FIRST_READ, Record, Stale, changed_files, record_path
 from engine.request import Prepared, Request, prepare_early
 from engine.timeline.events import BuildStarted
 from engine.watch.told import told
@@ -66,7 +66,8 @@ class Command:
     def of(cls, record: Path) -> Self:
         """Return what was asked for when a record was written. Raises OSError and ValueError where
         that is not known, or another bn was asked."""
-        written = Record(record.read_bytes())
+        with open(record, "rb") as file:
+            written = Record(file.read(FIRST_READ), file.read)
         with open(os.path.join(written.directory, written.timeline), "rb") as lines:
             asked = next(filter(None, map(_asked, islice(lines, FIRST_EVENTS))), ())
         words = tuple(map(str, asked))
