@@ -175,6 +175,7 @@ class Inputs:
             remove_tree(f"{self._path}/in/{name}")
         self._trees.clear()
         self._keys.clear()
+        self._doubtful.clear()
         self._shown = {}
 
 

@@ -68,7 +68,7 @@ class Command:
         that is not known, or another bn was asked."""
         with open(record, "rb") as file:
             written = Record(file.read(FIRST_READ), file.read)
-        with open(os.path.join(written.directory, written.timeline), "rb") as lines:
+        with open(written.timeline, "rb") as lines:
             asked = next(filter(None, map(_asked, islice(lines, FIRST_EVENTS))), ())
         words = tuple(map(str, asked))
         name = record_path(record.parent.parent, [__version__, *words[1:]], written.directory)
